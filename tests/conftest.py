@@ -1,0 +1,156 @@
+"""What the tests stand on: a real mongod and mongomock, in both colours. No mocks."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+from pymongo import MongoClient
+from pymongo.monitoring import CommandListener
+
+from django_mongo_sessions import clients, indexes
+from django_mongo_sessions.backends.mongodb import SessionStore
+from testproject import mongod
+
+# Every test that asks for `do` runs in each of these ways.
+WAYS = [
+    ("mongod", "sync"),
+    ("mongod", "native"),
+    ("mongod", "threads"),
+    ("mongomock", "sync"),
+    ("mongomock", "threads"),
+]
+# A database of our own, also on a server of the user's.
+DATABASE = f"test_django_mongo_sessions_{secrets.token_hex(4)}"
+
+
+def pytest_generate_tests(metafunc):
+    if "do" in metafunc.fixturenames:
+        only = metafunc.definition.get_closest_marker("only")
+        ways = [way for way in WAYS if not only or way[0] == only.args[0]]
+        metafunc.parametrize("engine, do", ways, indirect=True)
+    elif "engine" in metafunc.fixturenames:
+        metafunc.parametrize("engine", ["mongod", "mongomock"], indirect=True)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "only(server): run on this server alone, in every colour")
+
+
+@pytest.fixture(scope="session")
+def mongod_uri(tmp_path_factory):
+    """The URI of a real mongod: the user's, or one that ends with the tests."""
+    if uri := os.environ.get("MONGODB_URI"):
+        yield uri
+        with MongoClient(uri) as client:
+            client.drop_database(DATABASE)
+        return
+    try:
+        with mongod.running(Path(tmp_path_factory.mktemp("mongod")) / "data") as uri:
+            yield uri
+    except mongod.MongodError as error:
+        pytest.exit(f"The tests need a real MongoDB. {error}", returncode=1)
+
+
+@pytest.fixture
+def engine(request, settings):
+    """The engine on an empty collection, on a real mongod or on mongomock; its name."""
+    uri = "mongomock://"
+    if request.param == "mongod":
+        uri = request.getfixturevalue("mongod_uri")
+    settings.SESSION_ENGINE = "django_mongo_sessions.backends.mongodb"
+    settings.MONGO_SESSIONS = {"URI": uri, "DATABASE": DATABASE}
+    collection().delete_many({})
+    yield request.param
+    clients.reset()
+
+
+@pytest.fixture
+def mongod_engine(mongod_uri, settings):
+    """The engine on an empty collection of a real mongod, for what has no colour."""
+    settings.SESSION_ENGINE = "django_mongo_sessions.backends.mongodb"
+    settings.MONGO_SESSIONS = {"URI": mongod_uri, "DATABASE": DATABASE}
+    collection().delete_many({})
+    yield mongod_uri
+    clients.reset()
+
+
+def collection():
+    """Return the collection as the engine reaches it."""
+    return clients.sessions()[0]
+
+
+@pytest.fixture
+def do(request, engine, monkeypatch):
+    """`do(store, "save")` calls `save`, or awaits `asave`, natively or by way of a thread."""
+    if request.param == "sync":
+        yield lambda target, verb, *args, **kwargs: getattr(target, verb)(*args, **kwargs)
+        return
+    age = 0 if request.param == "native" else float("inf")
+    monkeypatch.setattr(clients, "PROMOTION_AGE", age)
+    loop = asyncio.new_event_loop()
+
+    def call(target, verb, *args, **kwargs):
+        twin = f"_a{verb[1:]}" if verb.startswith("_") else f"a{verb}"
+        return loop.run_until_complete(getattr(target, twin)(*args, **kwargs))
+
+    yield call
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+@pytest.fixture
+def stored(do):
+    """Store a session with this data, and return its store."""
+
+    def store(cls=SessionStore, **data):
+        session = cls()
+        session.update(data)
+        do(session, "save")
+        return session
+
+    return store
+
+
+class Commands(CommandListener):
+    """What was sent, command by command."""
+
+    def __init__(self):
+        self.sent = []
+
+    def started(self, event):
+        self.sent.append((event.command_name, event.command))
+
+    def succeeded(self, event):
+        pass
+
+    def failed(self, event):
+        pass
+
+    def names(self):
+        names = [name for name, _ in self.sent]
+        self.sent.clear()
+        return names
+
+
+@pytest.fixture
+def commands(settings):
+    """What the engine sends to the server from here on. The index is not asked for."""
+    listener = Commands()
+    settings.MONGO_SESSIONS = {
+        **settings.MONGO_SESSIONS,
+        "CLIENT_OPTIONS": {"event_listeners": [listener]},
+    }
+    place = settings.MONGO_SESSIONS["URI"], settings.MONGO_SESSIONS["DATABASE"], "sessions"
+    indexes._ensured.add(place)
+    return listener
+
+
+@pytest.fixture
+def random_text():
+    """Text that hardly compresses: 3/4 of its length at best."""
+    return lambda size: base64.b64encode(secrets.token_bytes(size * 3 // 4)).decode()

@@ -1,0 +1,125 @@
+import pickle
+import secrets
+
+import pytest
+from django.contrib.sessions.serializers import JSONSerializer
+from django.core.signing import BadSignature
+
+from django_mongo_sessions import codec
+
+BINDING = b"\x01" + b"i" * 32 + b"c" * 8
+
+
+class PickleSerializer:
+    def dumps(self, data):
+        return pickle.dumps(data)
+
+    def loads(self, body):
+        return pickle.loads(body)
+
+
+def opened(payload, keys=("key",), binding=BINDING):
+    return codec.open(payload, binding, list(keys))
+
+
+@pytest.mark.parametrize("serializer", [JSONSerializer, PickleSerializer])
+def test_what_is_dumped_is_loaded(serializer):
+    data = {"book": "Sherlock Holmes", "pages": [1, None, {"a": 2.5}]}
+
+    assert codec.load(serializer, codec.dump(serializer, data)) == data
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        ({"fine": 1, "cart": {1, 2}}, TypeError),
+        ({"fine": 1, ("cart",): 1}, TypeError),
+        ({"fine": 1, "cart": pytest}, TypeError),
+    ],
+)
+def test_what_cannot_be_serialized_is_named_by_its_session_key(data, error):
+    with pytest.raises(error, match="JSONSerializer cannot store session key .*cart"):
+        codec.dump(JSONSerializer, data)
+
+
+def test_a_circular_value_is_the_serializers_value_error():
+    data = {"loop": []}
+    data["loop"].append(data["loop"])
+
+    with pytest.raises(ValueError, match="session key 'loop'"):
+        codec.dump(JSONSerializer, data)
+
+
+def test_an_error_that_is_of_no_one_key_is_passed_on():
+    class Whole(PickleSerializer):
+        def dumps(self, data):
+            if len(data) > 1:
+                raise MemoryError
+            return super().dumps(data)
+
+    with pytest.raises(MemoryError):
+        codec.dump(Whole, {"a": 1, "b": 2})
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[1]", b"null"])
+def test_a_body_that_is_no_dict_is_refused(body):
+    with pytest.raises(ValueError, match="body"):
+        codec.load(JSONSerializer, body)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1023, 1024, 100_000])
+def test_what_is_closed_opens(size):
+    body = b"x" * size
+
+    assert opened(codec.close(body, BINDING, "key")) == (body, True)
+
+
+def test_large_bodies_are_compressed_and_small_or_random_ones_are_not():
+    assert codec.close(b"x" * 1023, BINDING, "key")[:1] == codec.SEALED
+    assert codec.close(b"x" * 1024, BINDING, "key")[:1] == codec.COMPRESSED
+    assert len(codec.close(b"x" * 100_000, BINDING, "key")) < 1000
+    assert codec.close(secrets.token_bytes(2000), BINDING, "key")[:1] == codec.SEALED
+
+
+@pytest.mark.parametrize("body", [b'{"a":1}', b"x" * 5000])
+def test_no_byte_of_a_payload_can_be_altered_or_cut(body):
+    payload = codec.close(body, BINDING, "key")
+
+    for position in range(len(payload)):
+        altered = bytearray(payload)
+        altered[position] ^= 1
+        with pytest.raises(BadSignature):
+            opened(bytes(altered))
+        with pytest.raises(BadSignature):
+            opened(payload[:position])
+    with pytest.raises(BadSignature):
+        opened(payload + b"x")
+
+
+def test_a_payload_opens_for_its_own_document_alone():
+    payload = codec.close(b"{}", BINDING, "key")
+
+    with pytest.raises(BadSignature):
+        opened(payload, binding=BINDING[:-1] + b"x")
+
+
+def test_a_form_that_is_unknown_is_refused_though_its_seal_is_right():
+    form, body = b"\x7f", b"{}"
+    payload = form + codec._seal(form, BINDING, body, "key") + body
+
+    with pytest.raises(ValueError, match="form 7f is unknown"):
+        opened(payload)
+
+
+def test_a_fallback_key_opens_and_says_so():
+    payload = codec.close(b"{}", BINDING, "old")
+
+    assert opened(payload, ["new", "old"]) == (b"{}", False)
+    with pytest.raises(BadSignature):
+        opened(payload, ["new"])
+
+
+def test_the_largest_keys_come_first():
+    data = {"a": "x", "b": "x" * 100, "c": "x" * 10, "d": "x" * 50}
+
+    assert list(codec.largest_keys(JSONSerializer, data)) == ["b", "d", "c"]

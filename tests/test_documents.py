@@ -1,0 +1,136 @@
+from datetime import datetime, timedelta, timezone
+from hashlib import sha256
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from django_mongo_sessions import documents
+
+KEY = "abcdefghijklmnopqrstuvwxyz012345"
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
+
+
+def test_the_id_is_a_scheme_byte_and_the_hash_of_the_key():
+    assert documents.stored_id(KEY) == b"\x01" + sha256(KEY.encode()).digest()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        None,
+        "",
+        KEY[:-1],
+        KEY + "0",
+        KEY.upper(),
+        KEY[:-1] + "\n",
+        KEY[:-1] + "\0",
+        KEY[:-1] + "\N{ARABIC-INDIC DIGIT FIVE}",
+        KEY[:-1] + "\ud800",
+        "\U0001f36a" * 32,
+        "x" * 1_000_000,
+        (b"\x01" + sha256(KEY.encode()).digest()).hex(),
+        '{"$ne": null}',
+        {"$ne": None},
+        KEY.encode(),
+        [KEY],
+        7,
+    ],
+    ids=lambda key: repr(key)[:20],
+)
+def test_what_cannot_be_a_key_has_no_id(key):
+    assert documents.stored_id(key) is None
+
+
+def test_a_binding_tells_documents_and_moments_apart():
+    earlier = NOW - timedelta(milliseconds=1)
+    ids = [documents.stored_id(KEY), documents.stored_id(KEY[::-1])]
+
+    bindings = {documents.binding(i, moment) for i in ids for moment in (NOW, earlier)}
+
+    assert len(bindings) == 4
+    assert {len(binding) for binding in bindings} == {41}
+
+
+def test_the_present_is_aware_utc_in_whole_milliseconds():
+    now = documents.utc_now()
+
+    assert now.tzinfo is timezone.utc
+    assert now.microsecond % 1000 == 0
+    assert abs(datetime.now(timezone.utc) - now) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("zone", ["America/Chicago", "Asia/Tokyo", "UTC"])
+def test_a_naive_date_is_taken_in_the_time_zone_of_the_settings(settings, zone):
+    settings.TIME_ZONE = zone
+
+    assert documents.utc(datetime(2026, 7, 1, 12)) == datetime(2026, 7, 1, 12, tzinfo=ZoneInfo(zone))
+
+
+@pytest.mark.parametrize("hours", [-12, 0, 12])
+def test_dates_at_the_ends_of_time_are_clamped(hours):
+    zone = timezone(timedelta(hours=hours))
+
+    latest = documents.utc(datetime.max.replace(tzinfo=zone))
+    earliest = documents.utc(datetime.min.replace(tzinfo=zone))
+
+    assert latest.year == 9999
+    assert latest <= datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=timezone.utc)
+    assert earliest.year == 1
+    assert latest.tzinfo is earliest.tzinfo is timezone.utc
+
+
+def document(**fields):
+    return {
+        "_id": documents.stored_id(KEY),
+        "payload": b"payload",
+        "expires_at": NOW,
+        "created_at": NOW,
+        "seen_at": NOW,
+        "revision": 3,
+        **fields,
+    }
+
+
+def test_a_document_is_read():
+    assert documents.read(document()) == (b"payload", NOW, 3)
+
+
+@pytest.mark.parametrize("name", ["payload", "expires_at", "created_at", "seen_at", "revision"])
+@pytest.mark.parametrize("wrong", [None, "text", True, 1.5, [], {}])
+def test_a_field_that_is_missing_or_no_such_type_is_named(name, wrong):
+    with pytest.raises(ValueError, match=name):
+        documents.read(document(**{name: wrong}))
+    lacking = document()
+    del lacking[name]
+    with pytest.raises(ValueError, match=name):
+        documents.read(lacking)
+
+
+def test_extra_fields_are_set_and_those_that_are_none_are_unset():
+    fields = documents.derived({"_auth_user_id": 7}, {"account": "a", "plan": None})
+
+    inserted = documents.new(b"id", b"payload", NOW, NOW, fields)
+    update = documents.replacing(b"payload", NOW, NOW, fields)
+
+    assert inserted["user_id"] == "7"
+    assert inserted["account"] == "a"
+    assert "plan" not in inserted
+    assert update["$set"]["account"] == "a"
+    assert update["$unset"] == {"plan": True}
+
+
+def test_an_update_that_unsets_nothing_has_no_unset():
+    # MongoDB before 5.0 refuses an empty one.
+    fields = documents.derived({"_auth_user_id": "7"}, {})
+
+    assert "$unset" not in documents.replacing(b"payload", NOW, NOW, fields)
+
+
+@pytest.mark.parametrize(
+    "name", ["_id", "payload", "revision", "user_id", "", "$set", "a.b", "a\0b"]
+)
+def test_an_extra_field_by_a_name_that_cannot_be_is_refused_by_name(name):
+    with pytest.raises(ValueError) as refused:
+        documents.derived({}, {name: 1})
+
+    assert repr(name) in str(refused.value)

@@ -1,0 +1,352 @@
+"""The test project's site: the article's views, the page, and every form on it."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+
+import django
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from django_mongo_sessions import documents
+from testproject.views import ACTIONS
+from tests.conftest import collection
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("engine")]
+
+needs_async_sessions = pytest.mark.skipif(
+    django.VERSION < (5, 1), reason="Django 5.1 is the first with aset() and aget()"
+)
+
+
+def post(client, name, **data):
+    """Send one of the page's forms, and return the level and text of each message."""
+    response = client.post(f"/do/{name}/", data, follow=True)
+
+    assert response.redirect_chain == [("/", 302)]
+    return [(message.level_tag, message.message) for message in response.context["messages"]]
+
+
+def page(client):
+    """Return the page's text: no tags, no runs of white space, nothing escaped."""
+    response = client.get("/")
+
+    assert response.status_code == 200
+    text = re.sub(r"<[^>]+>", " ", response.content.decode())
+    return " ".join(text.replace("&quot;", '"').replace("&#x27;", "'").split())
+
+
+def document(client):
+    """Return what MongoDB holds for the client's cookie."""
+    return collection().find_one({"_id": documents.stored_id(client.session.session_key)})
+
+
+# The article's views
+
+
+def test_the_articles_views_answer_as_in_the_article(client):
+    assert client.get("/getsession/").content == b"The Book Name is: None"
+    assert client.get("/setsession/").content == b"The Session has been successfully set"
+    assert client.get("/getsession/").content == b"The Book Name is: Sherlock Holmes"
+
+
+@needs_async_sessions
+def test_the_async_twins_answer_the_same(client):
+    assert client.get("/agetsession/").content == b"The Book Name is: None"
+    assert client.get("/asetsession/").content == b"The Session has been successfully set"
+    assert client.get("/agetsession/").content == b"The Book Name is: Sherlock Holmes"
+    assert client.get("/getsession/").content == b"The Book Name is: Sherlock Holmes"
+
+
+@pytest.mark.parametrize(
+    "view", ["getsession", pytest.param("agetsession", marks=needs_async_sessions)]
+)
+def test_a_book_whose_name_is_a_script_runs_nowhere(client, view):
+    post(client, "set_key", key="book_name", value="<script>alert(1)</script>")
+
+    assert client.get(f"/{view}/")["Content-Type"] == "text/plain; charset=utf-8"
+    assert b"<script>" not in client.get("/").content
+
+
+# The page
+
+
+def test_the_page_alone_begins_no_session(client):
+    text = page(client)
+
+    assert "You have no session yet." in text
+    assert "Nothing, for this browser." in text
+    assert "sessionid" not in client.cookies
+    assert collection().count_documents({}) == 0
+
+
+def test_the_page_shows_both_sides_of_a_session(client):
+    client.get("/setsession/")
+    stored = document(client)
+
+    text = page(client)
+
+    assert client.session.session_key in text
+    assert 'book_name "Sherlock Holmes"' in text
+    assert "14 days 1209600 seconds" in text
+    assert stored["_id"].hex() == text.partition("_id ")[2][:67].replace(" ", "")
+    assert "form 01 sealed" in text
+    assert stored["payload"][1:33].hex() in text
+    assert 'body {"book_name":"Sherlock Holmes"}' in text
+    assert "revision 0" in text
+    assert f"{stored['expires_at']:%Y-%m-%d %H:%M:%S} UTC" in text
+    assert "absent, since nobody is signed in" in text
+
+
+def test_the_page_says_what_it_cannot_show_of_a_compressed_payload(client):
+    post(client, "set_key", key="novel", value="Holmes " * 170)
+    size = len(document(client)["payload"]) - 33
+
+    text = page(client)
+
+    assert f"form 02 sealed and compressed seal {document(client)['payload'][1:33].hex()}" in text
+    assert f"body {size} bytes" in text
+
+
+def test_the_page_shows_fields_of_a_projects_own(client):
+    client.get("/setsession/")
+    collection().update_one({}, {"$set": {"account_id": 1887}})
+
+    assert "account_id 1887" in page(client)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x03forged", "not even bytes"])
+def test_the_page_shows_a_document_that_does_not_open(client, payload):
+    client.get("/setsession/")
+    collection().update_one({}, {"$set": {"payload": payload}})
+
+    assert "the document did not open and was refused" in page(client)
+
+
+def test_signing_in_changes_the_key_and_keeps_the_data(client):
+    User.objects.create_superuser("demo", password="demo")
+    client.get("/setsession/")
+    key = client.session.session_key
+
+    response = client.post(
+        "/admin/login/?next=/", {"username": "demo", "password": "demo", "next": "/"}
+    )
+
+    assert response.url == "/"
+    assert client.session.session_key != key
+    assert client.session["book_name"] == "Sherlock Holmes"
+    assert collection().count_documents({}) == 1
+    text = page(client)
+    assert f"user_id {User.objects.get().pk}" in text
+    assert "signed in as demo" in text
+
+
+def test_signing_out_comes_back_to_the_page_without_a_session(client):
+    client.force_login(User.objects.create_superuser("demo", password="demo"))
+
+    response = client.post("/admin/logout/", {"next": "/"})
+
+    assert response.url == "/"
+    assert collection().count_documents({}) == 0
+    assert "You have no session yet." in page(client)
+
+
+# The forms
+
+
+def test_a_key_can_be_set_and_got(client):
+    assert post(client, "set_key", key="city", value="London") == [
+        ("success", "'city' is now \"London\".")
+    ]
+    assert post(client, "get_key", key="city") == [("success", "'city' is \"London\".")]
+    assert client.session["city"] == "London"
+
+
+def test_a_key_that_is_not_there_is_said_to_be_missing(client):
+    assert post(client, "get_key", key="city") == [
+        ("success", "There is no 'city' in the session, so get() returns None.")
+    ]
+    assert "sessionid" not in client.cookies
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("42", 42),
+        ("null", None),
+        ('{"pages": [1, 2]}', {"pages": [1, 2]}),
+        ("[1, 2", "[1, 2"),
+        ('"\\ud800"', '"\\ud800"'),
+    ],
+)
+def test_a_value_is_json_where_it_can_be_and_text_elsewhere(client, text, value):
+    post(client, "set_key", key="key", value=text)
+
+    assert client.session["key"] == value
+    page(client)
+
+
+def test_the_most_deeply_nested_value_that_the_form_takes_can_be_shown(client):
+    post(client, "set_key", key="key", value="[" * 600 + "]" * 600)
+
+    page(client)
+    assert post(client, "get_key", key="key")[0][0] == "success"
+
+
+def test_a_long_value_does_not_lose_its_message(client):
+    text = "".join(chr(0x4E00 + number) for number in range(1200))
+
+    ((level, message),) = post(client, "set_key", key="書" * 40, value=text)
+
+    assert level == "success"
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "seconds", "message"),
+    [
+        ("set_expiry_seconds", {"value": "90"}, 90, "in 1 minute and 30 seconds."),
+        ("set_expiry_timedelta", {"value": "30"}, 1800, "in "),
+        ("set_expiry_browser", {}, 1209600, "with the browser."),
+        ("set_expiry_default", {}, 1209600, "in 14 days."),
+    ],
+)
+def test_the_expiry_can_be_set_in_each_form(client, name, data, seconds, message):
+    client.get("/setsession/")
+
+    ((level, said),) = post(client, name, **data)
+
+    assert level == "success"
+    assert said.startswith("The session now ends ")
+    assert message in said
+    assert seconds - 60 < client.session.get_expiry_age() <= seconds
+    assert client.session.get_expire_at_browser_close() is (name == "set_expiry_browser")
+    stored = document(client)
+    lasts = (stored["expires_at"] - stored["seen_at"]).total_seconds()
+    assert seconds - 60 < lasts <= seconds
+
+
+def test_the_expiry_can_be_a_moment_in_the_current_time_zone(client, settings):
+    settings.TIME_ZONE = "Asia/Tokyo"
+    client.get("/setsession/")
+    moment = (datetime.now(timezone.utc) + timedelta(days=3)).replace(second=0, microsecond=0)
+    tokyo = moment.astimezone(timezone(timedelta(hours=9)))
+
+    ((level, _),) = post(client, "set_expiry_datetime", value=f"{tokyo:%Y-%m-%dT%H:%M}")
+
+    assert level == "success"
+    assert client.session.get_expiry_date() == moment
+    assert document(client)["expires_at"] == moment
+    assert "In the current time zone, Asia/Tokyo." in page(client)
+
+
+def test_the_default_comes_back_after_another_expiry(client):
+    client.get("/setsession/")
+    post(client, "set_expiry_seconds", value="90")
+
+    post(client, "set_expiry_default")
+
+    assert client.session.get_expiry_age() == 1209600
+
+
+def test_the_age_and_the_date_of_expiry_are_told(client):
+    post(client, "set_expiry_seconds", value="300")
+
+    assert post(client, "get_expiry_age") == [
+        ("success", "get_expiry_age() is 300 seconds: 5 minutes.")
+    ]
+    ((level, message),) = post(client, "get_expiry_date")
+    assert level == "success"
+    assert re.fullmatch(r"get_expiry_date\(\) is [-\d]{10} [:\d]{8} UTC\.", message)
+
+
+def test_clearing_expired_sessions_tells_how_many_they_were(client):
+    client.get("/setsession/")
+    collection().drop_indexes()  # or MongoDB's TTL monitor might be faster
+    past = datetime.now(timezone.utc) - timedelta(days=1)
+    collection().update_one({}, {"$set": {"expires_at": past}})
+
+    assert post(Client(), "clear_expired") == [
+        ("success", "clear_expired() removed 1 expired session.")
+    ]
+    assert post(client, "clear_expired") == [
+        ("success", "clear_expired() removed 0 expired sessions.")
+    ]
+    assert collection().count_documents({}) == 0
+
+
+def test_cycling_the_key_tells_the_old_one_and_the_new_one(client):
+    client.get("/setsession/")
+    old = client.session.session_key
+
+    messages = post(client, "cycle_key")
+
+    new = client.session.session_key
+    assert new != old
+    assert messages == [("success", f"The key was {old} and is now {new}.")]
+    assert client.session["book_name"] == "Sherlock Holmes"
+
+
+def test_flushing_deletes_the_document_and_the_cookie(client):
+    client.get("/setsession/")
+
+    ((level, _),) = post(client, "flush")
+
+    assert level == "success"
+    assert collection().count_documents({}) == 0
+    assert client.cookies["sessionid"].value == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("set_key", {"key": "city", "value": " "}, "Value: This field is required."),
+        ("set_key", {"key": "", "value": "x"}, "Key: This field is required."),
+        ("set_key", {"key": "_auth_user_id", "value": "1"}, "Key: Keys that begin with _ belong"),
+        ("set_key", {"key": "k" * 41, "value": "x"}, "Key: Ensure this value has at most 40"),
+        ("set_key", {"key": "k", "value": "v" * 1201}, "Value: Ensure this value has at most"),
+        ("get_key", {}, "Key: This field is required."),
+        ("set_expiry_seconds", {"value": "soon"}, "Seconds: Enter a whole number."),
+        ("set_expiry_seconds", {"value": "0"}, "Seconds: Ensure this value is greater than"),
+        ("set_expiry_seconds", {"value": "9" * 12}, "Seconds: Ensure this value is less than"),
+        ("set_expiry_timedelta", {"value": "-5"}, "Minutes: Ensure this value is greater than"),
+        ("set_expiry_timedelta", {"value": "9" * 12}, "Minutes: Ensure this value is less than"),
+        ("set_expiry_datetime", {"value": "tea time"}, "Date and time: Enter a valid date/time."),
+        ("set_expiry_datetime", {"value": "1887-11-01T12:00"}, "Date and time: Choose a moment"),
+        ("set_expiry_datetime", {"value": "9999-12-31T23:59"}, "Date and time: Choose a moment"),
+    ],
+)
+def test_wrong_input_is_said_to_be_wrong_and_changes_nothing(client, name, data, said):
+    client.get("/setsession/")
+    before = document(client)
+
+    ((level, message),) = post(client, name, **data)
+
+    assert level == "error"
+    assert message.startswith(said)
+    assert document(client) == before
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_an_action_is_done_by_post_alone(client, name):
+    assert client.get(f"/do/{name}/").status_code == 405
+
+
+def test_an_action_that_does_not_exist_is_not_found(client):
+    assert client.post("/do/dance/").status_code == 404
+
+
+def test_a_form_without_its_token_is_refused():
+    assert Client(enforce_csrf_checks=True).post("/do/flush/").status_code == 403
+
+
+def test_each_input_of_the_page_has_an_id_of_its_own_and_a_label(client):
+    html = client.get("/").content.decode()
+    ids = re.findall(r'\bid="([^"]+)"', html)
+
+    assert len(ids) == len(set(ids))
+    inputs = re.findall(r'<(?:input(?! type="hidden")|textarea)[^>]*\bid="([^"]+)"', html)
+    assert inputs
+    assert set(inputs) == set(re.findall(r'<label for="([^"]+)"', html))
