@@ -71,7 +71,12 @@ def sessions() -> Reach:
     if _clients.blocking is None:
         with _clients.lock:
             if _clients.blocking is None:
-                _clients.blocking = _reach(_mock() if _is_mock() else _connect(MongoClient))
+                client = _mock() if _is_mock() else _connect(MongoClient)
+                try:
+                    _clients.blocking = _reach(client)
+                except ImproperlyConfigured:
+                    client.close()
+                    raise
     return _clients.blocking
 
 
@@ -80,8 +85,8 @@ async def asessions() -> Reach | None:
     loop = asyncio.get_running_loop()
     if held := _clients.by_loop.get(loop):
         return held[0]
-    age = time.monotonic() - _clients.first_seen.setdefault(loop, time.monotonic())
-    if age < PROMOTION_AGE or _is_mock():
+    now = time.monotonic()
+    if now - _clients.first_seen.setdefault(loop, now) < PROMOTION_AGE or _is_mock():
         return None
     for other in list(_clients.by_loop):
         if other.is_closed():
@@ -96,14 +101,13 @@ async def _hold(loop: asyncio.AbstractEventLoop) -> Holder:
     # Loops close the generators that were begun in them: there, and nowhere else, is a moment at
     # which the client can be closed, since another loop must not do it.
     client: AsyncMongoClient[dict[str, Any]] = _connect(AsyncMongoClient)
-    reach = _reach(client)
     try:
-        yield reach
+        yield _reach(client)
     finally:
-        held = _clients.by_loop.get(loop)
-        if held and held[0] is reach:  # not a later one, made after reset()
-            del _clients.by_loop[loop]
         await client.close()
+        held = _clients.by_loop.get(loop)
+        if held and held[0][0].database.client is client:  # and no later one, made after reset()
+            del _clients.by_loop[loop]
 
 
 def reset(*, setting: str = "MONGO_SESSIONS", **kwargs: Any) -> None:

@@ -1,0 +1,234 @@
+"""The engine as Django sees it."""
+
+import inspect
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from django.contrib.sessions.backends.base import SessionBase
+from django.core.management import call_command
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import path
+from pymongo.errors import ConnectionFailure
+
+from django_mongo_sessions import clients, documents, verbs
+from django_mongo_sessions.backends.mongodb import SessionStore
+from tests.conftest import DATABASE, collection
+
+PAIRS = [
+    (name, twin)
+    for name in dir(SessionStore)
+    for twin in ("a" + name, "_a" + name[1:])
+    if name.startswith("_") == twin.startswith("_") and hasattr(SessionStore, twin)
+    if callable(getattr(SessionStore, name)) and not name.startswith("__")
+]
+VERBS = ["load", "save", "create", "delete", "exists", "cycle_key", "flush", "clear_expired"]
+
+
+def defining_class(name):
+    return next(cls for cls in SessionStore.__mro__ if name in vars(cls))
+
+
+def parameters(name):
+    signature = inspect.signature(getattr(SessionStore, name))
+    return [(p.name, p.kind, p.default) for p in signature.parameters.values()]
+
+
+def test_every_verb_has_its_twin():
+    assert {(verb, f"a{verb}") for verb in VERBS} <= set(PAIRS)
+    assert ("_get_session", "_aget_session") in PAIRS
+
+
+@pytest.mark.parametrize(("name", "twin"), PAIRS)
+def test_twins_are_alike_and_live_in_the_same_class(name, twin):
+    assert parameters(name) == parameters(twin)
+    assert defining_class(name) is defining_class(twin)
+
+
+@pytest.mark.parametrize("name", [name for name in dir(SessionBase) if name.startswith("a")])
+def test_no_verb_of_djangos_own_hops_to_a_thread(name):
+    method = inspect.unwrap(getattr(SessionStore, name))
+
+    assert "sync_to_async" not in getattr(method, "__code__", test_every_verb_has_its_twin).co_names
+
+
+# Behind the middleware
+
+
+def poke(request):
+    request.session["poked"] = True
+    return HttpResponse("poked")
+
+
+def peek(request):
+    return HttpResponse(str(request.session.get("poked")))
+
+
+def untouched(request):
+    return HttpResponse("untouched")
+
+
+urlpatterns = [path("poke", poke), path("peek", peek), path("untouched", untouched)]
+
+COOKIES = [
+    "",
+    "x" * 1_000_000,
+    "12345678\0",
+    "\U0001f36a" * 32,
+    "\ud800" * 32,
+    '{"$ne": null}',
+    documents.stored_id("0123456789abcdefghijklmnopqrstuv").hex(),
+    "0123456789ABCDEFGHIJKLMNOPQRSTUV",
+    "0123456789abcdefghijklmnopqrstuv\n",
+]
+
+
+def request_with(cookie, view):
+    from django.conf import settings
+    from django.contrib.sessions.middleware import SessionMiddleware
+    from django.test import RequestFactory
+
+    request = RequestFactory().get("/")
+    request.COOKIES[settings.SESSION_COOKIE_NAME] = cookie
+    return SessionMiddleware(view)(request)
+
+
+@pytest.mark.parametrize("cookie", COOKIES, ids=lambda cookie: ascii(cookie)[:20])
+def test_a_cookie_of_any_bytes_is_an_anonymous_session_and_asks_nothing(
+    mongod_engine, commands, cookie
+):
+    response = request_with(cookie, peek)
+
+    assert response.content == b"None"
+    assert commands.sent == []
+
+
+def test_a_key_that_could_be_ours_is_asked_for_once_and_makes_no_document(mongod_engine, commands):
+    response = request_with("0123456789abcdefghijklmnopqrstuv", peek)
+
+    assert response.content == b"None"
+    assert commands.names() == ["find"]
+    assert collection().count_documents({}) == 0
+
+
+@pytest.mark.urls(__name__)
+def test_with_mongodb_away_the_cookie_stays_and_other_pages_answer(settings, mongod_engine):
+    client = Client(raise_request_exception=False)
+    assert client.get("/poke").cookies
+    working = settings.MONGO_SESSIONS
+    settings.MONGO_SESSIONS = {"URI": "mongodb://127.0.0.1:1", "TIMEOUT": 0.5}
+
+    assert client.get("/untouched").status_code == 200
+    away = client.get("/peek")
+    assert away.status_code == 500
+    assert not away.cookies
+    with pytest.raises(ConnectionFailure):
+        Client().get("/poke")
+
+    settings.MONGO_SESSIONS = working
+    assert client.get("/peek").content == b"True"
+
+
+@pytest.mark.urls(__name__)
+def test_a_broken_document_does_not_cost_the_visitor_the_cookie(mongod_engine):
+    client = Client()
+    client.get("/poke")
+    collection().update_one({}, {"$set": {"payload": b"forged"}})
+
+    read = client.get("/peek")
+
+    assert read.content == b"None"
+    assert not read.cookies
+
+
+# The command
+
+
+def test_clearsessions_removes_a_large_backlog_in_short_steps(mongod_engine, commands):
+    live = [SessionStore() for _ in range(5)]
+    for store in live:
+        store.save()
+    past = documents.utc_now() - timedelta(days=1)
+    # Half of them expired in one and the same millisecond.
+    collection().insert_many(
+        (
+            {
+                "_id": documents.stored_id(f"{number:032}"),
+                "payload": b"x" * 300,
+                "expires_at": past - timedelta(milliseconds=max(0, number - 100_000)),
+            }
+            for number in range(200_000)
+        ),
+        ordered=False,
+    )
+    commands.names()
+
+    call_command("clearsessions")
+
+    assert collection().count_documents({}) == len(live)
+    assert all(store.exists(store.session_key) for store in live)
+    deletes = [command for name, command in commands.sent if name == "delete"]
+    assert len(deletes) >= 200_000 // verbs.EXPIRED_BATCH
+
+
+# What a thief finds
+
+
+def test_no_session_key_can_be_found_in_a_dump_of_the_collection(mongod_engine):
+    keys = []
+    for number in range(50):
+        store = SessionStore()
+        store["_auth_user_id"] = str(number)
+        store.save()
+        keys.append(store.session_key)
+
+    dump = b"".join(document.raw for document in raw_collection().find({}))
+
+    assert len(dump) > 50 * 100
+    assert not any(key.encode() in dump for key in keys)
+    # Nor is what stands there a cookie.
+    for document in collection().find({}):
+        assert SessionStore(document["_id"].hex()).load() == {}
+
+
+def raw_collection():
+    from bson.raw_bson import RawBSONDocument
+
+    sessions = clients.sessions()[0]
+    return sessions.with_options(sessions.codec_options.with_options(document_class=RawBSONDocument))
+
+
+# The two lines of settings
+
+
+TWO_LINES = """
+import django
+from django.conf import settings
+settings.configure(
+    SECRET_KEY="x",
+    SESSION_ENGINE="django_mongo_sessions.backends.mongodb",
+    MONGO_SESSIONS={{"URI": "{uri}/{database}"}},
+)
+django.setup()
+from importlib import import_module
+SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
+store = SessionStore()
+store["book"] = "Sherlock Holmes"
+store.save()
+print(SessionStore(store.session_key)["book"])
+"""
+
+
+@pytest.mark.skipif(
+    "MONGODB_URI" in __import__("os").environ, reason="a user's URI may have a database and a query"
+)
+def test_two_lines_of_settings_are_enough(mongod_engine):
+    program = TWO_LINES.format(uri=mongod_engine, database=DATABASE)
+
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60
+    )
+
+    assert (ended.stdout, ended.stderr) == ("Sherlock Holmes\n", "")

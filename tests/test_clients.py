@@ -1,0 +1,331 @@
+"""Who holds connections, for how long, and with which options."""
+
+import asyncio
+import gc
+import multiprocessing
+import subprocess
+import sys
+import time
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core.exceptions import ImproperlyConfigured
+from pymongo import ReadPreference
+from pymongo.errors import ConnectionFailure, PyMongoError
+
+from django_mongo_sessions import clients
+from django_mongo_sessions.backends.mongodb import SessionStore
+from tests.conftest import DATABASE
+
+NOWHERE = "mongodb://127.0.0.1:1"
+
+
+@pytest.fixture
+def use(settings):
+    """Set MONGO_SESSIONS, and leave no client behind."""
+
+    def use(**given):
+        settings.MONGO_SESSIONS = given
+
+    yield use
+    clients.reset()
+
+
+@pytest.fixture
+def native(monkeypatch):
+    monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
+
+
+def options():
+    return clients.sessions()[0].database.client.options
+
+
+def test_nothing_connects_at_import_or_in_a_constructor(mongod_engine):
+    clients.reset()
+
+    SessionStore("0123456789abcdefghijklmnopqrstuv")
+
+    assert clients._clients.blocking is None
+
+
+def test_one_client_serves_the_whole_process(mongod_engine):
+    assert clients.sessions() is clients.sessions()
+
+
+def test_a_changed_setting_makes_a_new_client_and_closes_the_old(mongod_engine, settings):
+    old = clients.sessions()[0]
+    old.find_one({})
+
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "COLLECTION": "others"}
+
+    assert clients.sessions()[0].name == "others"
+    with pytest.raises(PyMongoError, match="after close"):
+        old.find_one({})
+
+
+def test_another_changed_setting_leaves_the_client(mongod_engine, settings):
+    before = clients.sessions()
+
+    settings.SESSION_COOKIE_AGE = 60
+
+    assert clients.sessions() is before
+
+
+# Options
+
+
+def test_our_defaults_are_set(use):
+    use(URI=NOWHERE)
+
+    collection, timeout = clients.sessions()
+
+    assert (collection.database.name, collection.name) == ("django", "sessions")
+    assert collection.codec_options.tz_aware
+    assert options().server_selection_timeout == 3
+    assert options().pool_options.connect_timeout == 3
+    assert options().pool_options.appname == "django-mongodb-sessions"
+    assert options().pool_options.driver.name == "django-mongodb-sessions"
+    assert timeout == 5.0
+
+
+def test_our_defaults_give_way_to_the_uri(use):
+    use(URI=f"{NOWHERE}/site?SERVERSELECTIONTIMEOUTMS=700&appName=site&connecttimeoutms=800")
+
+    assert clients.sessions()[0].database.name == "site"
+    assert options().server_selection_timeout == 0.7
+    assert options().pool_options.connect_timeout == 0.8
+    assert options().pool_options.appname == "site"
+
+
+def test_our_defaults_give_way_to_client_options(use):
+    use(URI=NOWHERE, CLIENT_OPTIONS={"serverselectiontimeoutms": 700})
+
+    assert options().server_selection_timeout == 0.7
+
+
+def test_the_clients_own_deadline_comes_before_ours(use):
+    use(URI=f"{NOWHERE}/?timeoutMS=900", TIMEOUT=7)
+    assert clients.sessions()[1] is None
+
+    use(URI=NOWHERE, TIMEOUT=7)
+    assert clients.sessions()[1] == 7
+
+
+def test_a_database_by_setting_comes_before_the_uris(use):
+    use(URI=f"{NOWHERE}/site", DATABASE="other", COLLECTION="visits")
+
+    assert clients.sessions()[0].full_name == "other.visits"
+
+
+def test_reads_go_to_the_primary_whatever_the_uri_says(use):
+    use(URI=f"{NOWHERE}/?readPreference=secondary")
+
+    assert clients.sessions()[0].read_preference == ReadPreference.PRIMARY
+
+
+@pytest.mark.parametrize(
+    ("query", "concern"),
+    [
+        ("", {"w": "majority"}),
+        ("?journal=true", {"w": "majority", "j": True}),
+        ("?w=1", {"w": 1}),
+    ],
+)
+def test_writes_are_majority_unless_a_w_was_given(use, query, concern):
+    use(URI=f"{NOWHERE}/{query}")
+
+    assert clients.sessions()[0].write_concern.document == concern
+
+
+def test_writes_without_acknowledgement_are_refused(use):
+    use(URI=f"{NOWHERE}/?w=0")
+
+    with pytest.raises(ImproperlyConfigured, match="w=0"):
+        clients.sessions()
+
+
+def test_a_delete_is_majority_whatever_was_given(mongod_engine, use, commands, settings):
+    uri = mongod_engine + ("&" if "?" in mongod_engine else "/?") + "w=1"
+    use(**{**settings.MONGO_SESSIONS, "URI": uri})
+    store = SessionStore()
+    store.save()
+    store.delete()
+
+    concerns = {name: command.get("writeConcern") for name, command in commands.sent}
+    assert concerns["insert"] == {"w": 1}
+    assert concerns["delete"] == {"w": "majority"}
+
+
+# mongomock
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"URI": "mongomock://"}, "django.sessions"),
+        ({"URI": "mongomock:///site"}, "site.sessions"),
+        ({"URI": "mongomock://", "DATABASE": "other"}, "other.sessions"),
+    ],
+)
+def test_mongomock_takes_a_database_too(use, given, name):
+    use(**given)
+
+    assert clients.sessions()[0].full_name == name
+
+
+def test_without_mongomock_the_error_says_what_to_install(use, monkeypatch):
+    use(URI="mongomock://")
+    monkeypatch.setitem(sys.modules, "mongomock", None)
+
+    with pytest.raises(ImproperlyConfigured, match="pip install mongomock"):
+        clients.sessions()
+
+
+# Loops
+
+
+def test_a_young_loop_is_served_by_a_thread(mongod_engine):
+    async def reach():
+        return await clients.asessions()
+
+    assert asyncio.run(reach()) is None
+
+
+def test_a_loop_that_has_lived_a_second_has_a_client_of_its_own(mongod_engine, monkeypatch):
+    async def reaches():
+        first = await clients.asessions()
+        clients._clients.first_seen[asyncio.get_running_loop()] -= clients.PROMOTION_AGE
+        return [first, *await asyncio.gather(*(clients.asessions() for _ in range(5)))]
+
+    first, second, *others = asyncio.run(reaches())
+
+    assert first is None
+    assert second is not None
+    assert all(reach is second for reach in others)
+
+
+def test_a_loop_closes_its_client_and_is_forgotten(mongod_engine, native):
+    async def use():
+        store = SessionStore()
+        await store.asave()
+        assert len(clients._clients.by_loop) == 1
+        return (await clients.asessions())[0]
+
+    collections = [asyncio.run(use()), async_to_sync(use)()]
+
+    assert not clients._clients.by_loop
+    assert all(collection.database.client._closed for collection in collections)
+
+
+def test_a_loop_that_was_closed_in_a_hurry_is_forgotten_at_the_next_look(mongod_engine, native):
+    hasty = asyncio.new_event_loop()
+    reach = hasty.run_until_complete(clients.asessions())
+    hasty.close()
+    assert list(clients._clients.by_loop) == [hasty]
+
+    async def look():
+        await clients.asessions()
+        return list(clients._clients.by_loop)
+
+    assert hasty not in asyncio.run(look())
+    assert not reach[0].database.client._opened
+    gc.collect()
+
+
+def test_reset_lets_a_loops_client_go_and_the_loop_closes_it(mongod_engine, native):
+    async def use():
+        old = (await clients.asessions())[0].database.client
+        await old.admin.command("ping")
+        clients.reset()
+        new = (await clients.asessions())[0].database.client
+        while not old._closed:
+            await asyncio.sleep(0.01)
+        assert await clients.asessions() is not None
+        return new, (await clients.asessions())[0].database.client
+
+    new, still = asyncio.run(asyncio.wait_for(use(), 10))
+
+    assert new is still
+
+
+# Processes
+
+
+def _in_child(key, answers):
+    store = SessionStore(key)
+    answers.put((store["a"], len(clients._inherited)))
+    clients.reset()
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_makes_its_own_client_after_a_fork(mongod_engine):
+    store = SessionStore()
+    store["a"] = 1
+    store.save()
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+
+    child = context.Process(target=_in_child, args=(store.session_key, answers))
+    child.start()
+
+    assert answers.get(timeout=30) == (1, 1)
+    child.join(30)
+    assert child.exitcode == 0
+    assert SessionStore(store.session_key)["a"] == 1
+    answers.close()
+
+
+PROGRAM = """
+import asyncio, django
+from django.conf import settings
+settings.configure(SECRET_KEY="x", MONGO_SESSIONS={{"URI": {uri!r}, "DATABASE": {database!r}}})
+django.setup()
+from django_mongo_sessions import clients
+from django_mongo_sessions.backends.mongodb import SessionStore
+clients.PROMOTION_AGE = 0
+store = SessionStore()
+store.save()
+asyncio.run(SessionStore(store.session_key).adelete())
+print("done")
+"""
+
+
+def test_a_process_ends_without_a_warning(mongod_engine):
+    program = PROGRAM.format(uri=mongod_engine, database=DATABASE)
+
+    ended = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (ended.stdout, ended.stderr) == ("done\n", "")
+
+
+# Outages
+
+
+@pytest.mark.parametrize("colour", ["sync", "native", "threads"])
+def test_an_outage_raises_pymongos_error_within_the_deadline(use, monkeypatch, colour):
+    use(URI=NOWHERE, TIMEOUT=0.6)
+    monkeypatch.setattr(clients, "PROMOTION_AGE", 0 if colour == "native" else 60)
+    store = SessionStore("0123456789abcdefghijklmnopqrstuv")
+    began = time.monotonic()
+
+    with pytest.raises(ConnectionFailure):
+        store.load() if colour == "sync" else asyncio.run(store.aload())
+
+    assert store.session_key
+    # Not a race: without the deadline this is the 3 seconds of server selection.
+    assert time.monotonic() - began < 2.9
+
+
+def test_the_package_can_be_imported_where_nothing_forks():
+    # Windows has no os.register_at_fork.
+    source = (
+        "import pymongo, os; del os.register_at_fork; from django.conf import settings; "
+        "settings.configure(); import django_mongo_sessions.clients"
+    )
+    subprocess.run([sys.executable, "-c", source], check=True, timeout=60)
