@@ -1,4 +1,5 @@
+import os
 from pathlib import Path
 
 # What the demo keeps between its runs: users in SQLite, sessions in MongoDB.
-STATE_DIR = Path(__file__).resolve().parent.parent / ".demo"
+STATE_DIR = Path(os.environ.get("DEMO_STATE") or Path(__file__).resolve().parent.parent / ".demo")

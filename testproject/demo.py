@@ -17,7 +17,7 @@ from testproject import STATE_DIR, mongod
 def main() -> None:
     """Start MongoDB where none is named, migrate, and serve the site until Ctrl-C."""
     port = _port()
-    STATE_DIR.mkdir(exist_ok=True)
+    STATE_DIR.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if not os.environ.get("MONGODB_URI"):
             os.environ["MONGODB_URI"] = _start_mongod(stack, STATE_DIR / "mongod")

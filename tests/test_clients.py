@@ -309,7 +309,8 @@ def test_a_process_ends_without_a_warning(mongod_engine):
 
 @pytest.mark.parametrize("colour", ["sync", "native", "threads"])
 def test_an_outage_raises_pymongos_error_within_the_deadline(use, monkeypatch, colour):
-    use(URI=NOWHERE, TIMEOUT=0.6)
+    patient = {"serverSelectionTimeoutMS": 600_000}
+    use(URI=NOWHERE, TIMEOUT=0.6, CLIENT_OPTIONS=patient)
     monkeypatch.setattr(clients, "PROMOTION_AGE", 0 if colour == "native" else 60)
     store = SessionStore("0123456789abcdefghijklmnopqrstuv")
     began = time.monotonic()
@@ -318,8 +319,7 @@ def test_an_outage_raises_pymongos_error_within_the_deadline(use, monkeypatch, c
         store.load() if colour == "sync" else asyncio.run(store.aload())
 
     assert store.session_key
-    # Not a race: without the deadline this is the 3 seconds of server selection.
-    assert time.monotonic() - began < 2.9
+    assert time.monotonic() - began < 60  # the client alone would have waited for ten minutes
 
 
 def test_the_package_can_be_imported_where_nothing_forks():

@@ -63,7 +63,9 @@ def test_the_present_is_aware_utc_in_whole_milliseconds():
 def test_a_naive_date_is_taken_in_the_time_zone_of_the_settings(settings, zone):
     settings.TIME_ZONE = zone
 
-    assert documents.utc(datetime(2026, 7, 1, 12)) == datetime(2026, 7, 1, 12, tzinfo=ZoneInfo(zone))
+    assert documents.utc(datetime(2026, 7, 1, 12)) == datetime(
+        2026, 7, 1, 12, tzinfo=ZoneInfo(zone)
+    )
 
 
 @pytest.mark.parametrize("hours", [-12, 0, 12])

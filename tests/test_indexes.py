@@ -73,5 +73,3 @@ def test_an_index_that_is_in_the_way_is_a_warning_and_no_error(do, no_index, cap
     assert do(store, "exists", store.session_key)
     [record] = caplog.records
     assert "already exists" in record.getMessage()
-
-

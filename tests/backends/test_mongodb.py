@@ -197,7 +197,9 @@ def raw_collection():
     from bson.raw_bson import RawBSONDocument
 
     sessions = clients.sessions()[0]
-    return sessions.with_options(sessions.codec_options.with_options(document_class=RawBSONDocument))
+    return sessions.with_options(
+        sessions.codec_options.with_options(document_class=RawBSONDocument)
+    )
 
 
 # The two lines of settings

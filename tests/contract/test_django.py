@@ -1,0 +1,67 @@
+"""Django's own tests of sessions and of their middleware, with our store in its own one's place."""
+
+import pytest
+from django.test import SimpleTestCase, override_settings
+
+from django_mongo_sessions import clients
+from django_mongo_sessions.backends.mongodb import SessionStore
+from tests.contract.django_source import sessions_tests
+
+django_tests = sessions_tests()
+django_tests.DatabaseSession = SessionStore
+
+
+@pytest.fixture
+def native(monkeypatch):
+    monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
+
+
+@pytest.fixture
+def mongomock_engine(settings):
+    settings.MONGO_SESSIONS = {"URI": "mongomock://"}
+    yield
+    clients.reset()
+
+
+@pytest.mark.usefixtures("mongod_engine")
+class TestStore(django_tests.SessionTestsMixin, SimpleTestCase):
+    """Async by way of threads, since every test has a new loop."""
+
+    backend = SessionStore
+
+
+@pytest.mark.usefixtures("mongod_engine", "native")
+class TestNativeStore(django_tests.SessionTestsMixin, SimpleTestCase):
+    """Async with a client for each loop."""
+
+    backend = SessionStore
+
+
+@override_settings(USE_TZ=False, TIME_ZONE="America/Chicago")
+@pytest.mark.usefixtures("mongod_engine")
+class TestStoreWithoutTimeZones(django_tests.SessionTestsMixin, SimpleTestCase):
+    """West of Greenwich, where a local time taken for UTC lies in the past."""
+
+    backend = SessionStore
+
+
+@pytest.mark.usefixtures("mongomock_engine")
+class TestStoreOnMongomock(django_tests.SessionTestsMixin, SimpleTestCase):
+    """As a project's own tests use it."""
+
+    backend = SessionStore
+
+
+@pytest.mark.usefixtures("mongod_engine")
+class TestMiddleware(django_tests.SessionMiddlewareTests):
+    """Django's middleware on our store."""
+
+    # It looks the session up in Django's own table.
+    test_empty_session_saved = None
+
+
+def test_the_contract_is_whole():
+    names = [name for name in dir(TestStore) if name.startswith("test_")]
+
+    assert len(names) >= 38
+    assert sum(name.startswith("test_") for name in dir(TestMiddleware)) >= 11

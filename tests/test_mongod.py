@@ -1,0 +1,169 @@
+"""The mongod of the demo and the tests: found, waited for, and never left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from testproject import mongod
+
+ROOT = Path(__file__).resolve().parent.parent
+WAIT = 60  # seconds
+
+
+def answers(uri):
+    with MongoClient(uri, serverSelectionTimeoutMS=300) as client:
+        try:
+            client.admin.command("ping")
+        except PyMongoError:
+            return False
+        return True
+
+
+def until(condition):
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def start():
+    """Start a program of ours, in a process group of its own; whatever happens, it ends."""
+    started = []
+
+    def start(*arguments, **environment):
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_it_runs_while_the_block_does_and_keeps_its_data(tmp_path):
+    for count in (1, 2):
+        with mongod.running(tmp_path / "data") as uri, MongoClient(uri) as client:
+            client.test.kept.insert_one({})
+            assert client.test.kept.count_documents({}) == count
+        assert not answers(uri)
+
+
+def test_it_ends_when_its_parent_is_killed(start, tmp_path):
+    program = (
+        "import sys, time; from pathlib import Path; from testproject import mongod\n"
+        "with mongod.running(Path(sys.argv[1])) as uri: print(uri); time.sleep(600)"
+    )
+    parent = start("-c", program, str(tmp_path / "data"))
+    uri = parent.stdout.readline().strip()
+    assert answers(uri)
+
+    parent.kill()
+
+    until(lambda: not answers(uri))
+
+
+def test_the_environment_may_name_another(monkeypatch):
+    monkeypatch.setenv("MONGOD", sys.executable)
+    assert mongod.find() == Path(sys.executable)
+
+    monkeypatch.setenv("MONGOD", "/no/such/mongod")
+    with pytest.raises(mongod.MongodError, match="MONGOD=/no/such/mongod"):
+        mongod.find()
+
+
+def test_where_there_is_none_the_error_says_what_to_do(monkeypatch):
+    monkeypatch.delenv("MONGOD", raising=False)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(mongod, "_DISTRIBUTIONS", ["no-such-distribution"])
+
+    with pytest.raises(mongod.MongodError, match="MONGODB_URI"):
+        mongod.find()
+
+
+def test_one_that_does_not_start_shows_its_last_words(monkeypatch, tmp_path):
+    monkeypatch.setenv("MONGOD", sys.executable)
+
+    with (
+        pytest.raises(mongod.MongodError, match="did not start"),
+        mongod.running(tmp_path / "data"),
+    ):
+        pass
+
+
+# The demo
+
+
+def demo(start, **environment):
+    """Start the demo on a free port, with its data elsewhere; return it and its address."""
+    port = str(mongod._free_port())
+    process = start("-m", "testproject.demo", PORT=port, **environment)
+    lines = []
+    while not (lines and lines[-1].startswith("Open ")):
+        lines.append(process.stdout.readline())
+        assert lines[-1], "".join(lines)
+    return process, f"http://127.0.0.1:{port}/", lines
+
+
+def get(address):
+    with urllib.request.urlopen(address, timeout=WAIT) as response:
+        return response.read().decode()
+
+
+def served(address):
+    try:
+        return get(address)
+    except OSError:
+        return None
+
+
+def test_the_demo_serves_the_site_and_ends_with_ctrl_c(start, tmp_path):
+    process, address, lines = demo(start, DEMO_STATE=str(tmp_path), MONGODB_URI="")
+    assert lines == [f"Open {address} in a browser; Ctrl-C ends the demo.\n"]
+    until(lambda: served(address))
+    assert get(f"{address}setsession/") == "The Session has been successfully set"
+    log = (tmp_path / "mongod.log").read_text()
+    [pid] = [part.split(",")[0] for part in log.split('"pid":')[1:2]]
+
+    os.killpg(process.pid, signal.SIGINT)
+
+    output, _ = process.communicate(timeout=WAIT)
+    assert process.returncode == 0
+    assert "Traceback" not in output
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+
+
+def test_the_demo_runs_on_mongomock_where_there_is_no_mongod(start, tmp_path):
+    _, address, lines = demo(start, DEMO_STATE=str(tmp_path), MONGODB_URI="", MONGOD="/no/mongod")
+
+    assert "The demo runs on mongomock instead" in "".join(lines)
+    until(lambda: served(address))
+    assert get(f"{address}getsession/") == "The Book Name is: None"
+
+
+@pytest.mark.parametrize("port", ["text", "99999"])
+def test_a_port_that_cannot_be_had_is_named(start, tmp_path, port):
+    process = start("-m", "testproject.demo", PORT=port, DEMO_STATE=str(tmp_path))
+
+    output, _ = process.communicate(timeout=WAIT)
+
+    assert process.returncode == 1
+    assert output.startswith(f"Port {port} cannot be had")

@@ -1,0 +1,120 @@
+"""What each verb costs: the table in the README, measured."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from django_mongo_sessions import clients
+from django_mongo_sessions.backends.mongodb import SessionStore
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def fresh(**data):
+    store = SessionStore()
+    store.update(data)
+    store.save()
+    store._forget_write()
+    return store
+
+
+def unread():
+    return SessionStore(fresh(a=1).session_key)
+
+
+def read():
+    store = unread()
+    store.get("a")
+    return store
+
+
+def changed():
+    store = read()
+    store["a"] = 2
+    return store
+
+
+def overtaken():
+    store = changed()
+    other = SessionStore(store.session_key)
+    other["b"] = 1
+    other.save()
+    return store
+
+
+def just_saved():
+    store = read()
+    store.save()
+    return store
+
+
+def new():
+    store = SessionStore()
+    store["a"] = 1
+    return store
+
+
+# What is done, to which store, by which verb, and the commands that it sends.
+TABLE = [
+    ("`load`", unread, "load", ["find"]),
+    ("`save` of a new session, `create`", new, "save", ["insert"]),
+    ("`save` of a change", changed, "save", ["update"]),
+    ("`save` that lost a race", overtaken, "save", ["update", "find", "update"]),
+    ("`save` without a change", read, "save", ["update"]),
+    ("the same within a second of the store's last write", just_saved, "save", []),
+    ("`exists`", unread, "exists", ["find"]),
+    ("`delete`, `flush`", unread, "flush", ["delete"]),
+    ("`cycle_key` of a session that was read", read, "cycle_key", ["insert", "delete"]),
+    ("`cycle_key` of one that was not", unread, "cycle_key", ["find", "insert", "delete"]),
+    ("a cookie that cannot be a key", lambda: SessionStore("junk" * 9), "load", []),
+]
+
+
+def as_markdown():
+    rows = ["| what | round trips | commands |", "| --- | --- | --- |"]
+    for what, _, _, sent in TABLE:
+        rows.append(f"| {what} | {len(sent)} | {', '.join(sent) or 'none'} |")
+    return "\n".join(rows)
+
+
+@pytest.mark.parametrize("colour", ["sync", "native"])
+@pytest.mark.parametrize(("what", "prepare", "verb", "sent"), TABLE, ids=[row[0] for row in TABLE])
+def test_a_verb_sends_these_commands_and_no_others(
+    mongod_engine, commands, monkeypatch, colour, what, prepare, verb, sent
+):
+    monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
+    store = prepare()
+    arguments = [store.session_key] if verb == "exists" else []
+    commands.names()
+
+    if colour == "sync":
+        getattr(store, verb)(*arguments)
+    else:
+        asyncio.run(getattr(store, f"a{verb}")(*arguments))
+
+    # A client says goodbye when it is closed.
+    assert [name for name in commands.names() if name != "endSessions"] == sent
+
+
+def test_every_write_names_the_id(mongod_engine, commands):
+    """A rule for sharding: what names `_id` goes to one shard."""
+    for _, prepare, verb, _ in TABLE:
+        store = prepare()
+        getattr(store, verb)(*([store.session_key] if verb == "exists" else []))
+
+    for name, command in commands.sent:
+        if name == "find":
+            assert isinstance(command["filter"]["_id"], bytes)
+        elif name in ("update", "delete"):
+            [statement] = command[name + "s"]
+            assert isinstance(statement["q"]["_id"], bytes)
+
+
+def test_the_readme_shows_this_table(capsys):
+    table = as_markdown()
+
+    with capsys.disabled():
+        print(f"\n{table}")
+
+    assert table in README.read_text()
