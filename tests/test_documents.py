@@ -1,3 +1,4 @@
+import re
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from zoneinfo import ZoneInfo
@@ -132,7 +133,5 @@ def test_an_update_that_unsets_nothing_has_no_unset():
     "name", ["_id", "payload", "revision", "user_id", "", "$set", "a.b", "a\0b"]
 )
 def test_an_extra_field_by_a_name_that_cannot_be_is_refused_by_name(name):
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError, match=re.escape(repr(name))):
         documents.derived({}, {name: 1})
-
-    assert repr(name) in str(refused.value)

@@ -94,8 +94,8 @@ def test_a_malformed_key_is_an_unknown_session(do, key):
     do(store, "delete", key)
     assert do(store, "_get_session") == {}
     assert store.session_key is None
+    store = SessionStore(key)
     with pytest.raises(CreateError):
-        store = SessionStore(key)
         do(store, "save", must_create=True)
     assert collection().count_documents({}) == 0
 
