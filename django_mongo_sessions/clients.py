@@ -105,9 +105,13 @@ async def _hold(loop: asyncio.AbstractEventLoop) -> Holder:
         yield _reach(client)
     finally:
         await client.close()
-        held = _clients.by_loop.get(loop)
-        if held and held[0][0].database.client is client:  # and no later one, made after reset()
-            del _clients.by_loop[loop]
+        _forget(loop, client)
+
+
+def _forget(loop: asyncio.AbstractEventLoop, client: Any) -> None:
+    held = _clients.by_loop.get(loop)
+    if held and held[0][0].database.client is client:  # and no later one, made after reset()
+        del _clients.by_loop[loop]
 
 
 def reset(*, setting: str = "MONGO_SESSIONS", **kwargs: Any) -> None:
@@ -184,5 +188,5 @@ def _reach(client: Any) -> Reach:
 
 setting_changed.connect(reset)
 atexit.register(reset)
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_forget_inherited)
+# Windows has no such function, as it has no forks; then this makes an idle dict.
+getattr(os, "register_at_fork", dict)(after_in_child=_forget_inherited)

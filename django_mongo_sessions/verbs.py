@@ -5,6 +5,7 @@ A verb never touches `self._session`, which hides I/O: it asks `yield from self.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.contrib.sessions.backends.base import CreateError, UpdateError
@@ -20,7 +21,9 @@ _NEW_KEY_ATTEMPTS = 8
 
 
 class SessionVerbs(SessionState):
-    """The verbs. `SessionStore` adds who drives them."""
+    """The verbs. `SessionStore` adds who drives them, and what follows an insert."""
+
+    _after_insert: Callable[[], Verb[None]]
 
     # Reading
 
@@ -62,11 +65,9 @@ class SessionVerbs(SessionState):
 
     def _creating(self) -> Verb[None]:
         data = yield from self._data(no_load=True)
-        for _ in range(_NEW_KEY_ATTEMPTS):
-            if (yield from self._inserting(self._get_new_session_key(), data)):
-                self.modified = True  # as Django's stores do, and code relies on it
-                return
-        raise CreateError(f"{_NEW_KEY_ATTEMPTS} random session keys were all taken")
+        keys = (self._get_new_session_key() for _ in range(_NEW_KEY_ATTEMPTS))
+        yield from self._inserting(keys, data)
+        self.modified = True  # as Django's stores do, and code relies on it
 
     def _saving(self, must_create: bool = False) -> Verb[None]:
         if self.session_key is None:
@@ -74,8 +75,7 @@ class SessionVerbs(SessionState):
             return
         data = yield from self._data(no_load=must_create)
         if must_create:
-            if not (yield from self._inserting(self.session_key, data)):
-                raise CreateError("the session key is taken, or is none that can be stored")
+            yield from self._inserting([self.session_key], data)
             return
         stored = self._current() or (yield from self._finding())
         body = codec.dump(self.serializer, data)
@@ -100,26 +100,24 @@ class SessionVerbs(SessionState):
         if data:
             yield from self._creating()
 
-    def _inserting(self, key: str | None, data: dict[str, Any]) -> Verb[bool]:
-        """Store a new session under a key, and answer whether the key could be had."""
-        document_id = documents.stored_id(key)
-        if key is None or document_id is None:
-            return False
-        document, written = self._new(key, document_id, data)
-        try:
-            yield operations.insert(document)
-        except DuplicateKeyError as error:
-            if "_id" in (error.details or {}).get("keyPattern", "_id"):
-                return False
-            raise  # somebody else's unique index, which no other key would satisfy
-        self._session_key = key
-        self._wrote(written)
-        yield from self._after_insert()
-        return True
-
-    def _after_insert(self) -> Verb[None]:
-        """Do what an insert gives occasion to."""
-        yield from ()
+    def _inserting(self, keys: Iterable[str | None], data: dict[str, Any]) -> Verb[None]:
+        """Store a new session under the first of the keys that can be had."""
+        for key in keys:
+            document_id = documents.stored_id(key)
+            if key is None or document_id is None:
+                continue
+            document, written = self._new(key, document_id, data)
+            try:
+                yield operations.insert(document)
+            except DuplicateKeyError as error:
+                if "_id" not in (error.details or {}).get("keyPattern", "_id"):
+                    raise  # somebody else's unique index, which no other key would satisfy
+                continue
+            self._session_key = key
+            self._wrote(written)
+            yield from self._after_insert()
+            return
+        raise CreateError("every session key that was tried is taken, or is none of this store's")
 
     def _deleting(self, session_key: str | None = None) -> Verb[None]:
         key = self.session_key if session_key is None else session_key

@@ -5,7 +5,9 @@ import gc
 import multiprocessing
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -50,6 +52,20 @@ def test_nothing_connects_at_import_or_in_a_constructor(mongod_engine):
 
 def test_one_client_serves_the_whole_process(mongod_engine):
     assert clients.sessions() is clients.sessions()
+
+
+def test_threads_that_come_at_once_share_one_client(mongod_engine):
+    clients.reset()
+    start = threading.Barrier(32)
+
+    def reach():
+        start.wait()
+        return clients.sessions()
+
+    with ThreadPoolExecutor(32) as pool:
+        reached = [future.result() for future in [pool.submit(reach) for _ in range(32)]]
+
+    assert all(reach is reached[0] for reach in reached)
 
 
 def test_a_changed_setting_makes_a_new_client_and_closes_the_old(mongod_engine, settings):
@@ -223,11 +239,18 @@ def test_a_loop_that_was_closed_in_a_hurry_is_forgotten_at_the_next_look(mongod_
     hasty.close()
     assert list(clients._clients.by_loop) == [hasty]
 
+    other = asyncio.new_event_loop()
+    other.run_until_complete(clients.asessions())
+
     async def look():
         await clients.asessions()
         return list(clients._clients.by_loop)
 
-    assert hasty not in asyncio.run(look())
+    looked = asyncio.run(look())
+    assert hasty not in looked
+    assert other in looked
+    other.run_until_complete(other.shutdown_asyncgens())
+    other.close()
     assert not reach[0].database.client._opened
     gc.collect()
 
@@ -249,6 +272,19 @@ def test_reset_lets_a_loops_client_go_and_the_loop_closes_it(mongod_engine, nati
 
 
 # Processes
+
+
+def test_what_a_parent_holds_is_neither_used_nor_closed_by_its_child(mongod_engine):
+    parents = clients._clients
+    parents_client = clients.sessions()[0].database.client
+
+    clients._forget_inherited()  # what a fork calls in the child
+
+    assert clients.sessions()[0].database.client is not parents_client
+    clients.reset()
+    assert parents_client.admin.command("ping")
+    assert clients._inherited.pop() is parents
+    clients._clients = parents
 
 
 def _in_child(key, answers):

@@ -335,6 +335,10 @@ def test_must_create_stores_under_the_key_that_was_given(do):
         do(SessionStore(UNKNOWN), "save", must_create=True)
 
 
+def test_a_new_key_is_random_and_not_asked_for(do):
+    assert len({do(SessionStore(), "_get_new_session_key") for _ in range(5)}) == 5
+
+
 def test_a_key_that_is_taken_is_not_taken_twice(do, stored):
     taken = stored(a=1).session_key
 
@@ -358,7 +362,7 @@ def test_keys_that_are_always_taken_end_in_an_error(do, stored):
         def _get_new_session_key(self):
             return taken
 
-    with pytest.raises(CreateError, match="were all taken"):
+    with pytest.raises(CreateError, match="is taken"):
         do(Stuck(), "create")
 
 
