@@ -23,6 +23,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from pymongo import AsyncMongoClient, MongoClient, ReadPreference, WriteConcern
 from pymongo.driver_info import DriverInfo
+from pymongo.read_concern import ReadConcern
 
 from django_mongo_sessions import __version__
 from django_mongo_sessions.conf import conf
@@ -43,13 +44,14 @@ _DEFAULTS = {
     "serverSelectionTimeoutMS": 3000,
     "tz_aware": True,
 }
-_CODEC_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
-    tz_aware=True,
+_CODEC_OPTIONS = {
+    "document_class": dict,
+    "tz_aware": True,
     # What does not fit Python's types arrives as something else, and so is seen to be wrong,
     # instead of failing in the driver.
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-    unicode_decode_error_handler="replace",
-)
+    "datetime_conversion": DatetimeConversion.DATETIME_AUTO,
+    "unicode_decode_error_handler": "replace",
+}
 
 
 class _Clients:
@@ -68,16 +70,17 @@ _inherited: list[_Clients] = []
 
 def sessions() -> Reach:
     """Return the collection for blocking calls."""
-    if _clients.blocking is None:
-        with _clients.lock:
-            if _clients.blocking is None:
-                client = _mock() if _is_mock() else _connect(MongoClient)
-                try:
-                    _clients.blocking = _reach(client)
-                except ImproperlyConfigured:
-                    client.close()
-                    raise
-    return _clients.blocking
+    if reach := _clients.blocking:
+        return reach
+    with _clients.lock:
+        if _clients.blocking is None:
+            client = _mock() if _is_mock() else _connect(MongoClient)
+            try:
+                _clients.blocking = _reach(client)
+            except ImproperlyConfigured:
+                client.close()
+                raise
+        return _clients.blocking
 
 
 async def asessions() -> Reach | None:
@@ -90,7 +93,7 @@ async def asessions() -> Reach | None:
         return None
     for other in list(_clients.by_loop):
         if other.is_closed():
-            del _clients.by_loop[other]
+            _clients.by_loop.pop(other, None)
     holder = _hold(loop)
     reach = await anext(holder)  # does not suspend, or two tasks would each make a client
     _clients.by_loop[loop] = reach, holder
@@ -111,7 +114,7 @@ async def _hold(loop: asyncio.AbstractEventLoop) -> Holder:
 def _forget(loop: asyncio.AbstractEventLoop, client: Any) -> None:
     held = _clients.by_loop.get(loop)
     if held and held[0][0].database.client is client:  # and no later one, made after reset()
-        del _clients.by_loop[loop]
+        _clients.by_loop.pop(loop, None)
 
 
 def reset(*, setting: str = "MONGO_SESSIONS", **kwargs: Any) -> None:
@@ -179,8 +182,9 @@ def _reach(client: Any) -> Reach:
         )
     collection = database.get_collection(
         conf.COLLECTION,
-        codec_options=_CODEC_OPTIONS,
+        codec_options=client.codec_options.with_options(**_CODEC_OPTIONS),
         read_preference=ReadPreference.PRIMARY,
+        read_concern=ReadConcern("local"),
         write_concern=WriteConcern(**{"w": "majority", **concern}),
     )
     return collection, None if client.options.timeout is not None else conf.TIMEOUT

@@ -30,7 +30,8 @@ _WORTH_COMPRESSING = 1024  # bytes
 def dump(serializer: Callable[[], Any], data: Mapping[str, Any]) -> bytes:
     """Serialize a session's dict.
 
-    Raises the serializer's own TypeError or ValueError, naming the session key at fault.
+    Raises ValueError where the serializer does, and TypeError for whatever else it raises; both
+    name the session key at fault.
     """
     try:
         body: bytes = serializer().dumps(data)

@@ -30,6 +30,11 @@ class Index(NamedTuple):
     keys: list[tuple[str, int]]
     options: dict[str, Any]
 
+    def is_served_by(self, known: Mapping[str, Any]) -> bool:
+        """Return whether an index of the server's does the same, under whatever name."""
+        keys = [tuple(pair) for pair in known["key"]]
+        return keys == self.keys and self.options.items() <= known.items()
+
 
 _KEY = re.compile(r"[a-z0-9]{32}")
 _SCHEME = b"\x01"  # the first byte of an id says how the rest was made of the key
@@ -56,8 +61,7 @@ TTL_INDEX = Index("mongo_sessions_expires_at", [("expires_at", 1)], {"expireAfte
 def stored_id(session_key: object) -> bytes | None:
     """Return the `_id` of a session key; None for what cannot be a key of ours.
 
-    The one step from cookie to document. The key has 165 random bits, so a plain SHA-256 is
-    enough: who reads the database cannot go back to a cookie.
+    The key has 165 random bits: a plain SHA-256 leaves no way back from document to cookie.
     """
     if isinstance(session_key, str) and _KEY.fullmatch(session_key):
         return _SCHEME + sha256(session_key.encode()).digest()
@@ -117,10 +121,12 @@ def revised(document_id: bytes, revision: int) -> dict[str, Any]:
 
 
 def expired(now: datetime, after: bytes | None, up_to: bytes | None = None) -> dict[str, Any]:
-    """Match expired sessions, in a range of ids that is open where None."""
-    ids = {"$gt": after, "$lte": up_to}
-    ids = {operator: bound for operator, bound in ids.items() if bound is not None}
-    return {"expires_at": {"$lte": now}, **({"_id": ids} if ids else {})}
+    """Match expired sessions, in a range of ids that is open where None.
+
+    Comparing with bytes matches bytes alone: documents that are none of ours stay.
+    """
+    ids = {"$gt": after or b""} if up_to is None else {"$gt": after or b"", "$lte": up_to}
+    return {"expires_at": {"$lte": now}, "_id": ids}
 
 
 # Documents
@@ -185,5 +191,10 @@ def derived(data: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]
             raise ValueError(f"to_document() returned {name!r}, a field of the engine's own")
         if not name or name.startswith("$") or "." in name or "\0" in name:
             raise ValueError(f"to_document() returned {name!r}, which cannot name a field")
-    user_id = data.get(USER_ID_KEY)
-    return {"user_id": None if user_id is None else str(user_id), **extra}
+    return {"user_id": user_id(data), **extra}
+
+
+def user_id(data: Mapping[str, Any]) -> str | None:
+    """Return the id of the user that a session's data sign in; None for an anonymous one."""
+    given = data.get(USER_ID_KEY)
+    return None if given is None else str(given)

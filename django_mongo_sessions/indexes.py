@@ -29,7 +29,8 @@ def ensure_once() -> Verb[None]:
         return
     _ensured.add(place)
     try:
-        if TTL_INDEX.name in (yield operations.index_information()):
+        known = yield operations.index_information()
+        if any(TTL_INDEX.is_served_by(index) for index in known.values()):
             return
         count = yield operations.estimated_count()
         if count <= _MOST_DOCUMENTS:
@@ -38,10 +39,14 @@ def ensure_once() -> Verb[None]:
         reason = f"it holds {count:,} documents, too many to index during a request"
     except PyMongoError as error:
         reason = str(error)
+    except GeneratorExit:  # the request was cancelled; the next one may have more luck
+        _ensured.discard(place)
+        raise
     logger.warning(
         "The TTL index was not created on the collection %r: %s. Expired sessions are never read, "
         "but MongoDB does not remove them. Create the index by hand, as a user with the privilege "
-        "createIndex, with db.%s.createIndex({expires_at: 1}, {name: %r, expireAfterSeconds: 0}); "
+        "createIndex, with "
+        "db.getCollection(%r).createIndex({expires_at: 1}, {name: %r, expireAfterSeconds: 0}); "
         "until then run `manage.py clearsessions` now and then.",
         conf.COLLECTION,
         reason,

@@ -113,11 +113,11 @@ def update(document_id: bytes, revision: int, change: Mapping[str, Any]) -> Oper
     )
 
 
-def delete(document_id: bytes) -> Operation[int]:
-    """Delete a session, whatever its revision."""
+def delete(document_id: bytes) -> Operation[bool]:
+    """Delete a session, whatever its revision, and answer whether it was there."""
     return Operation(
         lambda sessions: _durable(sessions).delete_one({"_id": document_id}),
-        lambda reply: reply.deleted_count,
+        lambda reply: bool(reply.deleted_count),
     )
 
 

@@ -133,10 +133,10 @@ class SessionState(SessionBase):
         )
         return update, written
 
-    def _touched(self, stored: Snapshot, data: dict[str, Any]) -> tuple[dict[str, Any], Snapshot]:
-        """Return the update that moves the expiry alone, and what will be known once it has."""
+    def _touched(self, stored: Snapshot) -> dict[str, Any]:
+        """Return the update that moves the expiry alone, to what the stored data say."""
         now = documents.utc_now()
-        return documents.touching(now, self._expires_at(data, now)), replace(stored, data=data)
+        return documents.touching(now, self._expires_at(stored.data, now))
 
     def _fields(self, data: dict[str, Any]) -> dict[str, Any]:
         return documents.derived(data, self.to_document(data))

@@ -37,8 +37,11 @@ class SessionVerbs(SessionState):
 
     def _loading(self) -> Verb[Snapshot | None]:
         """Read the session's document, and drop a key that has none."""
+        key = self.session_key
         snapshot = yield from self._finding()
-        if snapshot is None:
+        # A session that holds data keeps its key: saved without one, it would come back to life.
+        # And while we asked, another task of the request may have moved it to a new key.
+        if snapshot is None and self.session_key == key and not hasattr(self, "_session_cache"):
             self._session_key = None
         return snapshot
 
@@ -86,18 +89,15 @@ class SessionVerbs(SessionState):
             if changed:
                 update, written = self._replaced(stored, data, body)
             else:
-                update, written = self._touched(stored, data)
+                update, written = self._touched(stored), stored
             if (yield operations.update(stored.document_id, stored.revision, update)):
                 self._wrote(written)
                 return
             stored = yield from self._finding()
-            if stored is not None and not changed:  # then what somebody else has stored stands
-                self._snapshot, self._session_cache = stored, stored.data
-                data = stored.data
         if stored is None:
-            raise UpdateError("the session was deleted, or has expired")
+            raise UpdateError("the session is gone")
         # A document that does not open may open for another host, or be evidence: it stays.
-        if data:
+        if data and changed:
             yield from self._creating()
 
     def _inserting(self, keys: Iterable[str | None], data: dict[str, Any]) -> Verb[None]:
@@ -119,20 +119,27 @@ class SessionVerbs(SessionState):
             return
         raise CreateError("every session key that was tried is taken, or is none of this store's")
 
-    def _deleting(self, session_key: str | None = None) -> Verb[None]:
+    def _deleting(self, session_key: str | None = None) -> Verb[bool]:
+        """Delete a session, and answer whether it was there."""
         key = self.session_key if session_key is None else session_key
         document_id = documents.stored_id(key)
-        if document_id is not None:
-            if key == self.session_key:
-                self._forget_write()  # or the next save would take it to be there still
-            yield operations.delete(document_id)
+        if document_id is None:
+            return False
+        if key == self.session_key:
+            self._forget_write()  # or the next save would take it to be there still
+        there: bool = yield operations.delete(document_id)
+        return there
 
     def _cycling(self) -> Verb[None]:
-        yield from self._data()
+        data = yield from self._data()
         key, stored = self.session_key, self._current()
         yield from self._creating()  # first: a crash between the two loses nothing
-        if key is not None and (stored is None or stored.opened):
-            yield from self._deleting(key)
+        if key is None or (stored is not None and not stored.opened):
+            return
+        if not (yield from self._deleting(key)) and documents.user_id(data) is not None:
+            # Signed out meanwhile. An anonymous one may be gone: two clicks on "sign in" do that.
+            yield from self._deleting()
+            raise UpdateError("the session is gone")
 
     def _flushing(self) -> Verb[None]:
         self.clear()

@@ -62,21 +62,35 @@ def engine(request, settings):
     uri = "mongomock://"
     if request.param == "mongod":
         uri = request.getfixturevalue("mongod_uri")
-    settings.SESSION_ENGINE = "django_mongo_sessions.backends.mongodb"
-    settings.MONGO_SESSIONS = {"URI": uri, "DATABASE": DATABASE}
-    collection().delete_many({})
+    use(settings, uri)
     yield request.param
     clients.reset()
 
 
 @pytest.fixture
 def mongod_engine(mongod_uri, settings):
-    """The engine on an empty collection of a real mongod, for what has no colour."""
-    settings.SESSION_ENGINE = "django_mongo_sessions.backends.mongodb"
-    settings.MONGO_SESSIONS = {"URI": mongod_uri, "DATABASE": DATABASE}
-    collection().delete_many({})
+    """The engine on an empty collection of a real mongod, for what has no colour; its URI."""
+    use(settings, mongod_uri)
     yield mongod_uri
     clients.reset()
+
+
+def use(settings, uri):
+    """Set the engine up on an empty collection without an index.
+
+    With the index, the server or mongomock might remove what a test wants to find expired.
+    """
+    settings.SESSION_ENGINE = "django_mongo_sessions.backends.mongodb"
+    settings.MONGO_SESSIONS = {
+        "URI": uri,
+        "DATABASE": DATABASE,
+        # One connection less in the background, which a loop that ends with its test might catch
+        # half open.
+        "CLIENT_OPTIONS": {"serverMonitoringMode": "poll"},
+    }
+    indexes._ensured.add((uri, DATABASE, "sessions"))
+    collection().drop_indexes()
+    collection().delete_many({})
 
 
 def collection():
@@ -99,7 +113,20 @@ def do(request, engine, monkeypatch):
         return loop.run_until_complete(getattr(target, twin)(*args, **kwargs))
 
     yield call
-    loop.run_until_complete(loop.shutdown_asyncgens())
+    end(loop)
+
+
+def end(loop):
+    """End a loop as asyncio.run() does."""
+
+    async def finish():
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await loop.shutdown_asyncgens()
+
+    loop.run_until_complete(finish())
     loop.close()
 
 
@@ -121,12 +148,13 @@ class Commands(CommandListener):
 
     def __init__(self):
         self.sent = []
+        self.replies = []
 
     def started(self, event):
         self.sent.append((event.command_name, event.command))
 
     def succeeded(self, event):
-        pass
+        self.replies.append((event.command_name, event.reply))
 
     def failed(self, event):
         pass
@@ -139,14 +167,11 @@ class Commands(CommandListener):
 
 @pytest.fixture
 def commands(settings):
-    """What the engine sends to the server from here on. The index is not asked for."""
+    """What the engine sends to the server from here on."""
     listener = Commands()
-    settings.MONGO_SESSIONS = {
-        **settings.MONGO_SESSIONS,
-        "CLIENT_OPTIONS": {"event_listeners": [listener]},
-    }
-    place = settings.MONGO_SESSIONS["URI"], settings.MONGO_SESSIONS["DATABASE"], "sessions"
-    indexes._ensured.add(place)
+    given = settings.MONGO_SESSIONS
+    options = {**given["CLIENT_OPTIONS"], "event_listeners": [listener]}
+    settings.MONGO_SESSIONS = {**given, "CLIENT_OPTIONS": options}
     return listener
 
 

@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import async_to_sync
+from bson.binary import UuidRepresentation
 from django.core.exceptions import ImproperlyConfigured
 from pymongo import ReadPreference
 from pymongo.errors import ConnectionFailure, PyMongoError
 
 from django_mongo_sessions import clients
 from django_mongo_sessions.backends.mongodb import SessionStore
-from tests.conftest import DATABASE
+from tests.conftest import DATABASE, end
 
 NOWHERE = "mongodb://127.0.0.1:1"
 
@@ -139,6 +140,13 @@ def test_reads_go_to_the_primary_whatever_the_uri_says(use):
     assert clients.sessions()[0].read_preference == ReadPreference.PRIMARY
 
 
+def test_other_ways_of_the_clients_to_read_and_write_bson_are_kept(use):
+    use(URI=f"{NOWHERE}/?uuidRepresentation=standard&readConcernLevel=majority")
+
+    assert clients.sessions()[0].codec_options.uuid_representation == UuidRepresentation.STANDARD
+    assert clients.sessions()[0].read_concern.level == "local"
+
+
 @pytest.mark.parametrize(
     ("query", "concern"),
     [
@@ -249,8 +257,7 @@ def test_a_loop_that_was_closed_in_a_hurry_is_forgotten_at_the_next_look(mongod_
     looked = asyncio.run(look())
     assert hasty not in looked
     assert other in looked
-    other.run_until_complete(other.shutdown_asyncgens())
-    other.close()
+    end(other)
     assert not reach[0].database.client._opened
     gc.collect()
 

@@ -11,16 +11,10 @@ from tests.conftest import collection
 NAME = documents.TTL_INDEX.name
 
 
-@pytest.fixture(autouse=True)
-def new_process(monkeypatch):
-    monkeypatch.setattr(indexes, "_ensured", set())
-
-
 @pytest.fixture
-def no_index(do):
-    collection().drop_indexes()
-    yield
-    collection().drop_indexes()
+def no_index(do, monkeypatch):
+    """As in a new process, on a collection without an index."""
+    monkeypatch.setattr(indexes, "_ensured", set())
 
 
 def test_the_first_insert_of_a_process_creates_the_index(do, no_index):
@@ -47,6 +41,25 @@ def test_an_index_that_is_there_is_left(do, no_index, caplog):
     do(SessionStore(), "save")
 
     assert not caplog.records
+
+
+def test_an_index_of_another_name_that_does_the_same_is_enough(do, no_index, caplog):
+    collection().create_index([("expires_at", 1)], name="theirs", expireAfterSeconds=0)
+
+    do(SessionStore(), "save")
+
+    assert not caplog.records
+    assert NAME not in collection().index_information()
+
+
+def test_a_request_that_is_cancelled_leaves_it_to_the_next(do, no_index):
+    cancelled = indexes.ensure_once()
+    next(cancelled)
+    cancelled.close()
+
+    do(SessionStore(), "save")
+
+    assert NAME in collection().index_information()
 
 
 def test_a_large_collection_is_not_indexed_during_a_request(do, no_index, caplog, monkeypatch):

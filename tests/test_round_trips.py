@@ -35,6 +35,12 @@ def changed():
     return store
 
 
+def cleared():
+    store = unread()
+    store.clear()
+    return store
+
+
 def overtaken():
     store = changed()
     other = SessionStore(store.session_key)
@@ -58,13 +64,16 @@ def new():
 # What is done, to which store, by which verb, and the commands that it sends.
 TABLE = [
     ("`load`", unread, "load", ["find"]),
-    ("`save` of a new session, `create`", new, "save", ["insert"]),
+    ("`save` of a new session", new, "save", ["insert"]),
+    ("`create`", new, "create", ["insert"]),
     ("`save` of a change", changed, "save", ["update"]),
     ("`save` that lost a race", overtaken, "save", ["update", "find", "update"]),
     ("`save` without a change", read, "save", ["update"]),
     ("the same within a second of the store's last write", just_saved, "save", []),
+    ("`save` after `clear()` of a session that was not read", cleared, "save", ["find", "update"]),
     ("`exists`", unread, "exists", ["find"]),
-    ("`delete`, `flush`", unread, "flush", ["delete"]),
+    ("`delete`", unread, "delete", ["delete"]),
+    ("`flush`", unread, "flush", ["delete"]),
     ("`cycle_key` of a session that was read", read, "cycle_key", ["insert", "delete"]),
     ("`cycle_key` of one that was not", unread, "cycle_key", ["find", "insert", "delete"]),
     ("a cookie that cannot be a key", lambda: SessionStore("junk" * 9), "load", []),

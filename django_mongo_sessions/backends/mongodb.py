@@ -13,15 +13,22 @@ from django_mongo_sessions.verbs import SessionVerbs
 Result = TypeVar("Result")
 
 
-def _drive(verb: Verb[Result]) -> Result:
-    return run(verb, *clients.sessions())
+# Seconds for one step of clear_expired(), which no request waits for: without the index, a step may
+# scan the whole collection.
+_HOUSEKEEPING_TIMEOUT = 600.0
 
 
-async def _adrive(verb: Verb[Result]) -> Result:
+def _drive(verb: Verb[Result], timeout: float | None = None) -> Result:
+    sessions, usual_timeout = clients.sessions()
+    return run(verb, sessions, timeout or usual_timeout)
+
+
+async def _adrive(verb: Verb[Result], timeout: float | None = None) -> Result:
     reach = await clients.asessions()
     if reach is None:
-        return await sync_to_async(_drive)(verb)
-    return await arun(verb, *reach)
+        return await sync_to_async(_drive)(verb, timeout)
+    sessions, usual_timeout = reach
+    return await arun(verb, sessions, timeout or usual_timeout)
 
 
 class SessionStore(SessionVerbs):
@@ -80,7 +87,10 @@ class SessionStore(SessionVerbs):
         await _adrive(self._deleting(session_key))
 
     def cycle_key(self) -> None:
-        """Move the session's data to a new key."""
+        """Move the session's data to a new key.
+
+        Raises UpdateError where the session was signed in, and is deleted meanwhile.
+        """
         _drive(self._cycling())
 
     async def acycle_key(self) -> None:
@@ -98,7 +108,7 @@ class SessionStore(SessionVerbs):
     @classmethod
     def clear_expired(cls) -> int:  # type: ignore[override]  # Django's returns nothing
         """Delete the sessions that have expired, in batches, and return how many they were."""
-        return _drive(cls._clearing_expired())
+        return _drive(cls._clearing_expired(), _HOUSEKEEPING_TIMEOUT)
 
     @classmethod
     async def aclear_expired(cls) -> int:  # type: ignore[override]
