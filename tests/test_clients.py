@@ -351,7 +351,7 @@ def test_a_process_ends_without_a_warning(mongod_engine):
 
 
 async def load_and_settle(store):
-    """Load, and let the driver finish: a monitor that is cancelled as it connects leaks a socket."""
+    """Load, and let the driver finish: a monitor cancelled as it connects leaks a socket."""
     try:
         await store.aload()
     finally:
