@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import sys
@@ -26,8 +27,8 @@ def main() -> None:
         call_command("migrate", verbosity=0)
         _make_demo_user()
         print(f"Open http://127.0.0.1:{port}/ in a browser; Ctrl-C ends the demo.", flush=True)
-        quiet = stack.enter_context(Path(os.devnull).open("w"))
-        call_command("runserver", f"127.0.0.1:{port}", use_reloader=False, stdout=quiet)
+        unseen = io.StringIO()  # the server's own greeting, which says less
+        call_command("runserver", f"127.0.0.1:{port}", use_reloader=False, stdout=unseen)
 
 
 def _port() -> int:

@@ -176,6 +176,13 @@ def commands(settings):
 
 
 @pytest.fixture
+def logged(caplog):
+    """What the engine has logged; asyncio's debug mode logs too, of slow steps."""
+    names = ("django_mongo_sessions", "django.security.SuspiciousSession")
+    return lambda: [record for record in caplog.records if record.name in names]
+
+
+@pytest.fixture
 def random_text():
     """Text that hardly compresses: 3/4 of its length at best."""
     return lambda size: base64.b64encode(secrets.token_bytes(size * 3 // 4)).decode()

@@ -34,21 +34,21 @@ def test_the_second_insert_asks_nothing(do, no_index):
     assert NAME not in collection().index_information()
 
 
-def test_an_index_that_is_there_is_left(do, no_index, caplog):
+def test_an_index_that_is_there_is_left(do, no_index, logged):
     do(SessionStore(), "save")
     indexes._ensured.clear()
 
     do(SessionStore(), "save")
 
-    assert not caplog.records
+    assert not logged()
 
 
-def test_an_index_of_another_name_that_does_the_same_is_enough(do, no_index, caplog):
+def test_an_index_of_another_name_that_does_the_same_is_enough(do, no_index, logged):
     collection().create_index([("expires_at", 1)], name="theirs", expireAfterSeconds=0)
 
     do(SessionStore(), "save")
 
-    assert not caplog.records
+    assert not logged()
     assert NAME not in collection().index_information()
 
 
@@ -62,7 +62,7 @@ def test_a_request_that_is_cancelled_leaves_it_to_the_next(do, no_index):
     assert NAME in collection().index_information()
 
 
-def test_a_large_collection_is_not_indexed_during_a_request(do, no_index, caplog, monkeypatch):
+def test_a_large_collection_is_not_indexed_during_a_request(do, no_index, logged, monkeypatch):
     monkeypatch.setattr(indexes, "_MOST_DOCUMENTS", 2)
     collection().insert_many({"_id": n} for n in range(2))
 
@@ -70,19 +70,19 @@ def test_a_large_collection_is_not_indexed_during_a_request(do, no_index, caplog
     do(SessionStore(), "save")
 
     assert NAME not in collection().index_information()
-    [record] = caplog.records
+    [record] = logged()
     assert (record.name, record.levelno) == ("django_mongo_sessions", logging.WARNING)
     assert "3 documents" in record.getMessage()
     assert f"createIndex({{expires_at: 1}}, {{name: '{NAME}'" in record.getMessage()
 
 
 @pytest.mark.only("mongod")
-def test_an_index_that_is_in_the_way_is_a_warning_and_no_error(do, no_index, caplog):
+def test_an_index_that_is_in_the_way_is_a_warning_and_no_error(do, no_index, logged):
     collection().create_index([("expires_at", 1)], name="by_date")
     store = SessionStore()
 
     do(store, "save")
 
     assert do(store, "exists", store.session_key)
-    [record] = caplog.records
+    [record] = logged()
     assert "already exists" in record.getMessage()

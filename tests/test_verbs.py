@@ -594,7 +594,7 @@ HOW += [f"{name} of text" for name in documents._FIELDS]
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_broken_document_reads_as_empty_and_keeps_its_key(do, stored, caplog, how):
+def test_a_broken_document_reads_as_empty_and_keeps_its_key(do, stored, logged, how):
     key = stored(a=1).session_key
     broken(how)
     before = the_document()
@@ -603,7 +603,7 @@ def test_a_broken_document_reads_as_empty_and_keeps_its_key(do, stored, caplog, 
     assert do(store, "_get_session") == {}
     assert store.session_key == key
     assert do(store, "load") == {}
-    [record] = [record for record in caplog.records if record.name == SECURITY]
+    [record] = logged()
     assert record.levelno == logging.WARNING
     assert documents.stored_id(key).hex() in record.getMessage()
     assert key not in record.getMessage()
@@ -618,7 +618,7 @@ def test_a_broken_document_reads_as_empty_and_keeps_its_key(do, stored, caplog, 
     assert collection().find_one({"_id": before["_id"]}) == before
 
 
-def test_a_payload_that_was_swapped_with_anothers_does_not_open(do, stored, caplog):
+def test_a_payload_that_was_swapped_with_anothers_does_not_open(do, stored, logged):
     mine, other = stored(a=1), stored(b=2)
     documents_ = {document["_id"]: document for document in collection().find({})}
     theirs = documents_[documents.stored_id(other.session_key)]
@@ -629,7 +629,7 @@ def test_a_payload_that_was_swapped_with_anothers_does_not_open(do, stored, capl
 
     assert loaded(do, mine) == {}
     assert loaded(do, other) == {"b": 2}
-    assert len(caplog.records) == 1
+    assert len(logged()) == 1
 
 
 def test_a_host_with_another_secret_key_signs_nobody_out(do, stored, settings):
@@ -728,10 +728,10 @@ def test_a_session_that_is_too_large_is_not_sent(do, stored, random_text):
     assert the_document() == before
 
 
-def test_a_large_session_is_stored_with_a_warning(do, stored, caplog, random_text):
+def test_a_large_session_is_stored_with_a_warning(do, stored, logged, random_text):
     store = stored(large=random_text(2_000_000))
 
-    [record] = caplog.records
+    [record] = logged()
     assert record.name == "django_mongo_sessions"
     assert "'large'" in record.getMessage()
     assert len(loaded(do, store)["large"]) == 2_000_000
