@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -107,14 +108,17 @@ async def _hold(loop: asyncio.AbstractEventLoop) -> Holder:
     try:
         yield _reach(client)
     finally:
+        if _holds(loop, client):  # or reset() let it go, and the loop goes on
+            # Before 4.18, PyMongo's close() begins generators, of which an ending loop warns.
+            sys.set_asyncgen_hooks(firstiter=None)
         await client.close()
-        _forget(loop, client)
+        if _holds(loop, client):
+            _clients.by_loop.pop(loop, None)
 
 
-def _forget(loop: asyncio.AbstractEventLoop, client: Any) -> None:
+def _holds(loop: asyncio.AbstractEventLoop, client: Any) -> bool:
     held = _clients.by_loop.get(loop)
-    if held and held[0][0].database.client is client:  # and no later one, made after reset()
-        _clients.by_loop.pop(loop, None)
+    return held is not None and held[0][0].database.client is client
 
 
 def reset(*, setting: str = "MONGO_SESSIONS", **kwargs: Any) -> None:

@@ -63,5 +63,5 @@ class TestMiddleware(django_tests.SessionMiddlewareTests):
 def test_the_contract_is_whole():
     names = [name for name in dir(TestStore) if name.startswith("test_")]
 
-    assert len(names) >= 38
+    assert len(names) >= 37  # Django 4.2's; later ones have more
     assert sum(name.startswith("test_") for name in dir(TestMiddleware)) >= 11
