@@ -2,45 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 Value = TypeVar("Value")
+Factory = Callable[[], Any] | str | None
+
+KEYS: dict[str, Key[Any]] = {}
+_CLIENT = "a callable that returns a client, its dotted path, or None"
+
+
+class Key(Generic[Value]):
+    """A key of `MONGO_SESSIONS`: its default, and which values it takes, in words and in code."""
+
+    def __init__(self, default: Value, takes: str, fits: Callable[[Any], bool]) -> None:
+        self.default, self.takes, self.fits = default, takes, fits
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+        KEYS[name] = self
+
+    def __get__(self, conf: Conf, owner: type) -> Value:
+        value: Value = conf.given.get(self.name, self.default)
+        return value
+
+
+class Fault(NamedTuple):
+    """What is wrong with a key of `MONGO_SESSIONS`."""
+
+    key: str
+    problem: str
+    remedy: str
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and "\0" not in value
+
+
+def _is_factory(value: Any) -> bool:
+    return value is None or callable(value) or (isinstance(value, str) and "." in value)
+
+
+def _is_options(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
 class Conf:
-    """`settings.MONGO_SESSIONS`, one property per key with its default, and the keys that sign."""
+    """`settings.MONGO_SESSIONS`, key by key, and the keys that sign."""
 
-    def _given(self, key: str, default: Value) -> Value:
-        value: Value = getattr(settings, "MONGO_SESSIONS", {}).get(key, default)
-        return value
-
-    @property
-    def URI(self) -> str:
-        """What PyMongo takes, or `mongomock://` with an optional `/database`."""
-        return self._given("URI", "mongodb://localhost:27017")
-
-    @property
-    def DATABASE(self) -> str | None:
-        """The database's name; None leaves it to the URI."""
-        return self._given("DATABASE", None)
-
-    @property
-    def COLLECTION(self) -> str:
-        """The collection's name."""
-        return self._given("COLLECTION", "sessions")
+    #: What PyMongo takes, or `mongomock://` with an optional `/database`.
+    URI = Key("mongodb://localhost:27017", "a string", _is_name)
+    #: The database's name; None leaves it to the URI.
+    DATABASE = Key[str | None](None, "a name, or None", lambda name: name is None or _is_name(name))
+    #: The collection's name.
+    COLLECTION = Key("sessions", "a name", _is_name)
+    #: What returns a `MongoClient` to share with the rest of the site; once per process.
+    CLIENT = Key[Factory](None, _CLIENT, _is_factory)
+    #: What returns an `AsyncMongoClient` to share; once per event loop.
+    ASYNC_CLIENT = Key[Factory](None, _CLIENT, _is_factory)
+    #: Keyword arguments for the clients that we make.
+    CLIENT_OPTIONS = Key[Mapping[str, Any]](
+        {}, "a dict of PyMongo's keyword arguments", _is_options
+    )
+    #: Seconds for one operation as a whole, where the client has no `timeoutMS` of its own.
+    TIMEOUT = Key(5.0, "a number of seconds above 0", _is_seconds)
 
     @property
-    def CLIENT_OPTIONS(self) -> Mapping[str, Any]:
-        """Keyword arguments for the clients that we make."""
-        return self._given("CLIENT_OPTIONS", {})
+    def given(self) -> Mapping[str, Any]:
+        """What the project has set; raise ImproperlyConfigured where that is no dict."""
+        given = getattr(settings, "MONGO_SESSIONS", {})
+        if not isinstance(given, Mapping):
+            raise ImproperlyConfigured(
+                f"MONGO_SESSIONS is a {type(given).__name__}. It must be a dict, such as "
+                '{"URI": "mongodb://localhost:27017/mysite"}.'
+            )
+        return given
 
-    @property
-    def TIMEOUT(self) -> float:
-        """Seconds for one operation as a whole, where the client has no `timeoutMS` of its own."""
-        return self._given("TIMEOUT", 5.0)
+    def faults(self) -> Iterator[Fault]:
+        """Yield what is wrong with the keys and their values."""
+        for name, value in self.given.items():
+            if name not in KEYS:
+                near = get_close_matches(str(name).upper(), KEYS, n=1, cutoff=0.5)
+                remedy = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(KEYS)}."
+                yield Fault(str(name), "is not a key of it", remedy)
+            elif not KEYS[name].fits(value):
+                # Its type, and not the value itself, which may hold a password.
+                problem = f"does not take the {type(value).__name__} that it is set to"
+                yield Fault(name, problem, f"It takes {KEYS[name].takes}.")
 
     @property
     def SIGNING_KEYS(self) -> list[str | bytes]:

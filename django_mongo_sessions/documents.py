@@ -12,7 +12,6 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from django.contrib.auth import SESSION_KEY as USER_ID_KEY
-from django.utils import timezone as django_timezone
 
 
 class Sealed(NamedTuple):
@@ -30,11 +29,6 @@ class Index(NamedTuple):
     keys: list[tuple[str, int]]
     options: dict[str, Any]
 
-    def is_served_by(self, known: Mapping[str, Any]) -> bool:
-        """Return whether an index of the server's does the same, under whatever name."""
-        keys = [tuple(pair) for pair in known["key"]]
-        return keys == self.keys and self.options.items() <= known.items()
-
 
 _KEY = re.compile(r"[a-z0-9]{32}")
 _SCHEME = b"\x01"  # the first byte of an id says how the rest was made of the key
@@ -47,8 +41,6 @@ _FIELDS = {
 }
 _RESERVED = {"_id", "user_id", *_FIELDS}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
-_LATEST = datetime.max.replace(microsecond=999_000, tzinfo=timezone.utc)  # BSON holds milliseconds
 
 # What a load asks for: the fields of ours that it reads, and none of a project's own.
 PROJECTION = dict.fromkeys(_FIELDS, True)
@@ -75,34 +67,6 @@ def binding(document_id: bytes, created_at: datetime) -> bytes:
     )
 
 
-# Dates
-
-
-def utc_now() -> datetime:
-    """Return the present as aware UTC in whole milliseconds, as BSON stores it."""
-    now = datetime.now(timezone.utc)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-def utc(date: datetime) -> datetime:
-    """Return a date as aware UTC, within what `datetime` and BSON hold.
-
-    A naive date is taken in `TIME_ZONE`, as Django takes it.
-    """
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=django_timezone.get_default_timezone())
-    try:
-        date = date.astimezone(timezone.utc)
-    except OverflowError:  # within a day of the first or the last date there is
-        date = furthest(date.year == 1)
-    return min(date, _LATEST)
-
-
-def furthest(past: bool) -> datetime:
-    """Return the first date that can be stored, or the last."""
-    return _EARLIEST if past else _LATEST
-
-
 # Filters
 
 
@@ -127,6 +91,23 @@ def expired(now: datetime, after: bytes | None, up_to: bytes | None = None) -> d
     """
     ids = {"$gt": after or b""} if up_to is None else {"$gt": after or b"", "$lte": up_to}
     return {"expires_at": {"$lte": now}, "_id": ids}
+
+
+def summary(now: datetime) -> dict[str, Any]:
+    """Group sessions into counts, dates and sizes."""
+    live = {"$gt": ["$expires_at", now]}
+    signed_in = {"$and": [live, {"$gt": ["$user_id", None]}]}
+    return {
+        "_id": None,
+        "count": {"$sum": 1},
+        "live": {"$sum": {"$cond": [live, 1, 0]}},
+        "expired": {"$sum": {"$cond": [live, 0, 1]}},
+        "signed_in": {"$sum": {"$cond": [signed_in, 1, 0]}},
+        "oldest": {"$min": "$created_at"},
+        "newest": {"$max": "$created_at"},
+        "average_bytes": {"$avg": {"$bsonSize": "$$ROOT"}},
+        "largest_bytes": {"$max": {"$bsonSize": "$$ROOT"}},
+    }
 
 
 # Documents

@@ -1,86 +1,15 @@
-"""What we ask MongoDB, and what its replies mean. No I/O of its own happens here.
-
-An `Operation` is one awaitable call on a collection and how to read its reply. A verb is a
-generator that yields operations and is sent their answers; `run` and `arun` do the calls. They
-serve both colours because `Collection` and `AsyncCollection` bear the same method names.
-"""
+"""What we ask MongoDB, and what its replies mean. No I/O happens here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-import pymongo
 from pymongo import WriteConcern
-from pymongo.errors import PyMongoError
 
 from django_mongo_sessions import documents
-
-Answer = TypeVar("Answer")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Operation(Generic[Answer]):
-    """One awaitable call on a collection, and how to read its reply."""
-
-    call: Callable[[Any], Any]
-    read: Callable[[Any], Answer]
-
-
-Verb = Generator[Operation[Any], Any, Result]
-
-
-# Drivers
-
-
-def run(verb: Verb[Result], sessions: Any, timeout: float | None) -> Result:
-    """Drive a verb with blocking calls on a collection, and return what the verb returns.
-
-    `timeout` is in seconds, for each operation; None leaves it to the client. PyMongo's errors
-    are thrown into the verb, which lets through those that it does not expect.
-    """
-    step: Callable[[Any], Operation[Any]] = verb.send
-    argument: Any = None
-    try:
-        while True:
-            operation = step(argument)
-            try:
-                with _deadline(timeout):
-                    reply = operation.call(sessions)
-            except PyMongoError as error:
-                step, argument = verb.throw, error
-            else:
-                step, argument = verb.send, operation.read(reply)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-
-
-async def arun(verb: Verb[Result], sessions: Any, timeout: float | None) -> Result:
-    """See run(). The collection is an asynchronous one."""
-    step: Callable[[Any], Operation[Any]] = verb.send
-    argument: Any = None
-    try:
-        while True:
-            operation = step(argument)
-            try:
-                with _deadline(timeout):
-                    reply = await operation.call(sessions)
-            except PyMongoError as error:
-                step, argument = verb.throw, error
-            else:
-                step, argument = verb.send, operation.read(reply)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-
-
-def _deadline(seconds: float | None) -> AbstractContextManager[None]:
-    # pymongo.timeout(None) would lift a limit that the caller has set outside.
-    return nullcontext() if seconds is None else pymongo.timeout(seconds)
-
+from django_mongo_sessions.drivers import Operation
 
 # One session
 
@@ -130,6 +59,7 @@ def find_expired(now: datetime, after: bytes | None, skip: int) -> Operation[byt
     return Operation(
         lambda sessions: sessions.find_one(wanted, {"_id": True}, sort=[("_id", 1)], skip=skip),
         lambda reply: reply and reply["_id"],
+        patient=True,
     )
 
 
@@ -137,11 +67,13 @@ def delete_expired(now: datetime, after: bytes | None, up_to: bytes | None) -> O
     """Delete the expired sessions in a range of ids, and answer how many they were."""
     wanted = documents.expired(now, after, up_to)
     return Operation(
-        lambda sessions: _durable(sessions).delete_many(wanted), lambda reply: reply.deleted_count
+        lambda sessions: _durable(sessions).delete_many(wanted),
+        lambda reply: reply.deleted_count,
+        patient=True,
     )
 
 
-# Indexes
+# The collection and its server
 
 
 def index_information() -> Operation[Mapping[str, Mapping[str, Any]]]:
@@ -154,12 +86,34 @@ def estimated_count() -> Operation[int]:
     return Operation(lambda sessions: sessions.estimated_document_count(), _as_it_is)
 
 
-def create_index(index: documents.Index) -> Operation[str]:
+def create_index(index: documents.Index, patient: bool) -> Operation[str]:
     """Create an index; nothing happens where the very same is there."""
     return Operation(
         lambda sessions: sessions.create_index(index.keys, name=index.name, **index.options),
         _as_it_is,
+        patient,
     )
+
+
+def set_ttl(name: str, seconds: int) -> Operation[Any]:
+    """Change how long after its date an index removes a document; before MongoDB 5.1 only of an
+    index that removes documents already.
+    """
+    change = {"name": name, "expireAfterSeconds": seconds}
+    return Operation(
+        lambda sessions: sessions.database.command("collMod", sessions.name, index=change),
+        _as_it_is,
+    )
+
+
+def drop_index(name: str) -> Operation[None]:
+    """Drop an index; the documents stay."""
+    return Operation(lambda sessions: sessions.drop_index(name), _as_it_is)
+
+
+def ping() -> Operation[Any]:
+    """Ask whether the server is there."""
+    return Operation(lambda sessions: sessions.database.command("ping"), _as_it_is)
 
 
 def _as_it_is(reply: Any) -> Any:

@@ -17,7 +17,7 @@ from django.core.signing import BadSignature
 from django.utils.crypto import get_random_string
 from pymongo.errors import DocumentTooLarge
 
-from django_mongo_sessions import codec, documents
+from django_mongo_sessions import codec, dates, documents
 from django_mongo_sessions.conf import conf
 
 logger = logging.getLogger("django_mongo_sessions")
@@ -106,7 +106,7 @@ class SessionState(SessionBase):
             if not self._refusal_logged:
                 self._refusal_logged = True
                 security_logger.warning("Session %s refused: %s", document_id.hex(), error)
-            return Snapshot(key, document_id, {}, documents.utc_now(), b"", opened=False)
+            return Snapshot(key, document_id, {}, dates.utc_now(), b"", opened=False)
         return Snapshot(key, document_id, data, stored.created_at, body, stored.revision, fresh)
 
     def _new(
@@ -114,7 +114,7 @@ class SessionState(SessionBase):
     ) -> tuple[dict[str, Any], Snapshot]:
         """Return the document to insert, and what will be known once it is."""
         written = Snapshot(
-            key, document_id, data, documents.utc_now(), codec.dump(self.serializer, data)
+            key, document_id, data, dates.utc_now(), codec.dump(self.serializer, data)
         )
         now = written.created_at
         document = documents.new(
@@ -127,7 +127,7 @@ class SessionState(SessionBase):
     ) -> tuple[dict[str, Any], Snapshot]:
         """Return the update that stores a new body, and what will be known once it has."""
         written = replace(stored, data=data, body=body, revision=stored.revision + 1, fresh=True)
-        now = documents.utc_now()
+        now = dates.utc_now()
         update = documents.replacing(
             self._sealed(written), now, self._expires_at(data, now), self._fields(data)
         )
@@ -135,7 +135,7 @@ class SessionState(SessionBase):
 
     def _touched(self, stored: Snapshot) -> dict[str, Any]:
         """Return the update that moves the expiry alone, to what the stored data say."""
-        now = documents.utc_now()
+        now = dates.utc_now()
         return documents.touching(now, self._expires_at(stored.data, now))
 
     def _fields(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -156,6 +156,6 @@ class SessionState(SessionBase):
     def _expires_at(self, data: Mapping[str, Any], now: datetime) -> datetime:
         expiry = data.get("_session_expiry")
         try:
-            return documents.utc(self.get_expiry_date(modification=now, expiry=expiry))
+            return dates.utc(self.get_expiry_date(modification=now, expiry=expiry))
         except OverflowError:
-            return documents.furthest(past=isinstance(expiry, (int, float)) and expiry < 0)
+            return dates.furthest(past=isinstance(expiry, (int, float)) and expiry < 0)

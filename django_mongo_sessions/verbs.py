@@ -11,8 +11,8 @@ from typing import Any
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 from pymongo.errors import DuplicateKeyError
 
-from django_mongo_sessions import codec, documents, operations
-from django_mongo_sessions.operations import Verb
+from django_mongo_sessions import codec, dates, documents, operations
+from django_mongo_sessions.drivers import Verb
 from django_mongo_sessions.state import SessionState, Snapshot
 
 EXPIRED_BATCH = 1_000  # documents, whose removal takes some tens of milliseconds
@@ -32,7 +32,7 @@ class SessionVerbs(SessionState):
         key, document_id = self.session_key, documents.stored_id(self.session_key)
         if key is None or document_id is None:
             return None
-        document = yield operations.find(document_id, documents.utc_now())
+        document = yield operations.find(document_id, dates.utc_now())
         return None if document is None else self._opened(key, document_id, document)
 
     def _loading(self) -> Verb[Snapshot | None]:
@@ -61,7 +61,7 @@ class SessionVerbs(SessionState):
         document_id = documents.stored_id(session_key)
         if document_id is None:
             return False
-        there: bool = yield operations.exists(document_id, documents.utc_now())
+        there: bool = yield operations.exists(document_id, dates.utc_now())
         return there
 
     # Writing
@@ -152,7 +152,8 @@ class SessionVerbs(SessionState):
 
         By ranges of ids, since any number of sessions may expire in one millisecond.
         """
-        now, after, count = documents.utc_now(), None, 0
+        yield operations.ping()
+        now, after, count = dates.utc_now(), None, 0
         while True:
             edge = yield operations.find_expired(now, after, skip=EXPIRED_BATCH - 1)
             removed: int = yield operations.delete_expired(now, after, up_to=edge)

@@ -58,8 +58,10 @@ def find() -> Path:
 
 
 @contextmanager
-def running(data: Path) -> Iterator[str]:
+def running(data: Path, *options: str) -> Iterator[str]:
     """Run a mongod on a free port of 127.0.0.1 with its data in a folder; yield its URI.
+
+    `options` are more of mongod's own, such as `--auth`.
 
     It ends with the block, and also when this process dies without a word.
     """
@@ -71,6 +73,7 @@ def running(data: Path) -> Iterator[str]:
         *(str(find()), "--dbpath", str(data), "--port", str(port)),
         *("--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", "0.5"),
         *([] if os.name == "nt" else ["--nounixsocket"]),
+        *options,
     ]
     with log.open("wb") as output:
         keeper = subprocess.Popen(

@@ -11,7 +11,7 @@ ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", "testserver"]
 # The two lines that this project is about.
 SESSION_ENGINE = "django_mongo_sessions.backends.mongodb"
 MONGO_SESSIONS = {
-    "URI": os.environ.get("MONGODB_URI", "mongodb://localhost:27017"),
+    "URI": os.environ.get("MONGODB_URI", "mongomock://"),
     "DATABASE": "django_mongo_sessions_demo",
 }
 
@@ -22,6 +22,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django_mongo_sessions",
     "testproject",
 ]
 MIDDLEWARE = [

@@ -11,10 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import async_to_sync
-from bson.binary import UuidRepresentation
-from django.core.exceptions import ImproperlyConfigured
-from pymongo import ReadPreference
+from pymongo import AsyncMongoClient
 from pymongo.errors import ConnectionFailure, PyMongoError
+from pymongo.monitoring import ServerHeartbeatListener
 
 from django_mongo_sessions import clients
 from django_mongo_sessions.backends.mongodb import SessionStore
@@ -86,123 +85,6 @@ def test_another_changed_setting_leaves_the_client(mongod_engine, settings):
     settings.SESSION_COOKIE_AGE = 60
 
     assert clients.sessions() is before
-
-
-# Options
-
-
-def test_our_defaults_are_set(use):
-    use(URI=NOWHERE)
-
-    collection, timeout = clients.sessions()
-
-    assert (collection.database.name, collection.name) == ("django", "sessions")
-    assert collection.codec_options.tz_aware
-    assert options().server_selection_timeout == 3
-    assert options().pool_options.connect_timeout == 3
-    assert options().pool_options.appname == "django-mongodb-sessions"
-    assert options().pool_options.driver.name == "django-mongodb-sessions"
-    assert timeout == 5.0
-
-
-def test_our_defaults_give_way_to_the_uri(use):
-    use(URI=f"{NOWHERE}/site?SERVERSELECTIONTIMEOUTMS=700&appName=site&connecttimeoutms=800")
-
-    assert clients.sessions()[0].database.name == "site"
-    assert options().server_selection_timeout == 0.7
-    assert options().pool_options.connect_timeout == 0.8
-    assert options().pool_options.appname == "site"
-
-
-def test_our_defaults_give_way_to_client_options(use):
-    use(URI=NOWHERE, CLIENT_OPTIONS={"serverselectiontimeoutms": 700})
-
-    assert options().server_selection_timeout == 0.7
-
-
-def test_the_clients_own_deadline_comes_before_ours(use):
-    use(URI=f"{NOWHERE}/?timeoutMS=900", TIMEOUT=7)
-    assert clients.sessions()[1] is None
-
-    use(URI=NOWHERE, TIMEOUT=7)
-    assert clients.sessions()[1] == 7
-
-
-def test_a_database_by_setting_comes_before_the_uris(use):
-    use(URI=f"{NOWHERE}/site", DATABASE="other", COLLECTION="visits")
-
-    assert clients.sessions()[0].full_name == "other.visits"
-
-
-def test_reads_go_to_the_primary_whatever_the_uri_says(use):
-    use(URI=f"{NOWHERE}/?readPreference=secondary")
-
-    assert clients.sessions()[0].read_preference == ReadPreference.PRIMARY
-
-
-def test_other_ways_of_the_clients_to_read_and_write_bson_are_kept(use):
-    use(URI=f"{NOWHERE}/?uuidRepresentation=standard&readConcernLevel=majority")
-
-    assert clients.sessions()[0].codec_options.uuid_representation == UuidRepresentation.STANDARD
-    assert clients.sessions()[0].read_concern.level == "local"
-
-
-@pytest.mark.parametrize(
-    ("query", "concern"),
-    [
-        ("", {"w": "majority"}),
-        ("?journal=true", {"w": "majority", "j": True}),
-        ("?w=1", {"w": 1}),
-    ],
-)
-def test_writes_are_majority_unless_a_w_was_given(use, query, concern):
-    use(URI=f"{NOWHERE}/{query}")
-
-    assert clients.sessions()[0].write_concern.document == concern
-
-
-def test_writes_without_acknowledgement_are_refused(use):
-    use(URI=f"{NOWHERE}/?w=0")
-
-    with pytest.raises(ImproperlyConfigured, match="w=0"):
-        clients.sessions()
-
-
-def test_a_delete_is_majority_whatever_was_given(mongod_engine, use, commands, settings):
-    uri = mongod_engine + ("&" if "?" in mongod_engine else "/?") + "w=1"
-    use(**{**settings.MONGO_SESSIONS, "URI": uri})
-    store = SessionStore()
-    store.save()
-    store.delete()
-
-    concerns = {name: command.get("writeConcern") for name, command in commands.sent}
-    assert concerns["insert"] == {"w": 1}
-    assert concerns["delete"] == {"w": "majority"}
-
-
-# mongomock
-
-
-@pytest.mark.parametrize(
-    ("given", "name"),
-    [
-        ({"URI": "mongomock://"}, "django.sessions"),
-        ({"URI": "mongomock:///site"}, "site.sessions"),
-        ({"URI": "mongomock://", "DATABASE": "other"}, "other.sessions"),
-    ],
-)
-def test_mongomock_takes_a_database_too(use, given, name):
-    use(**given)
-
-    assert clients.sessions()[0].full_name == name
-
-
-def test_without_mongomock_the_error_says_what_to_install(use, monkeypatch):
-    use(URI="mongomock://")
-    monkeypatch.setitem(sys.modules, "mongomock", None)
-
-    with pytest.raises(ImproperlyConfigured, match="pip install mongomock"):
-        clients.sessions()
 
 
 # Loops
@@ -278,6 +160,31 @@ def test_reset_lets_a_loops_client_go_and_the_loop_closes_it(mongod_engine, nati
     assert new is still
 
 
+def test_a_shared_client_is_asked_for_once_per_loop_and_never_closed(use, mongod_uri, native):
+    made = []
+
+    def factory():
+        made.append(AsyncMongoClient(mongod_uri))
+        return made[-1]
+
+    use(ASYNC_CLIENT=factory, DATABASE=DATABASE)
+
+    async def visit():
+        await SessionStore().asave()
+        await SessionStore().asave()
+        reach = await clients.asessions()
+        return reach.client
+
+    loops = [asyncio.new_event_loop(), asyncio.new_event_loop()]
+    assert [loop.run_until_complete(visit()) for loop in loops] == made
+    for loop, client in zip(loops, made, strict=True):
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        assert not client._closed
+        loop.run_until_complete(client.close())
+        end(loop)
+    assert not clients._clients.by_loop
+
+
 # Processes
 
 
@@ -350,11 +257,29 @@ def test_a_process_ends_without_a_warning(mongod_engine):
 # Outages
 
 
-async def load_and_settle(store):
-    """Load, and let the driver finish: a monitor cancelled as it connects leaks a socket."""
+class Heartbeats(ServerHeartbeatListener):
+    """Counts the attempts to reach the server that have failed."""
+
+    count = 0
+
+    def started(self, event):
+        pass
+
+    def succeeded(self, event):
+        pass
+
+    def failed(self, event):
+        self.count += 1
+
+
+async def load_and_settle(store, failed):
+    """Load, and close between two attempts: PyMongo leaks the socket of one that is cut short."""
     try:
         await store.aload()
     finally:
+        before = failed.count
+        while failed.count == before:
+            await asyncio.sleep(0.01)
         clients.reset()
         while len(asyncio.all_tasks()) > 1:
             await asyncio.sleep(0.01)
@@ -362,14 +287,15 @@ async def load_and_settle(store):
 
 @pytest.mark.parametrize("colour", ["sync", "native", "threads"])
 def test_an_outage_raises_pymongos_error_within_the_deadline(use, monkeypatch, colour):
-    patient = {"serverSelectionTimeoutMS": 600_000}
+    failed = Heartbeats()
+    patient = {"serverSelectionTimeoutMS": 600_000, "event_listeners": [failed]}
     use(URI=NOWHERE, TIMEOUT=0.6, CLIENT_OPTIONS=patient)
     monkeypatch.setattr(clients, "PROMOTION_AGE", 0 if colour == "native" else 60)
     store = SessionStore("0123456789abcdefghijklmnopqrstuv")
     began = time.monotonic()
 
     with pytest.raises(ConnectionFailure):
-        store.load() if colour == "sync" else asyncio.run(load_and_settle(store))
+        store.load() if colour == "sync" else asyncio.run(load_and_settle(store, failed))
 
     assert store.session_key
     assert time.monotonic() - began < 60  # the client alone would have waited for ten minutes

@@ -1,6 +1,19 @@
+import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from django_mongo_sessions.conf import conf
+from django_mongo_sessions.conf import KEYS, conf
+
+# Each key with values that it takes, and values that it does not.
+VALUES = {
+    "URI": (["mongodb://localhost", "mongomock://"], ["", None, ["localhost"], 27017]),
+    "DATABASE": (["site", None], ["", 1, "with\0nul"]),
+    "COLLECTION": (["sessions"], ["", None, 1]),
+    "CLIENT": ([None, dict, "site.mongo.client"], ["client", 1, {}]),
+    "ASYNC_CLIENT": ([None, dict, "site.mongo.client"], ["client", 1, {}]),
+    "CLIENT_OPTIONS": ([{}, {"maxPoolSize": 5}], [None, [], {1: 2}, "maxPoolSize=5"]),
+    "TIMEOUT": ([0.5, 5], [0, -1, "5", None, True]),
+}
 
 
 @override_settings()
@@ -10,6 +23,8 @@ def test_every_key_is_optional(settings):
     assert conf.URI == "mongodb://localhost:27017"
     assert conf.DATABASE is None
     assert conf.COLLECTION == "sessions"
+    assert conf.CLIENT is None
+    assert conf.ASYNC_CLIENT is None
     assert conf.CLIENT_OPTIONS == {}
     assert conf.TIMEOUT == 5.0
 
@@ -18,6 +33,63 @@ def test_settings_are_read_live(settings):
     for uri in ("mongodb://one", "mongodb://two"):
         settings.MONGO_SESSIONS = {"URI": uri}
         assert uri == conf.URI
+
+
+def test_every_key_is_tried_here():
+    assert set(VALUES) == set(KEYS)
+
+
+@pytest.mark.parametrize("key", VALUES)
+def test_a_right_value_is_given_back_and_has_no_fault(settings, key):
+    for value in VALUES[key][0]:
+        settings.MONGO_SESSIONS = {key: value}
+
+        assert getattr(conf, key) == value
+        assert list(conf.faults()) == []
+
+
+@pytest.mark.parametrize("key", VALUES)
+def test_a_wrong_value_is_a_fault_that_says_what_the_key_takes(settings, key):
+    for value in VALUES[key][1]:
+        settings.MONGO_SESSIONS = {key: value}
+
+        [fault] = conf.faults()
+        assert fault.key == key
+        assert KEYS[key].takes in fault.remedy
+
+
+def test_a_fault_does_not_show_the_value(settings):
+    settings.MONGO_SESSIONS = {"URI": ["mongodb://user:secret@host"]}
+
+    [fault] = conf.faults()
+
+    assert "secret" not in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("key", "near"), [("uri", "URI"), ("DATABSE", "DATABASE"), ("CLIENT_OPTION", "CLIENT_OPTIONS")]
+)
+def test_an_unknown_key_is_a_fault_that_names_the_nearest(settings, key, near):
+    settings.MONGO_SESSIONS = {key: "x"}
+
+    [fault] = conf.faults()
+    assert fault.remedy == f"Did you mean {near!r}?"
+
+
+def test_a_key_that_is_like_no_other_is_told_which_there_are(settings):
+    settings.MONGO_SESSIONS = {"QQQ": "x"}
+
+    [fault] = conf.faults()
+    assert "URI, DATABASE, COLLECTION" in fault.remedy
+
+
+def test_settings_that_are_no_dict_are_refused(settings):
+    settings.MONGO_SESSIONS = ["mongodb://localhost"]
+
+    with pytest.raises(ImproperlyConfigured, match="is a list"):
+        conf.URI  # noqa: B018
+    with pytest.raises(ImproperlyConfigured, match="must be a dict"):
+        list(conf.faults())
 
 
 def test_the_key_that_signs_comes_before_those_that_may_only_open(settings):

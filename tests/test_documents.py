@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from django_mongo_sessions import documents
+from django_mongo_sessions import dates, documents
 
 KEY = "abcdefghijklmnopqrstuvwxyz012345"
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
@@ -53,7 +53,7 @@ def test_a_binding_tells_documents_and_moments_apart():
 
 
 def test_the_present_is_aware_utc_in_whole_milliseconds():
-    now = documents.utc_now()
+    now = dates.utc_now()
 
     assert now.tzinfo is timezone.utc
     assert now.microsecond % 1000 == 0
@@ -64,17 +64,15 @@ def test_the_present_is_aware_utc_in_whole_milliseconds():
 def test_a_naive_date_is_taken_in_the_time_zone_of_the_settings(settings, zone):
     settings.TIME_ZONE = zone
 
-    assert documents.utc(datetime(2026, 7, 1, 12)) == datetime(
-        2026, 7, 1, 12, tzinfo=ZoneInfo(zone)
-    )
+    assert dates.utc(datetime(2026, 7, 1, 12)) == datetime(2026, 7, 1, 12, tzinfo=ZoneInfo(zone))
 
 
 @pytest.mark.parametrize("hours", [-12, 0, 12])
 def test_dates_at_the_ends_of_time_are_clamped(hours):
     zone = timezone(timedelta(hours=hours))
 
-    latest = documents.utc(datetime.max.replace(tzinfo=zone))
-    earliest = documents.utc(datetime.min.replace(tzinfo=zone))
+    latest = dates.utc(datetime.max.replace(tzinfo=zone))
+    earliest = dates.utc(datetime.min.replace(tzinfo=zone))
 
     assert latest.year == 9999
     assert latest <= datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=timezone.utc)

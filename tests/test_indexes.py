@@ -1,14 +1,21 @@
 """The TTL index, created after a process's first insert."""
 
 import logging
+import time
+from datetime import timedelta
 
 import pytest
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
-from django_mongo_sessions import documents, indexes
+from django_mongo_sessions import clients, dates, indexes
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.documents import TTL_INDEX
+from django_mongo_sessions.drivers import run
+from testproject import mongod
 from tests.conftest import collection
 
-NAME = documents.TTL_INDEX.name
+NAME = TTL_INDEX.name
 
 
 @pytest.fixture
@@ -73,7 +80,7 @@ def test_a_large_collection_is_not_indexed_during_a_request(do, no_index, logged
     [record] = logged()
     assert (record.name, record.levelno) == ("django_mongo_sessions", logging.WARNING)
     assert "3 documents" in record.getMessage()
-    assert f"createIndex({{expires_at: 1}}, {{name: '{NAME}'" in record.getMessage()
+    assert "mongosessions indexes --apply" in record.getMessage()
 
 
 @pytest.mark.only("mongod")
@@ -85,4 +92,188 @@ def test_an_index_that_is_in_the_way_is_a_warning_and_no_error(do, no_index, log
 
     assert do(store, "exists", store.session_key)
     [record] = logged()
-    assert "already exists" in record.getMessage()
+    assert "by_date is in the way: not TTL" in record.getMessage()
+
+
+# Report and repair
+
+STATES = {
+    "ok": {NAME: ([("expires_at", 1)], {"expireAfterSeconds": 0})},
+    "missing": {},
+    "wrong TTL": {NAME: ([("expires_at", 1)], {"expireAfterSeconds": 3600})},
+    "not TTL": {NAME: ([("expires_at", 1)], {})},
+    "wrong keys": {NAME: ([("created_at", 1)], {})},
+}
+
+
+def create(given):
+    for name, (keys, options) in given.items():
+        collection().create_index(keys, name=name, **options)
+
+
+def drive(verb):
+    return run(verb, collection(), None)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_each_state_is_told_from_the_others(mongod_engine, state):
+    create(STATES[state])
+
+    [ours] = drive(indexes.reporting())
+
+    assert (ours.name, ours.state) == (NAME, state)
+    assert ours.is_wrong == (state != "ok")
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_each_state_is_mended_and_no_session_is_touched(mongod_engine, state):
+    store = SessionStore()
+    store.save()
+    create(STATES[state])
+
+    done = drive(indexes.mending())
+
+    assert bool(done) == (state != "ok")
+    assert [found.state for found in drive(indexes.reporting())] == ["ok"]
+    assert store.exists(store.session_key)
+    assert drive(indexes.mending()) == []
+
+
+@pytest.mark.parametrize("state", ["wrong TTL", "not TTL"])
+def test_a_ttl_is_changed_in_place(mongod_engine, state):
+    create(STATES[state])
+
+    assert drive(indexes.mending()) == [f"changed {NAME} with collMod"]
+
+
+@pytest.mark.parametrize("state", ["wrong TTL", "not TTL"])
+def test_where_the_server_cannot_change_it_another_is_built_and_then_it_is_dropped(
+    mongod_engine, commands, state
+):
+    create(STATES[state])
+    verb = indexes.mending()
+    known = next(verb).call(collection())
+    change = verb.send(known)
+    assert "collMod" not in [name for name, _ in commands.sent]
+    answer = verb.throw(OperationFailure("no expireAfterSeconds field to update", 72))
+
+    done = finish(verb, answer)
+
+    assert change is not None
+    assert done == [f"created {NAME}_2", f"dropped {NAME}"]
+    names = [name for name, _ in commands.sent]
+    assert names.index("createIndexes") < names.index("dropIndexes")
+    [found] = drive(indexes.reporting())
+    assert (found.name, found.state) == (f"{NAME}_2", "ok")
+
+
+def finish(verb, operation):
+    """Drive a verb on from an operation that it has yielded."""
+
+    def rest():
+        nonlocal operation
+        try:
+            while True:
+                try:
+                    answer = yield operation
+                except OperationFailure as error:
+                    operation = verb.throw(error)
+                else:
+                    operation = verb.send(answer)
+        except StopIteration as stop:
+            return stop.value
+
+    return drive(rest())
+
+
+def test_an_index_of_others_is_reported_and_left(mongod_engine):
+    drive(indexes.mending())
+    collection().create_index([("account_id", 1)], name="by_account")
+    collection().create_index([("sid", 1)], name="sid_1", unique=True, sparse=True)
+
+    drive(indexes.mending())
+
+    ours, *others = drive(indexes.reporting())
+    assert ours.state == "ok"
+    assert [(found.name, found.state, found.is_wrong) for found in others] == [
+        ("by_account", "foreign", False),
+        ("sid_1", "foreign", False),
+    ]
+    assert "unique: it may refuse our sessions" in others[1].detail
+
+
+def test_an_index_on_a_part_of_the_sessions_does_not_count(mongod_engine):
+    partial = {"partialFilterExpression": {"user_id": {"$exists": True}}, "expireAfterSeconds": 0}
+    collection().create_index([("expires_at", 1)], name="theirs", **partial)
+
+    assert drive(indexes.reporting())[0].state == "missing"
+    drive(indexes.mending())
+
+    ours, theirs = drive(indexes.reporting())
+    assert ours.state == "ok"
+    assert (theirs.name, theirs.state) == ("theirs", "foreign")
+
+
+# Privileges
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """The URI of a server with users, of whom `limited` may do nothing with indexes."""
+    data = tmp_path_factory.mktemp("guarded") / "data"
+    with mongod.running(data, "--auth", "--setParameter", "ttlMonitorSleepSecs=1") as uri:
+        host = uri.removeprefix("mongodb://")
+        with MongoClient(uri) as client:
+            client.admin.command("createUser", "root", pwd="pw", roles=["root"])
+        with MongoClient(f"mongodb://root:pw@{host}/") as client:
+            actions = ["find", "insert", "update", "remove", "listIndexes", "collStats"]
+            resource = {"db": "site", "collection": "sessions"}
+            privileges = [{"resource": resource, "actions": actions}]
+            client.site.command("createRole", "sessions", privileges=privileges, roles=[])
+            client.site.command("createUser", "limited", pwd="pw", roles=["sessions"])
+            yield f"mongodb://limited:pw@{host}/site", client.site.sessions
+
+
+@pytest.fixture
+def limited(guarded, settings, monkeypatch):
+    monkeypatch.setattr(indexes, "_ensured", set())
+    settings.MONGO_SESSIONS = {"URI": guarded[0]}
+    yield guarded[1]
+    guarded[1].drop()
+    clients.reset()
+
+
+def test_without_the_privilege_there_is_one_warning_that_names_it(limited, logged):
+    store = SessionStore()
+    store.save()
+    SessionStore().save()
+
+    assert store.exists(store.session_key)
+    [record] = logged()
+    assert "lacks the privilege createIndex" in record.getMessage()
+    assert "pw" not in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("state", "privilege"), [("missing", "createIndex"), ("wrong TTL", "collMod")]
+)
+def test_mending_without_the_privilege_raises_what_can_be_named(limited, state, privilege):
+    for name, (keys, options) in STATES[state].items():
+        limited.create_index(keys, name=name, **options)
+
+    with pytest.raises(OperationFailure) as refused:
+        drive(indexes.mending())
+
+    assert indexes.reason(refused.value) == f"the user of the URI lacks the privilege {privilege}"
+
+
+def test_an_index_in_the_other_direction_removes_what_has_expired_too(guarded):
+    _, sessions = guarded
+    sessions.create_index([("expires_at", -1)], name=NAME, expireAfterSeconds=0)
+    assert [found.state for found in run(indexes.reporting(), sessions, None)] == ["ok"]
+
+    sessions.insert_one({"expires_at": dates.utc_now() - timedelta(seconds=1)})
+
+    while sessions.estimated_document_count():
+        time.sleep(0.05)
+    sessions.drop()

@@ -1,6 +1,6 @@
 """What a store knows of its document, and when it counts."""
 
-from django_mongo_sessions import documents, state
+from django_mongo_sessions import dates, documents, state
 from django_mongo_sessions.state import SessionState, Snapshot
 
 KEY = "0123456789abcdefghijklmnopqrstuv"
@@ -11,7 +11,7 @@ def knowing(data):
     session = SessionState(KEY)
     session._session_cache = data
     document_id = documents.stored_id(KEY)
-    session._wrote(Snapshot(KEY, document_id, data, documents.utc_now(), b"{}"))
+    session._wrote(Snapshot(KEY, document_id, data, dates.utc_now(), b"{}"))
     return session
 
 

@@ -8,7 +8,7 @@ from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.contrib.sessions.serializers import JSONSerializer
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError
 
-from django_mongo_sessions import documents, state, verbs
+from django_mongo_sessions import dates, documents, state, verbs
 from django_mongo_sessions.backends.mongodb import SessionStore
 from tests.conftest import collection
 
@@ -36,7 +36,7 @@ def change_document(**fields):
 
 
 def expire(store):
-    past = documents.utc_now() - timedelta(seconds=1)
+    past = dates.utc_now() - timedelta(seconds=1)
     collection().update_one(
         {"_id": documents.stored_id(store.session_key)}, {"$set": {"expires_at": past}}
     )
@@ -186,7 +186,7 @@ def test_saving_twice_saves_the_second_change_too(do, stored):
 
 def test_a_save_without_a_change_moves_the_expiry_alone(do, stored):
     store = SessionStore(stored(a=1).session_key)
-    soon = documents.utc_now() + timedelta(minutes=1)
+    soon = dates.utc_now() + timedelta(minutes=1)
     change_document(expires_at=soon, seen_at=soon - timedelta(days=1))
     before = the_document()
 
@@ -201,7 +201,7 @@ def test_a_save_without_a_change_moves_the_expiry_alone(do, stored):
 
 def test_a_save_without_a_change_is_nothing_just_after_a_write_of_its_own(do, stored):
     store = stored(a=1)
-    soon = documents.utc_now() + timedelta(minutes=1)
+    soon = dates.utc_now() + timedelta(minutes=1)
     change_document(expires_at=soon)
 
     do(store, "save")
@@ -223,7 +223,7 @@ def test_a_touch_does_not_undo_what_another_store_has_saved_meanwhile(do, stored
     do(poll, "save")
 
     assert loaded(do, poll) == {"a": 1, "b": 2, "_session_expiry": 60}
-    assert the_document()["expires_at"] < documents.utc_now() + timedelta(seconds=61)
+    assert the_document()["expires_at"] < dates.utc_now() + timedelta(seconds=61)
 
 
 def test_a_lost_race_writes_over_the_newest_revision(do, stored):
@@ -741,7 +741,7 @@ def test_a_large_session_is_stored_with_a_warning(do, stored, logged, random_tex
 
 
 def test_what_is_no_session_of_ours_is_not_removed(do):
-    past = documents.utc_now() - timedelta(seconds=1)
+    past = dates.utc_now() - timedelta(seconds=1)
     collection().insert_many({"_id": _id, "expires_at": past} for _id in (7, "text"))
 
     assert do(SessionStore, "clear_expired") == 0
@@ -751,7 +751,7 @@ def test_what_is_no_session_of_ours_is_not_removed(do):
 def test_what_has_expired_is_removed_in_batches_and_nothing_else(do, stored, monkeypatch):
     monkeypatch.setattr(verbs, "EXPIRED_BATCH", 4)
     live = [stored(n=n).session_key for n in range(3)]
-    past = documents.utc_now() - timedelta(seconds=1)
+    past = dates.utc_now() - timedelta(seconds=1)
     # Most of them in the very same millisecond.
     collection().insert_many(
         {"_id": b"\x01" + bytes([n]) * 32, "expires_at": past - timedelta(hours=n // 20)}

@@ -5,30 +5,26 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.core.checks import register
 
 from django_mongo_sessions import clients, indexes
-from django_mongo_sessions.operations import Verb, arun, run
+from django_mongo_sessions.drivers import Verb, arun, run
+from django_mongo_sessions.findings import check_apps
 from django_mongo_sessions.verbs import SessionVerbs
 
 Result = TypeVar("Result")
 
 
-# Seconds for one step of clear_expired(), which no request waits for: without the index, a step may
-# scan the whole collection.
-_HOUSEKEEPING_TIMEOUT = 600.0
+def _drive(verb: Verb[Result]) -> Result:
+    reach = clients.sessions()
+    return run(verb, reach.sessions, reach.timeout)
 
 
-def _drive(verb: Verb[Result], timeout: float | None = None) -> Result:
-    sessions, usual_timeout = clients.sessions()
-    return run(verb, sessions, timeout or usual_timeout)
-
-
-async def _adrive(verb: Verb[Result], timeout: float | None = None) -> Result:
+async def _adrive(verb: Verb[Result]) -> Result:
     reach = await clients.asessions()
     if reach is None:
-        return await sync_to_async(_drive)(verb, timeout)
-    sessions, usual_timeout = reach
-    return await arun(verb, sessions, timeout or usual_timeout)
+        return await sync_to_async(_drive)(verb)
+    return await arun(verb, reach.sessions, reach.timeout)
 
 
 class SessionStore(SessionVerbs):
@@ -108,7 +104,7 @@ class SessionStore(SessionVerbs):
     @classmethod
     def clear_expired(cls) -> int:  # type: ignore[override]  # Django's returns nothing
         """Delete the sessions that have expired, in batches, and return how many they were."""
-        return _drive(cls._clearing_expired(), _HOUSEKEEPING_TIMEOUT)
+        return _drive(cls._clearing_expired())
 
     @classmethod
     async def aclear_expired(cls) -> int:  # type: ignore[override]
@@ -132,3 +128,6 @@ class SessionStore(SessionVerbs):
             return await _adrive(self._data(no_load))
 
     _session = property(_get_session)
+
+
+register(check_apps)

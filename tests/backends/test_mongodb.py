@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import path
 from pymongo.errors import ConnectionFailure
 
-from django_mongo_sessions import clients, documents, verbs
+from django_mongo_sessions import clients, dates, documents, verbs
 from django_mongo_sessions.backends.mongodb import SessionStore
 from tests.conftest import DATABASE, collection
 
@@ -150,7 +150,7 @@ def test_clearsessions_removes_a_large_backlog_in_short_steps(mongod_engine, com
     live = [SessionStore() for _ in range(5)]
     for store in live:
         store.save()
-    past = documents.utc_now() - timedelta(days=1)
+    past = dates.utc_now() - timedelta(days=1)
     # Half of them expired in one and the same millisecond.
     collection().insert_many(
         (

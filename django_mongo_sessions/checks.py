@@ -1,0 +1,151 @@
+"""What `manage.py check` says of the settings. Only the check tagged `database` does any I/O."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pymongo
+from django.apps import apps
+from django.conf import settings
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.core import checks, mail
+from django.core.checks.security import sessions as cookies
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from django_mongo_sessions import clients, connection, indexes, uris
+from django_mongo_sessions.conf import KEYS, conf
+from django_mongo_sessions.drivers import run
+from django_mongo_sessions.findings import PATIENCE, check_apps, found
+
+MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
+OLDEST_SERVER = [4, 4]
+
+
+def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Judge MONGO_SESSIONS, and the client that it makes. Nothing connects."""
+    try:
+        faults = list(conf.faults())
+    except ImproperlyConfigured as error:
+        return [found("E001", problem=error)]
+    if faults:
+        ids = ["E003" if fault.key in KEYS else "E002" for fault in faults]
+        return [found(id, **fault._asdict()) for id, fault in zip(ids, faults, strict=True)]
+    return list(_judge())
+
+
+def _judge() -> Iterator[checks.CheckMessage]:
+    for setting in ("CLIENT", "ASYNC_CLIENT"):
+        try:
+            connection.factory(setting)
+        except ImproperlyConfigured as error:
+            yield found("E003", key=setting, problem="cannot be imported", remedy=str(error))
+    if conf.TIMEOUT > PATIENCE:
+        yield found("W004", seconds=conf.TIMEOUT)
+    if connection.is_mock():
+        # Django's test runner sets DEBUG to False; its mark is the outbox.
+        if not settings.DEBUG and not hasattr(mail, "outbox"):
+            yield found("W002")
+    elif conf.CLIENT is None:
+        if conf.ASYNC_CLIENT is not None:
+            yield found("W007")
+        yield from _judge_client()
+
+
+def _judge_client() -> Iterator[checks.CheckMessage]:
+    with warnings.catch_warnings(record=True) as ignored:
+        warnings.simplefilter("always")
+        try:
+            client = connection.made(MongoClient)
+        except ImproperlyConfigured as error:
+            yield found("E004", problem=error)
+            return
+    client.close()
+    for warning in ignored:
+        yield found("W009", problem=connection.without_secrets(str(warning.message)))
+    if client.write_concern.document.get("w") == 0:
+        yield found("E005")
+    if conf.DATABASE is None and client.get_default_database("django").name == "django":
+        yield found("W003")
+
+
+def check_tls(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Ask for TLS on the way to another machine. For `check --deploy`."""
+    ours = conf.CLIENT is None and not connection.is_mock()
+    if ours and not uris.is_local(conf.URI) and not uris.has_tls(conf.URI, conf.CLIENT_OPTIONS):
+        return [found("W008")]
+    return []
+
+
+def check_serializer(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Find out whether SESSION_SERIALIZER unpickles, by a harmless pickle."""
+    try:
+        serializer = import_string(settings.SESSION_SERIALIZER)
+    except ImportError as error:
+        return [found("E007", problem=error)]
+    probe = {"is this": "unpickled?"}
+    try:
+        unpickles = serializer().loads(pickle.dumps(probe)) == probe
+    except Exception:  # as it should
+        return []
+    return [found("W001")] if unpickles else []
+
+
+def check_cookies(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Say what Django says of the cookie's flags, also where a subclass of its middleware serves.
+
+    Django knows its middleware by its path alone. Where `django.contrib.sessions` is installed it
+    says the same on that ground. For `check --deploy`.
+    """
+    if MIDDLEWARE in settings.MIDDLEWARE or apps.is_installed("django.contrib.sessions"):
+        return []
+    subclasses = [path for path in settings.MIDDLEWARE if _is_session_middleware(path)]
+    if not subclasses:
+        return []
+    flags = [
+        (cookies.W011, settings.SESSION_COOKIE_SECURE),
+        (cookies.W014, settings.SESSION_COOKIE_HTTPONLY),
+    ]
+    return [
+        checks.Warning(warning.msg.replace(MIDDLEWARE, subclasses[0]), id=warning.id)
+        for warning, is_set in flags
+        if is_set is not True
+    ]
+
+
+def _is_session_middleware(path: str) -> bool:
+    try:
+        middleware = import_string(path)
+    except ImportError:  # Django says so when it starts
+        return False
+    return isinstance(middleware, type) and issubclass(middleware, SessionMiddleware)
+
+
+def check_server(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Ask the server whether it answers, is new enough, and has the indexes."""
+    if not databases or connection.is_mock():
+        return []
+    try:
+        reach = clients.sessions()
+        with pymongo.timeout(conf.TIMEOUT):
+            server = reach.client.server_info()
+        if server["versionArray"] < OLDEST_SERVER:
+            return [found("E006", version=server["version"])]
+        report = run(indexes.reporting(), reach.sessions, reach.timeout)
+    except (PyMongoError, ImproperlyConfigured) as error:
+        return [found("W010", problem=connection.without_secrets(str(error)))]
+    return [found("W011", name=index.name, state=index.state) for index in report if index.is_wrong]
+
+
+def register() -> None:
+    """Bind the checks to Django's."""
+    for check in (check_settings, check_serializer, check_apps):
+        checks.register(check)
+    for check in (check_tls, check_cookies):
+        checks.register(check, checks.Tags.security, deploy=True)
+    checks.register(check_server, checks.Tags.database)

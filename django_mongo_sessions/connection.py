@@ -1,0 +1,192 @@
+"""From settings to a collection of sessions, on a client of our own or a shared one.
+
+Nothing is sent here: clients connect when they are first used. No message shows a password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+from pymongo import AsyncMongoClient, MongoClient, ReadPreference, WriteConcern
+from pymongo.driver_info import DriverInfo
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from django_mongo_sessions import __version__, uris
+from django_mongo_sessions.conf import conf
+
+Kind = type[MongoClient[Any]] | type[AsyncMongoClient[Any]]
+
+
+class Reach(NamedTuple):
+    """The collection of sessions, and how it may be used."""
+
+    sessions: Any
+    timeout: float | None  # seconds for one operation; None where the client has a `timeoutMS`
+    ours: bool  # whether we made its client, and so close it
+
+    @property
+    def client(self) -> Any:
+        """The client behind the collection."""
+        return self.sessions.database.client
+
+
+_DISTRIBUTION = "django-mongodb-sessions"
+_DEFAULTS = {
+    "appname": _DISTRIBUTION,
+    "connectTimeoutMS": 3000,
+    "serverSelectionTimeoutMS": 3000,
+    "tz_aware": True,
+    "connect": False,
+}
+_CODEC_OPTIONS = {
+    "document_class": dict,
+    "tz_aware": True,
+    # What does not fit Python's types arrives as something else, and so is seen to be wrong,
+    # instead of failing in the driver.
+    "datetime_conversion": DatetimeConversion.DATETIME_AUTO,
+    "unicode_decode_error_handler": "replace",
+}
+# What PyMongo raises for a URI and options that it refuses.
+_REFUSALS = (PyMongoError, TypeError, ValueError, OSError)
+
+
+def reach(kind: Kind) -> Reach:
+    """Return the collection for blocking or awaiting calls, on the project's client or on one of
+    our own. Raises ImproperlyConfigured where the settings do not allow it.
+    """
+    for fault in conf.faults():
+        raise ImproperlyConfigured(f"MONGO_SESSIONS[{fault.key!r}] {fault.problem}. {fault.remedy}")
+    setting = "ASYNC_CLIENT" if issubclass(kind, AsyncMongoClient) else "CLIENT"
+    make = factory(setting)
+    if make is not None:
+        client = _shared(setting, make, kind)
+    else:
+        client = _mock() if is_mock() else made(kind)
+    sessions, timeout = _sessions(client)
+    return Reach(sessions, timeout, ours=make is None)
+
+
+def is_mock() -> bool:
+    """Return whether the settings ask for mongomock."""
+    return conf.CLIENT is None and conf.URI.startswith("mongomock://")
+
+
+def has_async() -> bool:
+    """Return whether there can be an asynchronous client: a shared CLIENT needs an ASYNC_CLIENT."""
+    return conf.ASYNC_CLIENT is not None or (conf.CLIENT is None and not is_mock())
+
+
+# Clients
+
+
+def made(kind: Any) -> Any:
+    """Make a client; our defaults give way to the URI's options and to CLIENT_OPTIONS."""
+    try:
+        return _make(kind, conf.URI)
+    except _REFUSALS as error:
+        raise ImproperlyConfigured(
+            f"MONGO_SESSIONS: PyMongo refuses the URI or CLIENT_OPTIONS. {_reason(kind, error)}"
+        ) from None
+
+
+def _make(kind: Any, uri: str) -> Any:
+    named = {name.lower() for name in (*uris.options(uri), *conf.CLIENT_OPTIONS)}
+    options = {name: value for name, value in _DEFAULTS.items() if name.lower() not in named}
+    options["driver"] = DriverInfo(_DISTRIBUTION, __version__)
+    return kind(uri, **{**options, **conf.CLIENT_OPTIONS})
+
+
+def _reason(kind: Any, error: Exception) -> str:
+    """Return why PyMongo refuses, but for the credentials, of which it may quote a part."""
+    bare = uris.without_credentials(conf.URI)
+    if bare != conf.URI:
+        try:
+            _make(kind, bare)
+        except _REFUSALS as same:
+            error = same
+        else:
+            return (
+                "The user name and the password must be percent-escaped, each by "
+                "urllib.parse.quote_plus()."
+            )
+    return without_secrets(str(error))
+
+
+def without_secrets(text: str) -> str:
+    """Return a text of PyMongo's as it may be shown."""
+    for secret in uris.secrets({**uris.options(conf.URI), **conf.CLIENT_OPTIONS}):
+        text = text.replace(secret, uris.MASK)
+    return text
+
+
+def factory(setting: str) -> Callable[[], Any] | None:
+    """Return what CLIENT or ASYNC_CLIENT names; raise ImproperlyConfigured if it is not there."""
+    given = getattr(conf, setting)
+    if isinstance(given, str):
+        try:
+            given = import_string(given)
+        except ImportError as error:
+            raise ImproperlyConfigured(
+                f"MONGO_SESSIONS[{setting!r}] cannot be imported: {error}"
+            ) from error
+    return given  # type: ignore[no-any-return]
+
+
+def _shared(setting: str, make: Callable[[], Any], kind: Kind) -> Any:
+    client = make()
+    if not isinstance(client, kind) and not _is_mock_client(client):
+        raise ImproperlyConfigured(
+            f"MONGO_SESSIONS[{setting!r}] returned a {type(client).__name__}. "
+            f"It must return a {kind.__name__}."
+        )
+    return client
+
+
+def _is_mock_client(client: Any) -> bool:
+    return type(client).__module__.partition(".")[0] == "mongomock"
+
+
+def _mock() -> Any:
+    try:
+        import mongomock
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            "MONGO_SESSIONS['URI'] is mongomock://, and mongomock is not installed. "
+            "Install it with: python -m pip install mongomock"
+        ) from error
+    return mongomock.MongoClient()
+
+
+# The collection
+
+
+def _sessions(client: Any) -> tuple[Any, float | None]:
+    """Return the collection as every verb needs it, and the deadline of one operation."""
+    if _is_mock_client(client):
+        path = urlsplit(conf.URI).path.strip("/") if is_mock() else ""
+        database = client[conf.DATABASE or path or "django"]
+        return database[conf.COLLECTION].with_options(CodecOptions(tz_aware=True)), None
+    if conf.DATABASE is None:
+        database = client.get_default_database("django")
+    else:
+        database = client[conf.DATABASE]
+    concern = client.write_concern.document
+    if concern.get("w") == 0:
+        raise ImproperlyConfigured(
+            "MONGO_SESSIONS: the client's write concern is w=0, so that lost writes and sign-outs "
+            "would go unnoticed. Remove w=0 from the URI and from the client's options."
+        )
+    collection = database.get_collection(
+        conf.COLLECTION,
+        codec_options=client.codec_options.with_options(**_CODEC_OPTIONS),
+        read_preference=ReadPreference.PRIMARY,
+        read_concern=ReadConcern("local"),
+        write_concern=WriteConcern(**{"w": "majority", **concern}),
+    )
+    return collection, None if client.options.timeout is not None else conf.TIMEOUT

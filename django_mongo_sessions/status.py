@@ -1,0 +1,95 @@
+"""What a server says of the collection of sessions, for `manage.py mongosessions status`.
+
+Blocking calls, on the collection as the engine reaches it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pymongo
+
+from django_mongo_sessions import dates, documents, indexes, uris
+from django_mongo_sessions.conf import KEYS, conf
+from django_mongo_sessions.drivers import PATIENCE, run
+
+# Documents that are looked at where the numbers may be estimates.
+SAMPLE = 10_000
+
+
+def status(sessions: Any, exact: bool = False) -> dict[str, Any]:
+    """Return what there is to know of the server, the collection, its sessions and the settings.
+
+    Counts are estimated from a sample where the collection holds more than 10,000 documents,
+    unless `exact`, which reads all of them.
+    """
+    with pymongo.timeout(conf.TIMEOUT):
+        sessions.database.command("ping")
+    with pymongo.timeout(PATIENCE):
+        stored = _stored(sessions)
+        exact = exact or stored["documents"] <= SAMPLE
+        return {
+            "server": _server(sessions.database.client),
+            "database": sessions.database.name,
+            "collection": sessions.name,
+            "sessions": _sessions(sessions, stored["documents"], exact),
+            "storage": stored,
+            "indexes": [found._asdict() for found in run(indexes.reporting(), sessions, None)],
+            "settings": _settings(sessions),
+        }
+
+
+def _server(client: Any) -> dict[str, Any]:
+    hello = client.admin.command("hello")
+    return {
+        "addresses": [f"{host}:{port}" for host, port in sorted(client.nodes)],
+        "version": client.server_info()["version"],
+        "replica_set": hello.get("setName"),
+        "sharded": hello.get("msg") == "isdbgrid",
+    }
+
+
+def _stored(sessions: Any) -> dict[str, int]:
+    """Return what the server keeps count of by itself; of all shards together."""
+    if sessions.name not in sessions.database.list_collection_names():
+        shards = []
+    else:
+        shards = list(sessions.aggregate([{"$collStats": {"storageStats": {}}}]))
+    stats = [shard["storageStats"] for shard in shards]
+    totals = {
+        "documents": "count",
+        "data_bytes": "size",
+        "disk_bytes": "storageSize",
+        "index_bytes": "totalIndexSize",
+    }
+    return {name: sum(int(part.get(field, 0)) for part in stats) for name, field in totals.items()}
+
+
+def _sessions(sessions: Any, total: int, exact: bool) -> dict[str, Any]:
+    sample = [] if exact else [{"$sample": {"size": SAMPLE}}]
+    summary = documents.summary(dates.utc_now())
+    found = next(iter(sessions.aggregate([*sample, {"$group": summary}])), None)
+    if found is None:
+        return {"exact": exact, "live": 0, "expired": 0, "signed_in": 0, "anonymous": 0}
+    factor = 1 if exact else total / found["count"]
+    counts = {name: round(found[name] * factor) for name in ("live", "expired", "signed_in")}
+    return {
+        "exact": exact,
+        **counts,
+        "anonymous": counts["live"] - counts["signed_in"],
+        "oldest": found["oldest"],
+        "newest": found["newest"],
+        "average_bytes": round(found["average_bytes"]),
+        "largest_bytes": found["largest_bytes"],
+    }
+
+
+def _settings(sessions: Any) -> dict[str, Any]:
+    options = sessions.database.client.options
+    shown = {key: getattr(conf, key) for key in KEYS}
+    shown["URI"] = uris.masked(conf.URI)
+    shown["CLIENT_OPTIONS"] = uris.masked_options(conf.CLIENT_OPTIONS)
+    shown["TIMEOUT"] = conf.TIMEOUT if options.timeout is None else options.timeout
+    shown["write concern"] = sessions.write_concern.document
+    shown["server selection timeout"] = options.server_selection_timeout
+    return shown

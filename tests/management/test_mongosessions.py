@@ -1,0 +1,150 @@
+"""`manage.py mongosessions`, subcommand by subcommand."""
+
+import io
+import json
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth import SESSION_KEY
+from django.core.management import CommandError, call_command
+
+from django_mongo_sessions import clients, dates, documents, status
+from django_mongo_sessions.backends.mongodb import SessionStore
+from tests.conftest import collection
+
+
+def call(*args):
+    output = io.StringIO()
+    call_command("mongosessions", *args, stdout=output, no_color=True)
+    return output.getvalue()
+
+
+@pytest.fixture
+def store(mongod_engine):
+    store = SessionStore()
+    store.update({"book": "Sherlock Holmes", SESSION_KEY: "7"})
+    store.save()
+    return store
+
+
+# indexes
+
+
+def test_indexes_fails_where_one_is_missing(mongod_engine):
+    output = io.StringIO()
+    with pytest.raises(CommandError, match="--apply") as failed:
+        call_command("mongosessions", "indexes", stdout=output)
+
+    assert failed.value.returncode == 1
+    assert "mongo_sessions_expires_at: missing" in output.getvalue()
+
+
+def test_indexes_applies_what_is_right_and_then_succeeds(mongod_engine):
+    assert "created mongo_sessions_expires_at" in call("indexes", "--apply")
+
+    assert call("indexes") == "mongo_sessions_expires_at: ok\n"
+    assert call("indexes", "--apply") == "mongo_sessions_expires_at: ok\n"
+
+
+def test_an_outage_is_said_without_the_password(settings):
+    uri = "mongodb://user:S3CRET@127.0.0.1:1/site?serverSelectionTimeoutMS=100"
+    settings.MONGO_SESSIONS = {"URI": uri}
+
+    with pytest.raises(CommandError, match="127.0.0.1:1") as failed:
+        call("indexes")
+
+    assert "S3CRET" not in str(failed.value)
+    clients.reset()
+
+
+def test_wrong_settings_are_said(settings):
+    settings.MONGO_SESSIONS = {"URL": "mongodb://localhost"}
+
+    with pytest.raises(CommandError, match="Did you mean 'URI'"):
+        call("status")
+
+
+# status
+
+
+def test_status_tells_people_what_there_is(store):
+    told = call("status")
+
+    assert "collection: sessions" in told
+    assert "live: 1" in told
+    assert "signed_in: 1" in told
+    assert "mongo_sessions_expires_at: missing" in told
+    assert "replica_set: none" in told
+    assert "estimates" not in told
+
+
+def test_status_says_what_is_an_estimate(store, monkeypatch):
+    SessionStore().save()
+    monkeypatch.setattr(status, "SAMPLE", 1)
+
+    assert "estimates" in call("status")
+    assert "estimates" not in call("status", "--exact")
+
+
+def test_status_tells_machines_too(store):
+    told = json.loads(call("status", "--json"))
+
+    assert told["sessions"]["signed_in"] == 1
+    assert told["sessions"]["oldest"].startswith("20")
+    assert told["storage"]["documents"] == 1
+
+
+def test_status_of_mongomock_says_that_there_is_none(settings):
+    settings.MONGO_SESSIONS = {"URI": "mongomock://"}
+
+    with pytest.raises(CommandError, match="mongomock"):
+        call("status")
+
+
+# show
+
+
+def test_show_finds_the_document_of_a_cookie(store):
+    told = call("show", store.session_key)
+
+    assert documents.stored_id(store.session_key).hex() in told
+    assert store.session_key not in told
+    assert "user_id: 7" in told
+    assert "revision: 0" in told
+    assert "payload: " in told
+    assert "Sherlock" not in told
+
+
+def test_show_opens_the_payload_if_it_is_asked_to(store):
+    assert "'book': 'Sherlock Holmes'" in call("show", store.session_key, "--data")
+
+
+def test_show_reads_the_key_from_standard_input(store, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{store.session_key}\n"))
+
+    assert "user_id: 7" in call("show", "-")
+
+
+def test_show_finds_what_has_expired(store):
+    document_id = documents.stored_id(store.session_key)
+    past = dates.utc_now() - timedelta(days=1)
+    collection().update_one({"_id": document_id}, {"$set": {"expires_at": past}})
+
+    assert "never read, and not yet removed" in call("show", store.session_key)
+
+
+def test_show_says_that_a_payload_does_not_open(store, settings):
+    settings.SECRET_KEY = "another"
+
+    with pytest.raises(CommandError, match="does not open"):
+        call("show", store.session_key, "--data")
+
+
+def test_show_says_what_a_key_looks_like(mongod_engine):
+    with pytest.raises(CommandError, match="32 characters"):
+        call("show", "no key")
+
+
+def test_show_says_that_there_is_no_such_session(mongod_engine):
+    with pytest.raises(CommandError, match="no such session"):
+        call("show", "0" * 32)

@@ -1,0 +1,60 @@
+"""What the app adds: the index, created by `migrate`."""
+
+import pytest
+from django.core.management import call_command
+
+from django_mongo_sessions import clients
+from django_mongo_sessions.apps import create_indexes
+from django_mongo_sessions.documents import TTL_INDEX
+from tests.conftest import collection
+
+
+@pytest.mark.django_db
+def test_migrate_creates_the_index(mongod_engine):
+    call_command("migrate", verbosity=0)
+
+    assert TTL_INDEX.name in collection().index_information()
+
+
+@pytest.mark.django_db
+def test_migrate_creates_it_on_a_large_collection_too(mongod_engine, monkeypatch):
+    monkeypatch.setattr("django_mongo_sessions.indexes._MOST_DOCUMENTS", 0)
+    collection().insert_one({"_id": 1})
+
+    call_command("migrate", verbosity=0)
+
+    assert TTL_INDEX.name in collection().index_information()
+
+
+def test_the_flush_between_tests_asks_mongodb_nothing(mongod_engine, commands):
+
+    create_indexes(using="default")
+
+    assert commands.sent == []
+
+
+def test_the_migration_of_another_database_asks_mongodb_nothing(mongod_engine, commands):
+
+    create_indexes(using="other", plan=[])
+
+    assert commands.sent == []
+
+
+@pytest.mark.django_db
+def test_an_outage_is_a_warning_and_stops_no_migration(settings, logged):
+    uri = "mongodb://127.0.0.1:1/site?serverSelectionTimeoutMS=100"
+    settings.MONGO_SESSIONS = {"URI": uri}
+
+    call_command("migrate", verbosity=0)
+
+    assert any("127.0.0.1:1" in record.getMessage() for record in logged())
+    clients.reset()
+
+
+def test_an_index_in_the_way_is_left_with_a_warning(mongod_engine, logged):
+    collection().create_index([("expires_at", 1)], name="theirs")
+
+    create_indexes(using="default", plan=[])
+
+    [record] = logged()
+    assert "theirs is in the way: not TTL" in record.getMessage()

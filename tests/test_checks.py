@@ -1,0 +1,278 @@
+"""What `manage.py check` says, id by id."""
+
+import pickle
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.contrib.sessions import middleware
+from django.core import checks as django_checks
+from django.core import mail
+
+from django_mongo_sessions import checks, clients
+from django_mongo_sessions.findings import FINDINGS, found
+from tests.conftest import collection
+
+SECRET = "S3CRET"
+
+
+@pytest.fixture(autouse=True)
+def right(settings):
+    """Settings that no check finds fault with."""
+    settings.MONGO_SESSIONS = {"URI": "mongodb://localhost:27017/site"}
+    yield settings
+    clients.reset()
+
+
+@pytest.fixture
+def no_connection(monkeypatch):
+    """Whatever connects or looks up a name fails."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a check does I/O")
+
+    for name in ("getaddrinfo", "create_connection"):
+        monkeypatch.setattr(socket, name, refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def said(**kwargs):
+    messages = django_checks.run_checks(**kwargs)
+    return {message.id.rpartition(".")[2]: message for message in messages if "mongo" in message.id}
+
+
+def test_right_settings_are_left_in_peace(no_connection):
+    assert said(include_deployment_checks=True) == {}
+
+
+def test_every_finding_has_a_message_a_hint_and_a_test():
+    source = Path(__file__).read_text()
+
+    for id, finding in FINDINGS.items():
+        assert finding.message
+        assert finding.hint
+        assert f'"{id}"' in source, f"{id} is not tested"
+
+
+def test_an_error_stops_and_a_warning_does_not():
+    assert isinstance(found("E005"), django_checks.Error)
+    assert isinstance(found("W001"), django_checks.Warning)
+    assert found("W001").id == "mongo_sessions.W001"
+
+
+@pytest.mark.parametrize(
+    ("id", "given", "words"),
+    [
+        ("E001", ["mongodb://localhost"], "is a list"),
+        ("E002", {"URL": "mongodb://localhost"}, "'URI'"),
+        ("E003", {"TIMEOUT": "5"}, "above 0"),
+        ("E003", {"CLIENT": "nowhere.client"}, "nowhere"),
+        ("E003", {"ASYNC_CLIENT": "nowhere.client"}, "nowhere"),
+        ("E004", {"URI": "mongodb://"}, "hostname"),
+        ("E004", {"URI": "mongodb://localhost/site", "CLIENT_OPTIONS": {"w": -1}}, "w"),
+        ("E005", {"URI": "mongodb://localhost/site?w=0"}, "w=0"),
+        ("E005", {"URI": "mongodb://localhost/site", "CLIENT_OPTIONS": {"w": 0}}, "w=0"),
+        ("W003", {"URI": "mongodb://localhost"}, "share"),
+        ("W003", {}, "share"),
+        ("W004", {"URI": "mongodb://localhost/site", "TIMEOUT": 31}, "31 seconds"),
+        ("W007", {"URI": "mongodb://localhost/site", "ASYNC_CLIENT": dict}, "Set CLIENT"),
+        ("W009", {"URI": "mongodb://localhost/site?bogus=1"}, "bogus"),
+    ],
+)
+def test_a_wrong_setting_is_found(settings, no_connection, id, given, words):
+    settings.MONGO_SESSIONS = given
+
+    message = said()[id]
+
+    assert words in f"{message.msg} {message.hint}"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"URI": "mongodb+srv://user:pw@cluster.example.com/site"},
+        {"URI": "mongodb://localhost", "DATABASE": "site"},
+        {"CLIENT": lambda: pytest.fail("a check calls CLIENT"), "ASYNC_CLIENT": dict},
+        {"URI": "mongomock://"},
+    ],
+)
+def test_what_is_right_in_other_ways_is_left_in_peace(settings, no_connection, given):
+    settings.MONGO_SESSIONS = given
+    settings.DEBUG = True
+
+    assert set(said()) <= {"W007"}
+    assert "W007" not in said() or "CLIENT" not in given
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"mongodb://user:a@{SECRET}@localhost/site",
+        f"mongodb://user:{SECRET}/x@localhost/site",
+        f"mongodb://user:{SECRET}@localhost/a b",
+        f"mongodb://localhost/site?tlsCertificateKeyFilePassword={SECRET}&maxPoolSize={SECRET}",
+    ],
+)
+def test_no_message_shows_a_password(settings, uri):
+    settings.MONGO_SESSIONS = {"URI": uri}
+
+    messages = said()
+
+    assert messages
+    assert SECRET not in str(messages)
+
+
+@pytest.mark.parametrize("tls", ["", "?tls=true"])
+def test_a_server_elsewhere_should_have_tls(settings, no_connection, tls):
+    settings.MONGO_SESSIONS = {"URI": f"mongodb://db.example.com/site{tls}"}
+
+    assert ("W008" in said(include_deployment_checks=True)) == (not tls)
+    assert "W008" not in said()
+
+
+# The site around it
+
+
+class Unpickles:
+    """What some sites have written to keep Django's old serializer."""
+
+    def dumps(self, data):
+        return pickle.dumps(data)
+
+    def loads(self, body):
+        return pickle.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("path", "id"),
+    [
+        ("django.contrib.sessions.serializers.JSONSerializer", None),
+        ("tests.test_checks.Unpickles", "W001"),
+        ("tests.nowhere.Serializer", "E007"),
+    ],
+)
+def test_a_serializer_that_unpickles_is_found(settings, path, id):
+    settings.SESSION_SERIALIZER = path
+
+    assert list(said()) == ([id] if id else [])
+
+
+def test_mongomock_is_for_tests(settings, monkeypatch):
+    settings.MONGO_SESSIONS = {"URI": "mongomock://"}
+    settings.DEBUG = False
+    assert "W002" not in said()
+
+    monkeypatch.delattr(mail, "outbox")
+    assert "W002" in said()
+
+
+@pytest.mark.parametrize(
+    ("id", "app"), [("W005", "django_mongo_sessions"), ("W006", "django.contrib.sessions")]
+)
+def test_an_app_that_is_missing_is_named(settings, id, app):
+    settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if name != app]
+
+    assert app in said()[id].msg
+
+
+def test_the_engine_alone_says_that_its_app_is_missing():
+    source = (
+        "import django; from django.conf import settings; "
+        "settings.configure(INSTALLED_APPS=['django.contrib.sessions']); django.setup(); "
+        "import django_mongo_sessions.backends.mongodb; "
+        "from django.core.management import call_command; call_command('check')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=60
+    )
+
+    assert "mongo_sessions.W005" in result.stderr
+
+
+class SessionMiddleware(middleware.SessionMiddleware):
+    """One that serves in place of Django's."""
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_djangos_checks_of_the_cookie_live_on_with_another_middleware(settings, secure):
+    settings.SESSION_COOKIE_SECURE = settings.SESSION_COOKIE_HTTPONLY = secure
+    settings.INSTALLED_APPS = [
+        name
+        for name in settings.INSTALLED_APPS
+        if name not in ("django.contrib.sessions", "django.contrib.admin")
+    ]
+
+    def ids(path):
+        settings.MIDDLEWARE = [path, "django.middleware.common.CommonMiddleware", "no.such.thing"]
+        messages = django_checks.run_checks(include_deployment_checks=True)
+        return {message.id for message in messages} & {"security.W011", "security.W014"}
+
+    djangos = ids("django.contrib.sessions.middleware.SessionMiddleware")
+    assert ids("tests.test_checks.SessionMiddleware") == djangos
+    assert bool(djangos) == (not secure)
+    assert not ids("django.middleware.common.CommonMiddleware")
+
+
+# The server
+
+
+def test_without_a_database_named_the_server_is_not_asked(no_connection):
+    assert said() == {}
+
+
+def test_a_server_that_is_right_is_left_in_peace(mongod_engine):
+    collection().create_index([("expires_at", 1)], expireAfterSeconds=0)
+
+    assert said(databases=["default"]) == {}
+
+
+def test_a_wrong_index_is_named_with_the_command_that_mends_it(mongod_engine):
+    collection().create_index([("expires_at", 1)], name="theirs", expireAfterSeconds=60)
+
+    message = said(databases=["default"])["W011"]
+
+    assert "'theirs' is not right: wrong TTL" in message.msg
+    assert "mongosessions indexes --apply" in message.hint
+
+
+def test_a_server_that_does_not_answer_is_told_without_the_password(settings):
+    uri = f"mongodb://user:{SECRET}@127.0.0.1:1/site?serverSelectionTimeoutMS=100"
+    settings.MONGO_SESSIONS = {"URI": uri}
+
+    message = said(databases=["default"])["W010"]
+
+    assert "127.0.0.1:1" in message.msg
+    assert SECRET not in message.msg
+
+
+def test_a_server_that_is_too_old_is_an_error(mongod_engine, monkeypatch):
+    monkeypatch.setattr(checks, "OLDEST_SERVER", [99, 0])
+
+    assert "older than" in said(databases=["default"])["E006"].msg
+
+
+def test_mongomock_is_no_server(settings):
+    settings.MONGO_SESSIONS = {"URI": "mongomock://"}
+    settings.DEBUG = True
+
+    assert said(databases=["default"]) == {}
+
+
+def test_the_checks_are_bound():
+    registered = django_checks.registry.registry.get_checks(include_deployment_checks=True)
+
+    names = {check.__name__ for check in registered if "mongo" in check.__module__}
+    assert names == {name for name in vars(checks) if name.startswith("check_")}
+
+
+def test_check_is_silent_on_the_demos_settings():
+    result = subprocess.run(
+        [sys.executable, "-m", "django", "check", "--settings=testproject.settings"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert result.stdout.startswith("System check identified no issues"), result.stderr

@@ -1,0 +1,61 @@
+"""How the drivers do the calls of a verb."""
+
+import asyncio
+import math
+
+import pymongo
+import pytest
+from pymongo import _csot
+from pymongo.errors import PyMongoError
+
+from django_mongo_sessions.drivers import PATIENCE, Operation, arun, run
+
+
+def drive(colour, verb, timeout):
+    """Drive a verb whose operations need no server."""
+    return run(verb, None, timeout) if colour == "sync" else asyncio.run(arun(verb, None, timeout))
+
+
+def asking(colour, ask, patient=False):
+    """Return a verb of one operation that calls `ask`."""
+
+    async def aask(sessions):
+        return ask(sessions)
+
+    def verb():
+        return (yield Operation(ask if colour == "sync" else aask, lambda reply: reply, patient))
+
+    return verb()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_each_call_has_its_deadline(colour):
+    left = drive(colour, asking(colour, lambda sessions: _csot.remaining()), 7)
+
+    assert 0 < left <= 7
+    assert _csot.remaining() is None
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_what_no_request_waits_for_has_more_time(colour):
+    left = drive(colour, asking(colour, lambda sessions: _csot.remaining(), patient=True), 7)
+
+    assert 7 < left <= PATIENCE
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("timeout", [None, 7])
+def test_a_limit_that_the_caller_has_set_is_never_lifted(colour, timeout):
+    with pymongo.timeout(1):
+        left = drive(colour, asking(colour, lambda sessions: _csot.remaining()), timeout)
+
+    assert left < 1 < math.inf
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_an_error_is_thrown_into_the_verb_and_through_it(colour):
+    def fail(sessions):
+        raise PyMongoError("away")
+
+    with pytest.raises(PyMongoError, match="away"):
+        drive(colour, asking(colour, fail), None)

@@ -1,0 +1,112 @@
+"""The numbers of `manage.py mongosessions status`."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth import SESSION_KEY
+
+from django_mongo_sessions import clients, dates, documents, status
+from django_mongo_sessions.backends.mongodb import SessionStore
+from tests.conftest import collection
+
+
+def save(**data):
+    store = SessionStore()
+    store.update(data)
+    store.save()
+    return store
+
+
+@pytest.fixture
+def sessions(mongod_engine):
+    """Two live sessions, of which one is signed in, and one that has expired."""
+    save(a=1)
+    save(**{SESSION_KEY: "7"})
+    gone = documents.stored_id(save(a=1).session_key)
+    past = dates.utc_now() - timedelta(days=1)
+    collection().update_one({"_id": gone}, {"$set": {"expires_at": past}})
+    return collection()
+
+
+def test_every_session_is_counted_where_there_are_few(sessions):
+    found = status.status(sessions)["sessions"]
+
+    assert found["exact"]
+    assert (found["live"], found["expired"]) == (2, 1)
+    assert (found["signed_in"], found["anonymous"]) == (1, 1)
+    assert found["oldest"] <= found["newest"] <= dates.utc_now()
+    assert 0 < found["average_bytes"] <= found["largest_bytes"]
+
+
+def test_many_are_estimated_from_a_sample(sessions, monkeypatch):
+    monkeypatch.setattr(status, "SAMPLE", 2)
+
+    found = status.status(sessions)["sessions"]
+
+    assert not found["exact"]
+    # 2 of 3 were looked at, and stand for all of them.
+    assert (found["live"], found["expired"]) in [(3, 0), (2, 2)]
+
+
+def test_many_are_counted_if_it_is_asked_for(sessions, monkeypatch):
+    monkeypatch.setattr(status, "SAMPLE", 2)
+
+    found = status.status(sessions, exact=True)["sessions"]
+
+    assert found["exact"]
+    assert found["live"] == 2
+
+
+def test_estimates_read_a_sample_and_no_more(sessions, monkeypatch, commands):
+    monkeypatch.setattr(status, "SAMPLE", 2)
+
+    status.status(collection())
+
+    pipelines = [command["pipeline"] for name, command in commands.sent if name == "aggregate"]
+    assert all(("$collStats" in first or "$sample" in first) for first, *_ in pipelines)
+
+
+def test_a_collection_that_is_not_there_yet_has_no_sessions(mongod_engine):
+    collection().drop()
+
+    found = status.status(collection())
+
+    assert found["sessions"]["live"] == 0
+    assert found["storage"]["documents"] == 0
+    assert found["indexes"][0]["state"] == "missing"
+
+
+def test_the_server_and_the_collection_are_named(sessions, mongod_engine):
+    found = status.status(sessions)
+
+    assert found["server"]["version"].split(".")[0].isdigit()
+    assert found["server"]["addresses"]
+    assert not found["server"]["sharded"]
+    assert found["collection"] == "sessions"
+    assert found["database"] == sessions.database.name
+    assert found["storage"]["documents"] == 3
+    assert found["storage"]["data_bytes"] > 0
+    assert found["storage"]["index_bytes"] > 0
+
+
+def test_settings_are_shown_as_they_take_effect_without_the_password(
+    sessions, settings, mongod_engine
+):
+    settings.MONGO_SESSIONS = {
+        **settings.MONGO_SESSIONS,
+        "URI": mongod_engine + ("&" if "?" in mongod_engine else "/?") + "timeoutMS=9000&w=1",
+        "CLIENT_OPTIONS": {"tlsCertificateKeyFilePassword": None, "maxPoolSize": 7},
+    }
+
+    shown = status.status(collection())["settings"]
+
+    assert shown["TIMEOUT"] == 9
+    assert shown["write concern"] == {"w": 1}
+    assert shown["CLIENT_OPTIONS"]["tlsCertificateKeyFilePassword"] == "***"
+    assert shown["CLIENT_OPTIONS"]["maxPoolSize"] == 7
+    clients.reset()
+
+
+def test_all_of_it_is_json_but_for_dates(sessions):
+    assert json.dumps(status.status(sessions), default=str)
