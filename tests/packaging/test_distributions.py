@@ -1,0 +1,133 @@
+"""What is published: a wheel and a source distribution, built here as a release builds them."""
+
+import re
+import subprocess
+import sys
+import tarfile
+from email import message_from_string
+from email.message import Message
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import ZipFile
+
+import pytest
+
+from django_mongo_sessions import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+DIST_INFO = f"django_mongodb_sessions-{__version__}.dist-info"
+
+
+class Wheel(NamedTuple):
+    path: Path
+    names: list[str]
+    metadata: Message
+
+
+class Sdist(NamedTuple):
+    path: Path
+    names: list[str]
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    """The source distribution."""
+    path = build(tmp_path_factory.mktemp("sdist"), "--sdist", ROOT)
+    with tarfile.open(path) as archive:
+        members = [member.name for member in archive.getmembers() if member.isfile()]
+    return Sdist(path, [name.partition("/")[2] for name in members])
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel."""
+    return read_wheel(build(tmp_path_factory.mktemp("wheel"), "--wheel", ROOT))
+
+
+def build(folder, kind, source):
+    run("-m", "build", kind, "--outdir", folder, source, cwd=folder)
+    [path] = folder.iterdir()
+    return path
+
+
+def run(*arguments, **options):
+    return subprocess.run([sys.executable, *map(str, arguments)], check=True, **options)
+
+
+def read_wheel(path):
+    with ZipFile(path) as archive:
+        metadata = archive.read(f"{DIST_INFO}/METADATA").decode()
+        return Wheel(path, sorted(archive.namelist()), message_from_string(metadata))
+
+
+def tree(*folders):
+    """Return the names of all files below folders of the checkout."""
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    return {
+        path.relative_to(ROOT).as_posix() for path in paths if path.parent.name != "__pycache__"
+    }
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    about = ["METADATA", "RECORD", "WHEEL", "licenses/LICENSE"]
+
+    assert set(wheel.names) == tree("django_mongo_sessions") | {f"{DIST_INFO}/{x}" for x in about}
+
+
+def test_the_sdist_holds_what_the_package_is_made_and_tested_with(sdist):
+    files = ["CHANGELOG.md", "LICENSE", "Makefile", "README.md", "pyproject.toml", "tox.ini"]
+
+    assert {*files, *tree("django_mongo_sessions", "testproject", "tests")} <= set(sdist.names)
+
+
+def test_the_sdist_holds_nothing_that_a_tool_left_in_the_checkout(sdist):
+    assert [name for name in sdist.names if name.startswith(".")] == [".gitignore"]
+    assert not [name for name in sdist.names if "__pycache__" in name]
+
+
+def test_the_wheel_is_the_same_when_built_from_the_sdist(sdist, wheel, tmp_path):
+    with tarfile.open(sdist.path) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [source] = tmp_path.iterdir()
+    (tmp_path / "wheel").mkdir()
+
+    again = read_wheel(build(tmp_path / "wheel", "--wheel", source))
+
+    assert again.names == wheel.names
+    assert again.metadata.as_string() == wheel.metadata.as_string()
+
+
+def test_the_index_will_show_them_well(sdist, wheel):
+    run("-m", "twine", "check", "--strict", sdist.path, wheel.path)
+
+
+def test_it_needs_django_and_pymongo_alone(wheel):
+    required = wheel.metadata.get_all("Requires-Dist")
+
+    assert [re.split("[<>=]", name)[0] for name in required] == ["django", "pymongo"]
+
+
+def test_the_metadata_say_what_it_is(wheel):
+    assert wheel.metadata["Name"] == "django-mongodb-sessions"
+    assert wheel.metadata["Version"] == __version__
+    assert wheel.metadata["Requires-Python"] == ">=3.10"
+    assert wheel.metadata["License-Expression"] == "BSD-3-Clause"
+    assert "Typing :: Typed" in wheel.metadata.get_all("Classifier")
+    assert wheel.metadata["Description-Content-Type"] == "text/markdown"
+    assert wheel.metadata.get_payload() == (ROOT / "README.md").read_text()
+
+
+def test_a_users_mypy_sees_the_types(tmp_path):
+    """With the package as it is installed here, and no stubs of Django."""
+    (tmp_path / "user.py").write_text(
+        "from django_mongo_sessions.backends.mongodb import SessionStore\n"
+        "number: int = SessionStore().load()\n"
+    )
+
+    mypy = [sys.executable, "-m", "mypy", "--strict", "user.py"]
+    done = subprocess.run(mypy, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+
+    first, last = done.stdout.splitlines()
+    assert first.startswith("user.py:2: error: ")
+    assert first.endswith("[assignment]")
+    assert last.startswith("Found 1 error ")
