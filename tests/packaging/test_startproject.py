@@ -1,0 +1,244 @@
+"""A site that `django-admin startproject` makes, with the built wheel, in a clean environment.
+
+tox runs it: it names the wheel, and has the Django that the site is to have.
+"""
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from hashlib import sha256
+from http.cookiejar import CookieJar
+from urllib.parse import urlencode, urlsplit
+from urllib.request import HTTPCookieProcessor, HTTPErrorProcessor, ProxyHandler, build_opener
+
+import bson
+import django
+import pytest
+from pymongo import MongoClient
+
+from testproject import mongod
+from tests.conftest import DATABASE
+
+WAIT = 60  # seconds
+USER = {"username": "admin", "password": "a password for this site alone"}
+
+
+class Site:
+    """A site in a folder, and an environment that has nothing of ours but the wheel."""
+
+    def __init__(self, folder):
+        self.folder = folder / "site"
+        self.folder.mkdir()
+        self.programs = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
+        # What the tests set for themselves, or would let the site import what is not installed.
+        ours = ("DJANGO_", "MONGO", "PYTHON")
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(ours)
+        }
+
+    def command(self, program, *arguments):
+        return [str(self.programs / program), *arguments]
+
+    def run(self, *command, **environment):
+        """Run a program of the environment, and return all that it prints."""
+        done = subprocess.run(
+            self.command(*command),
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def manage(self, *command, **environment):
+        return self.run("python", "manage.py", *command, **environment)
+
+
+class AsItIs(HTTPErrorProcessor):
+    """Let a redirect be an answer."""
+
+    def http_response(self, request, response):
+        return response
+
+
+class Browser:
+    """What signing in takes: cookies, and forms with their tokens."""
+
+    def __init__(self, address):
+        self.address = address
+        self._jar = CookieJar()
+        handlers = [ProxyHandler({}), HTTPCookieProcessor(self._jar), AsItIs()]
+        self._opener = build_opener(*handlers)
+
+    def cookie(self, name):
+        return next((cookie.value for cookie in self._jar if cookie.name == name), None)
+
+    def get(self, path, data=None):
+        """Return the status, and the page or where the answer leads to."""
+        with self._opener.open(self.address + path, data, timeout=WAIT) as response:
+            return response.status, response.headers["Location"] or response.read().decode()
+
+    def post(self, path, **form):
+        form["csrfmiddlewaretoken"] = self.cookie("csrftoken")
+        return self.get(path, urlencode(form).encode())
+
+    def sign_in(self):
+        self.get("/admin/login/")
+        return self.post("/admin/login/?next=/admin/", **USER)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, mongod_uri):
+    """The site, with the two lines in its settings."""
+    folder = tmp_path_factory.mktemp("startproject")
+    site = Site(folder)
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+    wheel, version = os.environ["TOX_PACKAGE"], django.get_version()
+    site.run("python", "-m", "pip", "install", wheel, f"django=={version}")
+    site.run("django-admin", "startproject", "mysite", ".")
+    uri = urlsplit(mongod_uri)._replace(path=f"/{DATABASE}").geturl()
+    with (site.folder / "mysite" / "settings.py").open("a") as settings:
+        settings.write(
+            'SESSION_ENGINE = "django_mongo_sessions.backends.mongodb"\n'
+            f'MONGO_SESSIONS = {{"URI": "{uri}"}}\n'
+        )
+    site.manage("migrate")
+    site.manage(
+        *("createsuperuser", "--noinput", "--email", "admin@example.com"),
+        **{f"DJANGO_SUPERUSER_{name.upper()}": value for name, value in USER.items()},
+    )
+    return site
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """The address of the site while it is served."""
+    port = mongod._free_port()
+    log = site.folder / "server.log"
+    command = site.command("python", "manage.py", "runserver", "--noreload", str(port))
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            command,
+            cwd=site.folder,
+            env=site.environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as server,
+    ):
+        try:
+            deadline = time.monotonic() + WAIT
+            while not listens(port):
+                waits = server.poll() is None and time.monotonic() < deadline
+                assert waits, log.read_text()
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.kill()
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def browser(address):
+    return Browser(address)
+
+
+@pytest.fixture
+def sessions(site, mongod_uri):
+    """The collection that the site's settings name, empty."""
+    with MongoClient(mongod_uri) as client:
+        collection = client[DATABASE]["sessions"]
+        collection.delete_many({})
+        yield collection
+
+
+def test_the_package_brings_django_and_pymongo_and_what_these_need(site):
+    program = "from importlib import metadata as m; print(*(d.name for d in m.distributions()))"
+    installed = site.run("python", "-c", program).lower().replace("_", "-").split()
+
+    # An environment's own, and what Django needs on some platforms.
+    others = {"pip", "setuptools", "typing-extensions", "tzdata"}
+    assert set(installed) - others == {
+        *("django", "asgiref", "sqlparse"),
+        *("pymongo", "dnspython"),
+        "django-mongodb-sessions",
+    }
+
+
+def test_the_checks_find_no_issues(site):
+    assert site.manage("check") == "System check identified no issues (0 silenced).\n"
+
+
+def test_the_checks_of_a_deployment_run(site):
+    # A new site is not ready for deployment, which Django 6.1 calls an error.
+    output = site.manage("check", "--deploy", "--fail-level", "CRITICAL")
+
+    assert "System check identified " in output
+
+
+def test_a_visitor_is_sent_to_the_login_and_has_no_session(browser, sessions):
+    assert browser.get("/admin/") == (302, "/admin/login/?next=/admin/")
+    assert browser.get("/admin/login/")[0] == 200
+
+    assert browser.cookie("sessionid") is None
+    assert sessions.count_documents({}) == 0
+
+
+def test_signing_in_opens_the_administration(browser, sessions):
+    assert browser.sign_in() == (302, "/admin/")
+
+    status, page = browser.get("/admin/")
+    assert status == 200
+    assert "Site administration" in page
+
+
+def test_signing_in_stores_one_document_without_the_key(browser, sessions):
+    browser.sign_in()
+
+    key = browser.cookie("sessionid").encode()
+    [document] = sessions.find()
+    assert document["_id"] == b"\x01" + sha256(key).digest()
+    assert document["user_id"] == "1"
+    assert key not in bson.encode(document)
+
+
+def test_djangos_own_table_stays_empty(browser, sessions, site):
+    browser.sign_in()
+
+    with closing(sqlite3.connect(site.folder / "db.sqlite3")) as database:
+        assert database.execute("SELECT count(*) FROM django_session").fetchone() == (0,)
+
+
+def test_signing_out_deletes_the_document(browser, sessions):
+    browser.sign_in()
+
+    assert browser.post("/admin/logout/")[0] == 200
+
+    assert sessions.count_documents({}) == 0
+    assert browser.cookie("sessionid") is None
+    assert browser.get("/admin/") == (302, "/admin/login/?next=/admin/")
+
+
+def test_clearsessions_removes_what_has_expired(browser, sessions, site):
+    browser.sign_in()
+    Browser(browser.address).sign_in()
+    sessions.drop_indexes()  # or MongoDB's TTL monitor might be faster
+    expired = sessions.find_one()["_id"]
+    yesterday = datetime.now(timezone.utc) - timedelta(days=1)
+    sessions.update_one({"_id": expired}, {"$set": {"expires_at": yesterday}})
+
+    assert site.manage("clearsessions") == ""
+
+    [left] = sessions.find()
+    assert left["_id"] != expired
