@@ -74,6 +74,10 @@ class Conf:
     )
     #: Seconds for one operation as a whole, where the client has no `timeoutMS` of its own.
     TIMEOUT = Key(5.0, "a number of seconds above 0", _is_seconds)
+    #: What happens when two requests change one key: the later one counts, or SessionConflict.
+    ON_CONFLICT = Key("merge", '"merge" or "raise"', ("merge", "raise").__contains__)
+    #: Whether `modified` looks for changes inside of values.
+    TRACK_NESTED = Key(False, "True or False", lambda value: isinstance(value, bool))
 
     @property
     def given(self) -> Mapping[str, Any]:

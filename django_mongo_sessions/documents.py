@@ -79,9 +79,9 @@ def live(document_id: bytes, now: datetime) -> dict[str, Any]:
     return {"_id": document_id, "expires_at": {"$not": {"$lte": now}}}
 
 
-def revised(document_id: bytes, revision: int) -> dict[str, Any]:
-    """Match a session that nobody has written to since that revision."""
-    return {"_id": document_id, "revision": revision}
+def revised(document_id: bytes, revision: int | None) -> dict[str, Any]:
+    """Match a session that nobody has written to since that revision; None matches any."""
+    return {"_id": document_id} | ({} if revision is None else {"revision": revision})
 
 
 def expired(now: datetime, after: bytes | None, up_to: bytes | None = None) -> dict[str, Any]:

@@ -7,6 +7,8 @@ names.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -32,7 +34,14 @@ class Operation(Generic[Answer]):
     patient: bool = False
 
 
-Verb = Generator[Operation[Any], Any, Result]
+@dataclass(frozen=True)
+class Wait:
+    """A pause between two operations."""
+
+    seconds: float
+
+
+Verb = Generator[Operation[Any] | Wait, Any, Result]
 
 
 def run(verb: Verb[Result], sessions: Any, timeout: float | None) -> Result:
@@ -41,11 +50,15 @@ def run(verb: Verb[Result], sessions: Any, timeout: float | None) -> Result:
     `timeout` is in seconds, for each operation; None leaves it to the client. PyMongo's errors
     are thrown into the verb, which lets through those that it does not expect.
     """
-    step: Callable[[Any], Operation[Any]] = verb.send
+    step: Callable[[Any], Operation[Any] | Wait] = verb.send
     argument: Any = None
     try:
         while True:
             operation = step(argument)
+            if isinstance(operation, Wait):
+                time.sleep(operation.seconds)
+                step, argument = verb.send, None
+                continue
             try:
                 with _deadline(PATIENCE if operation.patient else timeout):
                     reply = operation.call(sessions)
@@ -59,11 +72,15 @@ def run(verb: Verb[Result], sessions: Any, timeout: float | None) -> Result:
 
 async def arun(verb: Verb[Result], sessions: Any, timeout: float | None) -> Result:
     """See run(). The collection is an asynchronous one."""
-    step: Callable[[Any], Operation[Any]] = verb.send
+    step: Callable[[Any], Operation[Any] | Wait] = verb.send
     argument: Any = None
     try:
         while True:
             operation = step(argument)
+            if isinstance(operation, Wait):
+                await asyncio.sleep(operation.seconds)
+                step, argument = verb.send, None
+                continue
             try:
                 with _deadline(PATIENCE if operation.patient else timeout):
                     reply = await operation.call(sessions)

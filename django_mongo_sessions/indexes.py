@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 from pymongo.errors import OperationFailure, PyMongoError
@@ -118,7 +119,8 @@ def mending() -> Verb[list[str]]:
 
 def _building(known: Mapping[str, Any]) -> Verb[str]:
     """Create our index beside what is there, and return its name."""
-    name = next(name for name in _names() if name not in known)
+    names = chain([TTL_INDEX.name], (f"{TTL_INDEX.name}_{number}" for number in count(2)))
+    name = next(name for name in names if name not in known)
     try:
         yield operations.create_index(TTL_INDEX._replace(name=name), patient=True)
     except OperationFailure as error:
@@ -128,14 +130,6 @@ def _building(known: Mapping[str, Any]) -> Verb[str]:
         keys = _reversed(TTL_INDEX.keys)
         yield operations.create_index(TTL_INDEX._replace(name=name, keys=keys), patient=True)
     return name
-
-
-def _names() -> Iterator[str]:
-    yield TTL_INDEX.name
-    number = 2
-    while True:
-        yield f"{TTL_INDEX.name}_{number}"
-        number += 1
 
 
 def ensure_once() -> Verb[None]:
@@ -163,11 +157,11 @@ def ensuring(most: float = math.inf) -> Verb[None]:
         ours = (yield from reporting())[0]
         if not ours.is_wrong:
             return
-        count = yield operations.estimated_count()
+        documents = yield operations.estimated_count()
         if ours.state != "missing":
             why = f"its index {ours.name} is in the way: {ours.state}, {ours.detail}"
-        elif count > most:
-            why = f"it holds {count:,} documents, too many to index during a request"
+        elif documents > most:
+            why = f"it holds {documents:,} documents, too many to index during a request"
         else:
             yield operations.create_index(TTL_INDEX, patient=most == math.inf)
             return

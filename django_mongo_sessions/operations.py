@@ -42,10 +42,13 @@ def update(document_id: bytes, revision: int, change: Mapping[str, Any]) -> Oper
     )
 
 
-def delete(document_id: bytes) -> Operation[bool]:
-    """Delete a session, whatever its revision, and answer whether it was there."""
+def delete(document_id: bytes, revision: int | None = None) -> Operation[bool]:
+    """Delete a session, where a revision is given only if it is still at that one, and answer
+    whether it was there.
+    """
+    wanted = documents.revised(document_id, revision)
     return Operation(
-        lambda sessions: _durable(sessions).delete_one({"_id": document_id}),
+        lambda sessions: _durable(sessions).delete_one(wanted),
         lambda reply: bool(reply.deleted_count),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -17,8 +17,10 @@ from django.core.signing import BadSignature
 from django.utils.crypto import get_random_string
 from pymongo.errors import DocumentTooLarge
 
-from django_mongo_sessions import codec, dates, documents
+from django_mongo_sessions import codec, dates, documents, merging
 from django_mongo_sessions.conf import conf
+from django_mongo_sessions.exceptions import SessionConflict
+from django_mongo_sessions.snapshots import Content, Snapshot
 
 logger = logging.getLogger("django_mongo_sessions")
 security_logger = logging.getLogger("django.security.SuspiciousSession")
@@ -28,23 +30,6 @@ MAX_PAYLOAD = 15_000_000  # bytes; MongoDB takes documents of 16 MiB, and there 
 WRITE_INTERVAL = 1.0  # seconds in which a store that has written does not write the same again
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """What the server held of a session when its store last read or wrote it.
-
-    It belongs to the very dict that came with it, and to its key; it says nothing of any other.
-    """
-
-    key: str
-    document_id: bytes
-    data: dict[str, Any]
-    created_at: datetime
-    body: bytes
-    revision: int = 0
-    fresh: bool = True  # False: only one of SECRET_KEY_FALLBACKS opened it
-    opened: bool = True  # False: the document was refused, and nothing of it is known
-
-
 class SessionState(SessionBase):
     """A session in memory, and what the server is known to hold of it."""
 
@@ -52,6 +37,8 @@ class SessionState(SessionBase):
     _snapshot: Snapshot | None = None
     _written_at: float | None = None  # by time.monotonic(): this store's own last write
     _refusal_logged = False
+    _modified = False
+    _dumped: bytes | None = None  # the body that `modified` was answered by
 
     def to_document(self, data: dict[str, Any]) -> Mapping[str, Any]:
         """Return extra top-level fields to store with the session, for a project's own queries.
@@ -69,12 +56,28 @@ class SessionState(SessionBase):
     async def _aget_new_session_key(self) -> str:
         return self._get_new_session_key()
 
+    @property
+    def modified(self) -> bool:
+        """Whether there is something to save; with TRACK_NESTED, also inside of values."""
+        return self._modified or (conf.TRACK_NESTED and self._is_changed_inside())
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self._modified, self._dumped = value, None
+
+    def _is_changed_inside(self) -> bool:
+        stored = self._current()
+        if stored is None or not stored.opened:
+            return False
+        self._dumped = self._dump(self._session_cache)  # which the save that follows uses
+        return self._dumped != stored.body
+
     def clear(self) -> None:
-        """Empty the session. What the server holds of it stays known, for the next save."""
+        """Empty the session. What the server holds of it goes with the next save."""
         stored = self._current()
         super().clear()
         if stored is not None:
-            self._snapshot = replace(stored, data=self._session_cache)
+            self._snapshot = replace(stored, data=self._session_cache, replaced=True)
 
     def _current(self) -> Snapshot | None:
         """Return the snapshot if it belongs to the session's key and to its very dict."""
@@ -122,21 +125,49 @@ class SessionState(SessionBase):
         )
         return document, written
 
-    def _replaced(
-        self, stored: Snapshot, data: dict[str, Any], body: bytes
-    ) -> tuple[dict[str, Any], Snapshot]:
-        """Return the update that stores a new body, and what will be known once it has."""
-        written = replace(stored, data=data, body=body, revision=stored.revision + 1, fresh=True)
-        now = dates.utc_now()
-        update = documents.replacing(
-            self._sealed(written), now, self._expires_at(data, now), self._fields(data)
-        )
-        return update, written
+    def _update(self, stored: Snapshot, content: Content) -> tuple[dict[str, Any], Snapshot]:
+        """Return the update that stores a content, and what will be known once it has.
 
-    def _touched(self, stored: Snapshot) -> dict[str, Any]:
-        """Return the update that moves the expiry alone, to what the stored data say."""
+        Where the very same is stored, only the expiry moves.
+        """
         now = dates.utc_now()
-        return documents.touching(now, self._expires_at(stored.data, now))
+        expires_at = self._expires_at(content.data, now)
+        written = replace(stored, data=content.data, replaced=False)
+        if content.body == stored.body and stored.fresh:
+            return documents.touching(now, expires_at), written
+        written = replace(written, body=content.body, revision=stored.revision + 1, fresh=True)
+        fields = self._fields(content.data)
+        return documents.replacing(self._sealed(written), now, expires_at, fields), written
+
+    # What two requests have made of one session
+
+    def _dump(self, data: Mapping[str, Any]) -> bytes:
+        return codec.dump(self.serializer, data)
+
+    def _load(self, body: bytes) -> dict[str, Any]:
+        return codec.load(self.serializer, body)
+
+    def _merged(self, base: Snapshot, newest: Snapshot, ours: Content) -> Content:
+        """Return ours, with what others have stored since the base.
+
+        Raises SessionConflict where both have changed a key, and ON_CONFLICT says so.
+        """
+        if newest is base or base.replaced:
+            return ours
+        merged = merging.merge(
+            self._dump, self._load(base.body), newest.data, self._load(ours.body)
+        )
+        if merged.conflicts and conf.ON_CONFLICT == "raise":
+            named = ", ".join(map(repr, merged.conflicts))
+            raise SessionConflict(f"another request has changed {named} too", merged.conflicts)
+        return Content(merged.data, self._dump(merged.data))
+
+    def _bring_up_to_date(self, live: dict[str, Any], ours: Content, content: Content) -> None:
+        """Let the session show what was stored; what it was changed to meanwhile stays."""
+        if content.body != ours.body:
+            now = self._load(self._dump(live))
+            merged = merging.merge(self._dump, self._load(ours.body), content.data, now)
+            merging.bring_up_to_date(self._dump, self._load, live, merged.data)
 
     def _fields(self, data: dict[str, Any]) -> dict[str, Any]:
         return documents.derived(data, self.to_document(data))

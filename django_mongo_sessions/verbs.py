@@ -1,76 +1,35 @@
-"""Each verb of a session, once, as a generator of operations. No I/O happens here.
+"""The verbs that write over what is stored, each as a generator of operations. No I/O happens here.
 
-A verb never touches `self._session`, which hides I/O: it asks `yield from self._data()`.
+No update is lost: they compare and set by the revision, and merge what others have stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar
 
-from django.contrib.sessions.backends.base import CreateError, UpdateError
-from pymongo.errors import DuplicateKeyError
+from django.contrib.sessions.backends.base import UpdateError
 
-from django_mongo_sessions import codec, dates, documents, operations
-from django_mongo_sessions.drivers import Verb
-from django_mongo_sessions.state import SessionState, Snapshot
+from django_mongo_sessions import dates, documents, operations
+from django_mongo_sessions.drivers import Verb, Wait
+from django_mongo_sessions.exceptions import SessionConflict
+from django_mongo_sessions.snapshots import Content, Snapshot
+from django_mongo_sessions.steps import SessionSteps
+
+Result = TypeVar("Result")
+Function = Callable[[dict[str, Any]], Result]
 
 EXPIRED_BATCH = 1_000  # documents, whose removal takes some tens of milliseconds
 
-_NEW_KEY_ATTEMPTS = 8
+_MOST_ATTEMPTS = 200
+_FIRST_WAIT, _LONGEST_WAIT = 0.004, 0.25  # seconds
 
 
-class SessionVerbs(SessionState):
-    """The verbs. `SessionStore` adds who drives them, and what follows an insert."""
-
-    _after_insert: Callable[[], Verb[None]]
-
-    # Reading
-
-    def _finding(self) -> Verb[Snapshot | None]:
-        """Read the session's document; None where there is none that lives."""
-        key, document_id = self.session_key, documents.stored_id(self.session_key)
-        if key is None or document_id is None:
-            return None
-        document = yield operations.find(document_id, dates.utc_now())
-        return None if document is None else self._opened(key, document_id, document)
-
-    def _loading(self) -> Verb[Snapshot | None]:
-        """Read the session's document, and drop a key that has none."""
-        key = self.session_key
-        snapshot = yield from self._finding()
-        # A session that holds data keeps its key: saved without one, it would come back to life.
-        # And while we asked, another task of the request may have moved it to a new key.
-        if snapshot is None and self.session_key == key and not hasattr(self, "_session_cache"):
-            self._session_key = None
-        return snapshot
-
-    def _data(self, no_load: bool = False) -> Verb[dict[str, Any]]:
-        """Return the session's dict, loaded where it is not there yet."""
-        self.accessed = True
-        if not hasattr(self, "_session_cache"):
-            load = self.session_key is not None and not no_load
-            snapshot = (yield from self._loading()) if load else None
-            # Another task of the request may have loaded meanwhile, and changed what it got.
-            if not hasattr(self, "_session_cache"):
-                self._snapshot = snapshot
-                self._session_cache = {} if snapshot is None else snapshot.data
-        return self._session_cache
-
-    def _existing(self, session_key: str | None) -> Verb[bool]:
-        document_id = documents.stored_id(session_key)
-        if document_id is None:
-            return False
-        there: bool = yield operations.exists(document_id, dates.utc_now())
-        return there
-
-    # Writing
-
-    def _creating(self) -> Verb[None]:
-        data = yield from self._data(no_load=True)
-        keys = (self._get_new_session_key() for _ in range(_NEW_KEY_ATTEMPTS))
-        yield from self._inserting(keys, data)
-        self.modified = True  # as Django's stores do, and code relies on it
+class SessionVerbs(SessionSteps):
+    """The verbs. `SessionStore` adds who drives them."""
 
     def _saving(self, must_create: bool = False) -> Verb[None]:
         if self.session_key is None:
@@ -80,66 +39,127 @@ class SessionVerbs(SessionState):
         if must_create:
             yield from self._inserting([self.session_key], data)
             return
-        stored = self._current() or (yield from self._finding())
-        body = codec.dump(self.serializer, data)
-        changed = stored is None or body != stored.body or not stored.fresh
-        if not changed and self._has_just_written():
+        ours = Content(data, self._dumped or self._dump(data))
+        self._dumped = None
+        base = yield from self._base()
+        if base and (base.body, base.fresh) == (ours.body, True) and self._has_just_written():
             return
-        while stored is not None and stored.opened:
-            if changed:
-                update, written = self._replaced(stored, data, body)
-            else:
-                update, written = self._touched(stored), stored
-            if (yield operations.update(stored.document_id, stored.revision, update)):
-                self._wrote(written)
-                return
-            stored = yield from self._finding()
-        if stored is None:
-            raise UpdateError("the session is gone")
-        # A document that does not open may open for another host, or be evidence: it stays.
-        if data and changed:
+        yield from self._settling(base, base, ours, None)
+
+    def _mutating(self, function: Function[Result]) -> Verb[Result | None]:
+        if iscoroutinefunction(function):
+            raise TypeError(
+                f"mutate() takes a function that does no I/O, since it may run more than once, and "
+                f"{function.__name__} is asynchronous. Await what it needs before."
+            )
+        data = yield from self._data()
+        ours = Content(data, self._dump(data))
+        if self.session_key is None:
+            result, content = self._applied(function, ours)
+            self._bring_up_to_date(data, ours, content)
             yield from self._creating()
+            return result
+        base = yield from self._base()
+        newest = yield from self._finding()
+        return (yield from self._settling(base, newest, ours, function))
 
-    def _inserting(self, keys: Iterable[str | None], data: dict[str, Any]) -> Verb[None]:
-        """Store a new session under the first of the keys that can be had."""
-        for key in keys:
-            document_id = documents.stored_id(key)
-            if key is None or document_id is None:
-                continue
-            document, written = self._new(key, document_id, data)
-            try:
-                yield operations.insert(document)
-            except DuplicateKeyError as error:
-                if "_id" not in (error.details or {}).get("keyPattern", "_id"):
-                    raise  # somebody else's unique index, which no other key would satisfy
-                continue
-            self._session_key = key
-            self._wrote(written)
-            yield from self._after_insert()
-            return
-        raise CreateError("every session key that was tried is taken, or is none of this store's")
+    def _base(self) -> Verb[Snapshot | None]:
+        """Return what the session was made from; where that is not known, it replaces all."""
+        base = self._current()
+        if base is None and (found := (yield from self._finding())):
+            base = replace(found, replaced=True)
+        return base
 
-    def _deleting(self, session_key: str | None = None) -> Verb[bool]:
-        """Delete a session, and answer whether it was there."""
-        key = self.session_key if session_key is None else session_key
-        document_id = documents.stored_id(key)
-        if document_id is None:
-            return False
-        if key == self.session_key:
-            self._forget_write()  # or the next save would take it to be there still
-        there: bool = yield operations.delete(document_id)
-        return there
+    def _applied(
+        self, function: Function[Result] | None, content: Content
+    ) -> tuple[Result | None, Content]:
+        """Return what a function returns, and what it makes of a copy in stored form."""
+        if function is None:
+            return None, content
+        data = self._load(content.body)
+        result = function(data)
+        return result, Content(data, self._dump(data))
+
+    def _settling(
+        self,
+        base: Snapshot | None,
+        newest: Snapshot | None,
+        ours: Content,
+        function: Function[Result] | None,
+    ) -> Verb[Result | None]:
+        """Store what the session was made into since the base, and what the function makes of it.
+
+        Compares and sets, until nobody else has been faster.
+        """
+        for attempt in range(_MOST_ATTEMPTS):
+            if base is None or newest is None:
+                raise UpdateError("the session is gone")
+            if not newest.opened:
+                return (yield from self._settling_elsewhere(base, ours, function))
+            merged = self._merged(base, newest, ours)
+            result, content = self._applied(function, merged)
+            update, written = self._update(newest, content)
+            if (yield operations.update(newest.document_id, newest.revision, update)):
+                self._bring_up_to_date(ours.data, ours, content)
+                self._wrote(replace(written, data=ours.data))
+                return result
+            yield _pause(attempt)
+            newest = yield from self._finding()
+        raise _overtaken()
+
+    def _settling_elsewhere(
+        self, base: Snapshot, ours: Content, function: Function[Result] | None
+    ) -> Verb[Result | None]:
+        """Store the session under a new key: a document that does not open may open for another
+        host, or be evidence, and stays.
+        """
+        result, content = self._applied(function, ours)
+        if content.data and content.body != base.body:
+            self._bring_up_to_date(ours.data, ours, content)
+            yield from self._creating()
+        return result
 
     def _cycling(self) -> Verb[None]:
         data = yield from self._data()
-        key, stored = self.session_key, self._current()
+        key, base = self.session_key, self._current()
         yield from self._creating()  # first: a crash between the two loses nothing
-        if key is None or (stored is not None and not stored.opened):
+        if key is None or (base and not base.opened):
             return
-        if not (yield from self._deleting(key)) and documents.user_id(data) is not None:
-            # Signed out meanwhile. An anonymous one may be gone: two clicks on "sign in" do that.
-            yield from self._deleting()
-            raise UpdateError("the session is gone")
+        try:
+            yield from self._leaving(key, base, data)
+        except UpdateError:
+            yield from self._deleting()  # or signing in would go through all the same
+            self._session_key, self._snapshot = key, base
+            raise
+
+    def _leaving(self, key: str, base: Snapshot | None, data: dict[str, Any]) -> Verb[None]:
+        """Delete the session under its old key; what others stored there moves to the new one."""
+        new = self._snapshot
+        assert new is not None
+        ours = content = Content(data, new.body)
+        if base is None or base.replaced:
+            base, revision = None, None
+        else:
+            revision = base.revision
+        for attempt in range(_MOST_ATTEMPTS):
+            if (yield from self._deleting(key, revision)):
+                self._bring_up_to_date(data, ours, content)
+                self._wrote(replace(new, data=data))
+                return
+            newest = (yield from self._finding(key)) if base else None
+            if base is None or newest is None:
+                if documents.user_id(data) is not None:
+                    raise UpdateError("the session is gone")
+                return  # an anonymous one may be: two clicks on "sign in" do that
+            if not newest.opened:
+                return
+            content = self._merged(base, newest, ours)
+            update, written = self._update(new, content)
+            if not (yield operations.update(new.document_id, new.revision, update)):
+                raise UpdateError("the session is gone")
+            new, revision = written, newest.revision
+            yield _pause(attempt)
+        raise _overtaken()
 
     def _flushing(self) -> Verb[None]:
         self.clear()
@@ -161,3 +181,12 @@ class SessionVerbs(SessionState):
             if edge is None:
                 return count
             after = edge
+
+
+def _pause(attempt: int) -> Wait:
+    """Return a pause of full jitter, longer on average with each attempt."""
+    return Wait(random.uniform(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)))
+
+
+def _overtaken() -> SessionConflict:
+    return SessionConflict(f"{_MOST_ATTEMPTS} attempts to store the session were overtaken")

@@ -277,3 +277,18 @@ def test_an_index_in_the_other_direction_removes_what_has_expired_too(guarded):
     while sessions.estimated_document_count():
         time.sleep(0.05)
     sessions.drop()
+
+
+def test_another_refusal_is_told_in_the_servers_words():
+    error = OperationFailure("not authorized to execute command { find }", 13)
+
+    assert indexes.reason(error) == str(error)
+
+
+def test_an_error_that_is_no_conflict_is_not_taken_for_one(mongod_engine):
+    verb = indexes.mending()
+    next(verb)
+    verb.send({})
+
+    with pytest.raises(OperationFailure, match="disk"):
+        verb.throw(OperationFailure("no space left on disk", 14031))

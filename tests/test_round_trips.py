@@ -49,6 +49,14 @@ def overtaken():
     return store
 
 
+def moving():
+    store = read()
+    other = SessionStore(store.session_key)
+    other["b"] = 1
+    other.save()
+    return store
+
+
 def just_saved():
     store = read()
     store.save()
@@ -76,6 +84,13 @@ TABLE = [
     ("`flush`", unread, "flush", ["delete"]),
     ("`cycle_key` of a session that was read", read, "cycle_key", ["insert", "delete"]),
     ("`cycle_key` of one that was not", unread, "cycle_key", ["find", "insert", "delete"]),
+    (
+        "`cycle_key` that lost a race",
+        moving,
+        "cycle_key",
+        ["insert", "delete", "find", "update", "delete"],
+    ),
+    ("`mutate`", read, "mutate", ["find", "update"]),
     ("a cookie that cannot be a key", lambda: SessionStore("junk" * 9), "load", []),
 ]
 
@@ -87,6 +102,10 @@ def as_markdown():
     return "\n".join(rows)
 
 
+def arguments(store, verb):
+    return {"exists": [store.session_key], "mutate": [dict.popitem]}.get(verb, [])
+
+
 @pytest.mark.parametrize("colour", ["sync", "native"])
 @pytest.mark.parametrize(("what", "prepare", "verb", "sent"), TABLE, ids=[row[0] for row in TABLE])
 def test_a_verb_sends_these_commands_and_no_others(
@@ -94,13 +113,12 @@ def test_a_verb_sends_these_commands_and_no_others(
 ):
     monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
     store = prepare()
-    arguments = [store.session_key] if verb == "exists" else []
     commands.names()
 
     if colour == "sync":
-        getattr(store, verb)(*arguments)
+        getattr(store, verb)(*arguments(store, verb))
     else:
-        asyncio.run(getattr(store, f"a{verb}")(*arguments))
+        asyncio.run(getattr(store, f"a{verb}")(*arguments(store, verb)))
 
     # A client says goodbye when it is closed.
     assert [name for name in commands.names() if name != "endSessions"] == sent
@@ -110,7 +128,7 @@ def test_every_write_names_the_id(mongod_engine, commands):
     """A rule for sharding: what names `_id` goes to one shard."""
     for _, prepare, verb, _ in TABLE:
         store = prepare()
-        getattr(store, verb)(*([store.session_key] if verb == "exists" else []))
+        getattr(store, verb)(*arguments(store, verb))
 
     for name, command in commands.sent:
         if name == "find":

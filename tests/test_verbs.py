@@ -226,19 +226,6 @@ def test_a_touch_does_not_undo_what_another_store_has_saved_meanwhile(do, stored
     assert the_document()["expires_at"] < dates.utc_now() + timedelta(seconds=61)
 
 
-def test_a_lost_race_writes_over_the_newest_revision(do, stored):
-    first = stored(a=1)
-    second = SessionStore(first.session_key)
-    do(second, "_get_session")["b"] = 2
-    do(second, "save")
-
-    first["a"] = 3
-    do(first, "save")
-
-    assert loaded(do, first) == {"a": 3}
-    assert the_document()["revision"] == 2
-
-
 def test_a_load_on_the_side_does_not_hide_a_race(do, stored):
     first = stored(a=1)
     second = SessionStore(first.session_key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -64,15 +65,33 @@ class SessionStore(SessionVerbs):
     def save(self, must_create: bool = False) -> None:
         """Store the session, without a key under a new one.
 
-        Raises UpdateError where the session was deleted meanwhile; with `must_create`,
-        CreateError where the key is taken. Raises TypeError or ValueError for what the serializer
-        cannot take, and pymongo.errors.DocumentTooLarge past 15 MB, before anything is sent.
+        What others have stored meanwhile is merged in: each key as the last who changed it left
+        it. Raises UpdateError where the session was deleted meanwhile; SessionConflict where
+        another has changed the same key, if ON_CONFLICT is "raise", or was faster 200 times; with
+        `must_create`, CreateError where the key is taken. Raises TypeError or ValueError for what
+        the serializer cannot take, and pymongo.errors.DocumentTooLarge past 15 MB, before anything
+        is sent.
         """
         _drive(self._saving(must_create))
 
     async def asave(self, must_create: bool = False) -> None:
         """See save()."""
         await _adrive(self._saving(must_create))
+
+    def mutate(self, function: Callable[[dict[str, Any]], Result]) -> Result | None:
+        """Change the session by a function of its data, as if nobody else was there.
+
+        What is unsaved and what others have stored is merged, the function changes the dict that
+        it is given, and the outcome is stored if nobody was faster; else all of it is done again.
+        So the function may run more than once, and must not do anything but change the dict.
+        Returns what the function returned. If it raises, nothing is written. Raises what save()
+        raises, and TypeError for a coroutine function.
+        """
+        return _drive(self._mutating(function))
+
+    async def amutate(self, function: Callable[[dict[str, Any]], Result]) -> Result | None:
+        """See mutate(). The function is an ordinary one."""
+        return await _adrive(self._mutating(function))
 
     def delete(self, session_key: str | None = None) -> None:
         """Delete the session under the key, or this one."""
@@ -83,9 +102,10 @@ class SessionStore(SessionVerbs):
         await _adrive(self._deleting(session_key))
 
     def cycle_key(self) -> None:
-        """Move the session's data to a new key.
+        """Move the session's data to a new key, with what others have stored meanwhile.
 
-        Raises UpdateError where the session was signed in, and is deleted meanwhile.
+        Raises UpdateError where the session was signed in, and is deleted meanwhile, and
+        SessionConflict as save() does.
         """
         _drive(self._cycling())
 

@@ -1,0 +1,19 @@
+"""What a session store raises beside Django's own exceptions and PyMongo's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.contrib.sessions.backends.base import UpdateError
+
+
+class SessionConflict(UpdateError):
+    """Two requests have changed one session, and the later one cannot be stored.
+
+    `keys` names what both have changed, with `ON_CONFLICT` set to "raise"; it is empty where the
+    race was lost too often. Django's middleware answers with status 400, as to any UpdateError.
+    """
+
+    def __init__(self, message: str, keys: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.keys = tuple(keys)

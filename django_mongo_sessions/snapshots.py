@@ -1,0 +1,32 @@
+"""What the server held of a session, and what it is to hold. Values; no I/O happens here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the server held of a session when its store last read or wrote it.
+
+    It belongs to the very dict that came with it, and to its key; it says nothing of any other.
+    """
+
+    key: str
+    document_id: bytes
+    data: dict[str, Any]
+    created_at: datetime
+    body: bytes
+    revision: int = 0
+    fresh: bool = True  # False: only one of SECRET_KEY_FALLBACKS opened it
+    opened: bool = True  # False: the document was refused, and nothing of it is known
+    replaced: bool = False  # True: the session was cleared, and what others have stored goes
+
+
+class Content(NamedTuple):
+    """What is to be stored, in both its forms."""
+
+    data: dict[str, Any]
+    body: bytes

@@ -1,0 +1,99 @@
+"""The steps that verbs share: to read, to insert, to delete. No I/O happens here.
+
+None of them touches `self._session`, which hides I/O: they ask `yield from self._data()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.contrib.sessions.backends.base import CreateError
+from pymongo.errors import DuplicateKeyError
+
+from django_mongo_sessions import dates, documents, operations
+from django_mongo_sessions.drivers import Verb
+from django_mongo_sessions.snapshots import Snapshot
+from django_mongo_sessions.state import SessionState
+
+_NEW_KEY_ATTEMPTS = 8
+
+
+class SessionSteps(SessionState):
+    """The steps. `SessionStore` adds what follows an insert."""
+
+    _after_insert: Callable[[], Verb[None]]
+
+    def _finding(self, key: str | None = None) -> Verb[Snapshot | None]:
+        """Read the document of a key, or of the session's; None where there is none that lives."""
+        key = key or self.session_key
+        document_id = documents.stored_id(key)
+        if key is None or document_id is None:
+            return None
+        document = yield operations.find(document_id, dates.utc_now())
+        return None if document is None else self._opened(key, document_id, document)
+
+    def _loading(self) -> Verb[Snapshot | None]:
+        """Read the session's document, and drop a key that has none."""
+        key = self.session_key
+        snapshot = yield from self._finding()
+        # A session that holds data keeps its key: saved without one, it would come back to life.
+        # And while we asked, another task of the request may have moved it to a new key.
+        if snapshot is None and self.session_key == key and not hasattr(self, "_session_cache"):
+            self._session_key = None
+        return snapshot
+
+    def _data(self, no_load: bool = False) -> Verb[dict[str, Any]]:
+        """Return the session's dict, loaded where it is not there yet."""
+        self.accessed = True
+        if not hasattr(self, "_session_cache"):
+            load = self.session_key is not None and not no_load
+            snapshot = (yield from self._loading()) if load else None
+            # Another task of the request may have loaded meanwhile, and changed what it got.
+            if not hasattr(self, "_session_cache"):
+                self._snapshot = snapshot
+                self._session_cache = {} if snapshot is None else snapshot.data
+        return self._session_cache
+
+    def _existing(self, session_key: str | None) -> Verb[bool]:
+        document_id = documents.stored_id(session_key)
+        if document_id is None:
+            return False
+        there: bool = yield operations.exists(document_id, dates.utc_now())
+        return there
+
+    def _creating(self) -> Verb[None]:
+        data = yield from self._data(no_load=True)
+        keys = (self._get_new_session_key() for _ in range(_NEW_KEY_ATTEMPTS))
+        yield from self._inserting(keys, data)
+        self.modified = True  # as Django's stores do, and code relies on it
+
+    def _inserting(self, keys: Iterable[str | None], data: dict[str, Any]) -> Verb[None]:
+        """Store a new session under the first of the keys that can be had."""
+        for key in keys:
+            document_id = documents.stored_id(key)
+            if key is None or document_id is None:
+                continue
+            document, written = self._new(key, document_id, data)
+            try:
+                yield operations.insert(document)
+            except DuplicateKeyError as error:
+                if "_id" not in (error.details or {}).get("keyPattern", "_id"):
+                    raise  # somebody else's unique index, which no other key would satisfy
+                continue
+            self._session_key = key
+            self._wrote(written)
+            yield from self._after_insert()
+            return
+        raise CreateError("every session key that was tried is taken, or is none of this store's")
+
+    def _deleting(self, session_key: str | None = None, revision: int | None = None) -> Verb[bool]:
+        """Delete a session, if asked to only at a revision, and answer whether it was there."""
+        key = self.session_key if session_key is None else session_key
+        document_id = documents.stored_id(key)
+        if document_id is None:
+            return False
+        if key == self.session_key:
+            self._forget_write()  # or the next save would take it to be there still
+        there: bool = yield operations.delete(document_id, revision)
+        return there

@@ -1,0 +1,95 @@
+"""The three-way merge, without a server."""
+
+import json
+import pickle
+
+import pytest
+
+from django_mongo_sessions.merging import bring_up_to_date, merge
+
+
+def dump(data):
+    return json.dumps(data).encode()
+
+
+def load(body):
+    return json.loads(body)
+
+
+ABSENT = object()
+# What was loaded, what they stored, what we made of it, what comes of it, and whether both sides
+# have changed it to different values.
+CASES = [
+    ("set by us", ABSENT, ABSENT, 1, 1, False),
+    ("set by them", ABSENT, 1, ABSENT, 1, False),
+    ("set by both to the same", ABSENT, 1, 1, 1, False),
+    ("set by both", ABSENT, 1, 2, 2, True),
+    ("changed by us", 0, 0, 1, 1, False),
+    ("changed by them", 0, 1, 0, 1, False),
+    ("changed by both to the same", 0, 1, 1, 1, False),
+    ("changed by both", 0, 1, 2, 2, True),
+    ("deleted by us", 0, 0, ABSENT, ABSENT, False),
+    ("deleted by them", 0, ABSENT, 0, ABSENT, False),
+    ("deleted by both", 0, ABSENT, ABSENT, ABSENT, False),
+    ("deleted by us and changed by them", 0, 1, ABSENT, ABSENT, True),
+    ("deleted by them and changed by us", 0, ABSENT, 1, 1, True),
+    ("left by both", 0, 0, 0, 0, False),
+    ("changed by us to what only looks the same", 1, 1, True, True, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("base", "theirs", "ours", "outcome", "conflict"),
+    [case[1:] for case in CASES],
+    ids=[case[0] for case in CASES],
+)
+def test_a_key(base, theirs, ours, outcome, conflict):
+    def side(value):
+        return {"other": "x"} | ({} if value is ABSENT else {"key": value})
+
+    merged = merge(dump, side(base), side(theirs), side(ours))
+
+    assert merged.data == side(outcome)
+    assert type(merged.data.get("key")) is type(side(outcome).get("key"))
+    assert merged.conflicts == (["key"] if conflict else [])
+
+
+def test_nothing_of_what_is_merged_is_changed():
+    sides = {"a": 1}, {"a": 1, "b": 2}, {"c": 3}
+
+    merge(dump, *sides)
+
+    assert sides == ({"a": 1}, {"a": 1, "b": 2}, {"c": 3})
+
+
+def test_values_are_merged_whole_and_never_inside():
+    merged = merge(dump, {"cart": [1]}, {"cart": [1, 2]}, {"cart": [1, 3]})
+
+    assert merged.data == {"cart": [1, 3]}
+    assert merged.conflicts == ["cart"]
+
+
+def test_what_does_not_differ_keeps_its_very_objects():
+    cart, seen = [1], [2]
+    live = {"cart": cart, "seen": seen, "gone": 1}
+
+    bring_up_to_date(dump, load, live, {"cart": [1], "seen": [2, 3], "new": 4})
+
+    assert live == {"cart": [1], "seen": [2, 3], "new": 4}
+    assert live["cart"] is cart
+
+
+def test_a_key_is_known_under_the_name_that_it_is_stored_by():
+    live = {1: "one", 2: "two", 3: "three"}
+
+    bring_up_to_date(dump, load, live, {"1": "one", "2": "zwei"})
+
+    assert live == {1: "one", 2: "zwei"}
+
+
+def test_a_serializer_that_keeps_types_is_merged_by_them():
+    base = {"point": (1, 2)}
+
+    merged = merge(pickle.dumps, base, base, {"point": [1, 2]})
+
+    assert merged.data == {"point": [1, 2]}
