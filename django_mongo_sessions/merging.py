@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 Dump = Callable[[Mapping[str, Any]], bytes]
 Load = Callable[[bytes], dict[str, Any]]
 
+# Of these, what is equal is stored alike: no need to serialize it to see that.
+_PLAIN = {str, int, bool, type(None)}
+
 
 class Merged(NamedTuple):
     """What is to be stored, and which keys both sides have changed to different values."""
@@ -27,16 +30,15 @@ def merge(
 
     All three must be as they are loaded from a body.
     """
-    before, other, own = (_dumped(dump, side) for side in (base, theirs, ours))
     data, conflicts = dict(theirs), []
     for key in {**ours, **base}:
-        if own.get(key) == before.get(key):
+        if _alike(dump, key, base, ours):
             continue
         if key in ours:
             data[key] = ours[key]
         else:
             data.pop(key, None)
-        if other.get(key) not in (before.get(key), own.get(key)):
+        if not (_alike(dump, key, theirs, base) or _alike(dump, key, theirs, ours)):
             conflicts.append(key)
     return Merged(data, conflicts)
 
@@ -46,18 +48,25 @@ def bring_up_to_date(dump: Dump, load: Load, live: dict[str, Any], data: Mapping
 
     What does not differ keeps its very objects: a view may hold a list of the session's.
     """
-    stored = _dumped(dump, data)
-    names = set()
-    for key in list(live):
-        body = dump({key: live[key]})
-        [name] = load(body)  # as it is stored: JSON makes "1" of 1
-        names.add(name)
+    keys = {key if isinstance(key, str) else _stored(dump, load, key): key for key in live}
+    for name, key in keys.items():
         if name not in data:
             del live[key]
-        elif body != stored[name]:
+        elif not _alike(dump, name, {name: live[key]}, data):
             live[key] = data[name]
-    live.update({name: value for name, value in data.items() if name not in names})
+    live.update({name: value for name, value in data.items() if name not in keys})
 
 
-def _dumped(dump: Dump, data: Mapping[str, Any]) -> dict[str, bytes]:
-    return {key: dump({key: value}) for key, value in data.items()}
+def _stored(dump: Dump, load: Load, key: Any) -> Any:
+    """Return a key as it is stored: JSON makes "1" of 1."""
+    [name] = load(dump({key: None}))
+    return name
+
+
+def _alike(dump: Dump, key: Any, one: Mapping[Any, Any], other: Mapping[Any, Any]) -> bool:
+    if key not in one or key not in other:
+        return key not in one and key not in other
+    mine, yours = one[key], other[key]
+    if type(mine) is type(yours) and type(mine) in _PLAIN:
+        return bool(mine == yours)
+    return dump({key: mine}) == dump({key: yours})

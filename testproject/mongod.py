@@ -66,7 +66,7 @@ def running(data: Path, *options: str) -> Iterator[str]:
     It ends with the block, and also when this process dies without a word.
     """
     data.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     uri = f"mongodb://127.0.0.1:{port}"
     log = data.with_suffix(".log")
     command = [
@@ -106,7 +106,8 @@ def _wait(uri: str, keeper: subprocess.Popen[bytes], log: Path) -> None:
                     raise MongodError("\n".join(["mongod did not start:", *last])) from None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

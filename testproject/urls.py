@@ -11,6 +11,7 @@ from testproject import views
 urlpatterns = [
     path("", views.index, name="index"),
     path("do/<slug:name>/", views.do, name="do"),
+    path("race/", views.race, name="race"),
     path("setsession/", views.SetSession, name="setsession"),
     path("getsession/", views.GetSession, name="getsession"),
     path("admin/", admin.site.urls),

@@ -18,6 +18,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from django_mongo_sessions import clients, codec, documents
+from testproject import race as racing
 from testproject.forms import GetKey, Minutes, Moment, Seconds, SetKey
 
 # The article's views
@@ -87,6 +88,14 @@ def do(request: HttpRequest, name: str) -> HttpResponse:
     for field, errors in form.errors.items():
         messages.error(request, f"{form[field].label}: {' '.join(errors)}")
     return redirect("index")
+
+
+@never_cache
+def race(request: HttpRequest) -> HttpResponse:
+    """Tell of two tabs that save at once, and with POST run their race."""
+    outcomes = racing.run() if request.method == "POST" else None
+    context = {"steps": racing.STEPS, "outcomes": outcomes}
+    return render(request, "testproject/race.html", context)
 
 
 # What the forms do: each does it to a session, and returns what to say

@@ -42,8 +42,8 @@ def test_the_migration_of_another_database_asks_mongodb_nothing(mongod_engine, c
 
 @pytest.mark.django_db
 def test_an_outage_is_a_warning_and_stops_no_migration(settings, logged):
-    uri = "mongodb://127.0.0.1:1/site?serverSelectionTimeoutMS=100"
-    settings.MONGO_SESSIONS = {"URI": uri}
+    uri = "mongodb://127.0.0.1:1/site"
+    settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.5}
 
     call_command("migrate", verbosity=0)
 

@@ -238,8 +238,8 @@ def test_a_wrong_index_is_named_with_the_command_that_mends_it(mongod_engine):
 
 
 def test_a_server_that_does_not_answer_is_told_without_the_password(settings):
-    uri = f"mongodb://user:{SECRET}@127.0.0.1:1/site?serverSelectionTimeoutMS=100"
-    settings.MONGO_SESSIONS = {"URI": uri}
+    uri = f"mongodb://user:{SECRET}@127.0.0.1:1/site"
+    settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.5}
 
     message = said(databases=["default"])["W010"]
 

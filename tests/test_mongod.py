@@ -115,7 +115,7 @@ def test_one_that_does_not_start_shows_its_last_words(monkeypatch, tmp_path):
 
 def demo(start, **environment):
     """Start the demo on a free port, with its data elsewhere; return it and its address."""
-    port = str(mongod._free_port())
+    port = str(mongod.free_port())
     process = start("-m", "testproject.demo", PORT=port, **environment)
     lines = []
     while not (lines and lines[-1].startswith("Open ")):

@@ -350,3 +350,22 @@ def test_each_input_of_the_page_has_an_id_of_its_own_and_a_label(client):
     inputs = re.findall(r'<(?:input(?! type="hidden")|textarea)[^>]*\bid="([^"]+)"', html)
     assert inputs
     assert set(inputs) == set(re.findall(r'<label for="([^"]+)"', html))
+
+
+# Two tabs at once
+
+
+def test_the_race_waits_for_its_button(client):
+    text = " ".join(client.get("/race/").content.decode().split())
+
+    assert "Run the race" in text
+    assert "What is left" not in text
+
+
+def test_the_race_loses_on_djangos_engine_and_not_on_ours(client):
+    theirs, ours = client.post("/race/").context["outcomes"]
+
+    assert theirs.lost == ["visits is 2, not 3", "cart is 'gone', not 'violin'"]
+    assert ours.lost == []
+    assert ours.kept == {"language": "en", "visits": 3, "cart": "violin", "theme": "dark"}
+    assert collection().count_documents({}) == 0

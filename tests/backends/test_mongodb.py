@@ -1,6 +1,7 @@
 """The engine as Django sees it."""
 
 import inspect
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -145,6 +146,10 @@ def test_a_broken_document_does_not_cost_the_visitor_the_cookie(mongod_engine):
 # The command
 
 
+# The matrix of tox repeats these tests many times.
+BACKLOG = 20_000 if "TOX_ENV_NAME" in os.environ else 200_000
+
+
 def test_clearsessions_removes_a_large_backlog_in_short_steps(mongod_engine, commands):
     collection().create_index([("expires_at", 1)])  # no TTL: its monitor would come to help
     live = [SessionStore() for _ in range(5)]
@@ -157,9 +162,9 @@ def test_clearsessions_removes_a_large_backlog_in_short_steps(mongod_engine, com
             {
                 "_id": documents.stored_id(f"{number:032}"),
                 "payload": b"x" * 300,
-                "expires_at": past - timedelta(milliseconds=max(0, number - 100_000)),
+                "expires_at": past - timedelta(milliseconds=max(0, number - BACKLOG // 2)),
             }
-            for number in range(200_000)
+            for number in range(BACKLOG)
         ),
         ordered=False,
     )
@@ -170,7 +175,7 @@ def test_clearsessions_removes_a_large_backlog_in_short_steps(mongod_engine, com
     assert collection().count_documents({}) == len(live)
     assert all(store.exists(store.session_key) for store in live)
     removed = [reply["n"] for name, reply in commands.replies if name == "delete"]
-    assert sum(removed) == 200_000
+    assert sum(removed) == BACKLOG
     # Some tens of milliseconds each; how many, the machine decides.
     assert max(removed) == verbs.EXPIRED_BATCH
 

@@ -47,8 +47,8 @@ def test_indexes_applies_what_is_right_and_then_succeeds(mongod_engine):
 
 
 def test_an_outage_is_said_without_the_password(settings):
-    uri = "mongodb://user:S3CRET@127.0.0.1:1/site?serverSelectionTimeoutMS=100"
-    settings.MONGO_SESSIONS = {"URI": uri}
+    uri = "mongodb://user:S3CRET@127.0.0.1:1/site"
+    settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.5}
 
     with pytest.raises(CommandError, match="127.0.0.1:1") as failed:
         call("indexes")

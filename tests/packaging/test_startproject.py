@@ -120,7 +120,7 @@ def site(tmp_path_factory, mongod_uri):
 @pytest.fixture(scope="module")
 def address(site):
     """The address of the site while it is served."""
-    port = mongod._free_port()
+    port = mongod.free_port()
     log = site.folder / "server.log"
     command = site.command("python", "manage.py", "runserver", "--noreload", str(port))
     with (

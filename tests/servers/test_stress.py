@@ -1,0 +1,142 @@
+"""Many clients of one session, over HTTP, on the servers that sites run: no update is lost."""
+
+import http.client
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
+
+import pytest
+from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
+from pymongo import MongoClient
+
+from django_mongo_sessions import clients
+from django_mongo_sessions.backends.mongodb import SessionStore
+from testproject.mongod import free_port
+
+OURS = "django_mongo_sessions.backends.mongodb"
+DATABASE = "django_mongo_sessions_stress"
+CLIENTS = 32
+REQUESTS = 2000
+SERVERS = {
+    "gunicorn": ["gunicorn", "--workers=4", "django.core.wsgi:get_wsgi_application()"],
+    "uvicorn": ["uvicorn", "--factory", "django.core.asgi:get_asgi_application"],
+}
+WAIT = 60  # seconds
+
+
+@pytest.fixture
+def serve(mongod_uri, tmp_path):
+    """Start a server with the site on an engine; its port."""
+    started = []
+
+    def serve(server, engine):
+        port = free_port()
+        address = [f"--bind=127.0.0.1:{port}"] if server == "gunicorn" else [f"--port={port}"]
+        environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.servers.site",
+            "SITE_ENGINE": engine,
+            "SITE_URI": mongod_uri,
+            "SITE_DATABASE": DATABASE,
+            "SITE_SQLITE": str(tmp_path / "db.sqlite3"),
+        }
+        subprocess.run(
+            [sys.executable, "-m", "django", "migrate", "--verbosity=0"],
+            env=environment,
+            check=True,
+        )
+        log = (tmp_path / "log").open("w+")
+        command = [sys.executable, "-m", *SERVERS[server], *address]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        started.append((process, log))
+        wait_for(port, process)
+        return port
+
+    yield serve
+    for process, log in started:
+        process.send_signal(signal.SIGTERM)
+        process.wait(WAIT)
+        log.seek(0)
+        assert "Traceback" not in log.read()
+        log.close()
+    with MongoClient(mongod_uri) as client:
+        client.drop_database(DATABASE)
+
+
+def wait_for(port, process):
+    deadline = time.monotonic() + WAIT
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=WAIT).close()
+            return
+        except OSError:
+            assert process.poll() is None, "the server has ended"
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.05)
+
+
+def visit(port, path, numbers, cookie=None):
+    """Request a page for each of the numbers; the statuses, and the cookie that was set last."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+    statuses = []
+    for number in numbers:
+        connection.request("GET", f"/{path}/{number}/", headers=cookie or {})
+        response = connection.getresponse()
+        response.read()
+        statuses.append(response.status)
+        if given := response.getheader("Set-Cookie"):
+            cookie = {"Cookie": given.partition(";")[0]}
+    connection.close()
+    return statuses, cookie
+
+
+def race(port, path):
+    """Send all requests from all clients; the statuses, and the cookie of the session."""
+    _, cookie = visit(port, path, [0])
+    numbers = iter(range(1, REQUESTS + 1))
+    shares = [list(islice(numbers, -(-REQUESTS // CLIENTS))) for _ in range(CLIENTS)]
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answers = [pool.submit(visit, port, path, share, cookie) for share in shares]
+        statuses = [status for answer in answers for status in answer.result()[0]]
+    return statuses, cookie["Cookie"].partition("=")[2]
+
+
+@pytest.mark.parametrize(("server", "path"), [("gunicorn", "visit"), ("uvicorn", "avisit")])
+def test_every_key_and_every_item_is_there(serve, mongod_uri, settings, server, path):
+    began = time.monotonic()
+    statuses, key = race(serve(server, OURS), path)
+    print(f"{server}: {REQUESTS} requests in {time.monotonic() - began:.0f} s")
+
+    assert len(statuses) == REQUESTS
+    assert set(statuses) == {200}
+    settings.SECRET_KEY = "a test's"
+    settings.MONGO_SESSIONS = {"URI": mongod_uri, "DATABASE": DATABASE}
+    data = SessionStore(key).load()
+    clients.reset()
+    assert sorted(data["visits"]) == list(range(REQUESTS + 1))
+    everyone = {f"{word}{number}" for word in ("before", "after") for number in range(REQUESTS + 1)}
+    assert data.keys() - {"visits"} == everyone
+
+
+def test_djangos_own_engine_loses_most_of_it(serve, settings, tmp_path):
+    """What the documentation says of it, measured."""
+    port = serve("gunicorn", "django.contrib.sessions.backends.db")
+    statuses, key = race(port, "visit")
+
+    settings.SECRET_KEY = "a test's"
+    with closing(sqlite3.connect(tmp_path / "db.sqlite3")) as database:
+        [[payload]] = database.execute(
+            "SELECT session_data FROM django_session WHERE session_key = ?", [key]
+        )
+    data = DatabaseStore().decode(payload)
+    answered = statuses.count(200)
+    print(f"db: {answered} answered, {len(data['visits'])} visits, {len(data) - 1} keys kept")
+    assert answered > 0
+    assert len(data["visits"]) < answered
