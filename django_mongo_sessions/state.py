@@ -88,6 +88,7 @@ class SessionState(SessionBase):
 
     def _wrote(self, written: Snapshot) -> None:
         self._snapshot, self._written_at = written, time.monotonic()
+        self._dumped = None
 
     def _forget_write(self) -> None:
         self._written_at = None

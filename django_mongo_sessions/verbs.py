@@ -39,8 +39,8 @@ class SessionVerbs(SessionSteps):
         if must_create:
             yield from self._inserting([self.session_key], data)
             return
-        ours = Content(data, self._dumped or self._dump(data))
-        self._dumped = None
+        dumped, self._dumped = self._dumped, None  # once: it may have changed by the next save
+        ours = Content(data, dumped or self._dump(data))
         base = yield from self._base()
         if base and (base.body, base.fresh) == (ours.body, True) and self._has_just_written():
             return

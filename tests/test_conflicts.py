@@ -761,6 +761,37 @@ def test_a_change_after_the_question_is_saved_too(do, two, tracking, held):
     assert held(store) == {"cart": [1, 2], "b": 1}
 
 
+def test_what_was_stored_after_the_question_is_not_undone(do, two, tracking, held):
+    store, _ = two(cart=[1])
+    store["cart"].append(2)
+    assert store.modified
+    do(store, "mutate", visit)
+
+    do(store, "save")
+
+    assert held(store) == {"cart": [1, 2], "visits": 1}
+
+
+def test_a_save_that_failed_does_not_keep_the_body(do, two, tracking, held, monkeypatch):
+    store, _ = two(cart=[1])
+    store["cart"].append(2)
+    assert store.modified
+    update = operations.update
+
+    def fail(reply):
+        raise AutoReconnect("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "update", lambda *args: replace(update(*args), read=fail))
+        with pytest.raises(AutoReconnect):
+            do(store, "save")
+    store["cart"].append(3)
+
+    do(store, "save")
+
+    assert held(store) == {"cart": [1, 2, 3]}
+
+
 def test_a_session_that_was_not_read_is_not_asked_after(do, two, tracking, commands):
     store = SessionStore(two(a=1)[0].session_key)
     commands.sent.clear()
