@@ -11,7 +11,8 @@ class SessionConflict(UpdateError):
     """Two requests have changed one session, and the later one cannot be stored.
 
     `keys` names what both have changed, with `ON_CONFLICT` set to "raise"; it is empty where the
-    race was lost too often. Django's middleware answers with status 400, as to any UpdateError.
+    race was lost too often. As to any UpdateError, Django's middleware answers with status 400
+    where its own save raises it; what a view's save raises is the view's, and else a status 500.
     """
 
     def __init__(self, message: str, keys: Iterable[str] = ()) -> None:

@@ -43,7 +43,7 @@ def merge(
     return Merged(data, conflicts)
 
 
-def bring_up_to_date(dump: Dump, load: Load, live: dict[str, Any], data: Mapping[str, Any]) -> None:
+def bring_up_to_date(dump: Dump, load: Load, live: dict[Any, Any], data: Mapping[str, Any]) -> None:
     """Change a dict that is in use into what was stored, in place.
 
     What does not differ keeps its very objects: a view may hold a list of the session's.
@@ -69,4 +69,5 @@ def _alike(dump: Dump, key: Any, one: Mapping[Any, Any], other: Mapping[Any, Any
     mine, yours = one[key], other[key]
     if type(mine) is type(yours) and type(mine) in _PLAIN:
         return bool(mine == yours)
-    return dump({key: mine}) == dump({key: yours})
+    # Under no name of its own: pickle refers to the name from inside of the value, where it can.
+    return dump({"": mine}) == dump({"": yours})

@@ -24,6 +24,10 @@ class Snapshot:
     opened: bool = True  # False: the document was refused, and nothing of it is known
     replaced: bool = False  # True: the session was cleared, and what others have stored goes
 
+    def holds(self, content: Content) -> bool:
+        """Return whether this very content was stored, and needs no other seal."""
+        return self.body == content.body and self.fresh and not self.replaced
+
 
 class Content(NamedTuple):
     """What is to be stored, in both its forms."""

@@ -39,6 +39,7 @@ class SessionState(SessionBase):
     _refusal_logged = False
     _modified = False
     _dumped: bytes | None = None  # the body that `modified` was answered by
+    _passed_over: bytes | None = None  # the body at `modified = False`
 
     def to_document(self, data: dict[str, Any]) -> Mapping[str, Any]:
         """Return extra top-level fields to store with the session, for a project's own queries.
@@ -58,19 +59,27 @@ class SessionState(SessionBase):
 
     @property
     def modified(self) -> bool:
-        """Whether there is something to save; with TRACK_NESTED, also inside of values."""
+        """Whether there is something to save; with TRACK_NESTED, also inside of values.
+
+        Then it raises what save() raises for a value that the serializer cannot take.
+        """
         return self._modified or (conf.TRACK_NESTED and self._is_changed_inside())
 
     @modified.setter
     def modified(self, value: bool) -> None:
-        self._modified, self._dumped = value, None
+        self._modified, self._dumped, self._passed_over = value, None, None
+        if not value and conf.TRACK_NESTED and self._is_changed_inside():
+            self._passed_over = self._dumped
 
     def _is_changed_inside(self) -> bool:
         stored = self._current()
         if stored is None or not stored.opened:
             return False
-        self._dumped = self._dump(self._session_cache)  # which the save that follows uses
-        return self._dumped != stored.body
+        body = self._dump(self._session_cache)
+        if body in (stored.body, self._passed_over):
+            return False
+        self._dumped = body  # which the save that follows uses
+        return True
 
     def clear(self) -> None:
         """Empty the session. What the server holds of it goes with the next save."""
@@ -84,11 +93,11 @@ class SessionState(SessionBase):
         stored = self._snapshot
         if stored is None or stored.key != self.session_key:
             return None
-        return stored if stored.data is self._session_cache else None
+        return stored if stored.data is getattr(self, "_session_cache", None) else None
 
     def _wrote(self, written: Snapshot) -> None:
         self._snapshot, self._written_at = written, time.monotonic()
-        self._dumped = None
+        self._dumped = self._passed_over = None
 
     def _forget_write(self) -> None:
         self._written_at = None
@@ -155,9 +164,8 @@ class SessionState(SessionBase):
         """
         if newest is base or base.replaced:
             return ours
-        merged = merging.merge(
-            self._dump, self._load(base.body), newest.data, self._load(ours.body)
-        )
+        loaded = self._load(base.body) if base.opened else {}
+        merged = merging.merge(self._dump, loaded, newest.data, self._load(ours.body))
         if merged.conflicts and conf.ON_CONFLICT == "raise":
             named = ", ".join(map(repr, merged.conflicts))
             raise SessionConflict(f"another request has changed {named} too", merged.conflicts)

@@ -62,14 +62,20 @@ class SessionSteps(SessionState):
         there: bool = yield operations.exists(document_id, dates.utc_now())
         return there
 
-    def _creating(self) -> Verb[None]:
+    def _creating(self) -> Verb[bool]:
+        """Store the session under a new key, and answer whether that is the session's now."""
         data = yield from self._data(no_load=True)
         keys = (self._get_new_session_key() for _ in range(_NEW_KEY_ATTEMPTS))
-        yield from self._inserting(keys, data)
+        inserted = yield from self._inserting(keys, data)
         self.modified = True  # as Django's stores do, and code relies on it
+        return inserted
 
-    def _inserting(self, keys: Iterable[str | None], data: dict[str, Any]) -> Verb[None]:
-        """Store a new session under the first of the keys that can be had."""
+    def _inserting(self, keys: Iterable[str | None], data: dict[str, Any]) -> Verb[bool]:
+        """Store a new session under the first of the keys that can be had.
+
+        Answers False where another task of the request has stored one meanwhile: that one stays.
+        """
+        before = self.session_key
         for key in keys:
             document_id = documents.stored_id(key)
             if key is None or document_id is None:
@@ -81,10 +87,13 @@ class SessionSteps(SessionState):
                 if "_id" not in (error.details or {}).get("keyPattern", "_id"):
                     raise  # somebody else's unique index, which no other key would satisfy
                 continue
+            if self.session_key != before:
+                yield operations.delete(document_id)
+                return False
             self._session_key = key
             self._wrote(written)
             yield from self._after_insert()
-            return
+            return True
         raise CreateError("every session key that was tried is taken, or is none of this store's")
 
     def _deleting(self, session_key: str | None = None, revision: int | None = None) -> Verb[bool]:

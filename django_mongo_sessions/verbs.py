@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from inspect import iscoroutinefunction
+from inspect import iscoroutine
 from typing import Any, TypeVar
 
 from django.contrib.sessions.backends.base import UpdateError
@@ -32,8 +32,7 @@ class SessionVerbs(SessionSteps):
     """The verbs. `SessionStore` adds who drives them."""
 
     def _saving(self, must_create: bool = False) -> Verb[None]:
-        if self.session_key is None:
-            yield from self._creating()
+        if self.session_key is None and (yield from self._creating()):
             return
         data = yield from self._data(no_load=must_create)
         if must_create:
@@ -42,22 +41,17 @@ class SessionVerbs(SessionSteps):
         dumped, self._dumped = self._dumped, None  # once: it may have changed by the next save
         ours = Content(data, dumped or self._dump(data))
         base = yield from self._base()
-        if base and (base.body, base.fresh) == (ours.body, True) and self._has_just_written():
+        if base and base.holds(ours) and self._has_just_written():
             return
         yield from self._settling(base, base, ours, None)
 
     def _mutating(self, function: Function[Result]) -> Verb[Result | None]:
-        if iscoroutinefunction(function):
-            raise TypeError(
-                f"mutate() takes a function that does no I/O, since it may run more than once, and "
-                f"{function.__name__} is asynchronous. Await what it needs before."
-            )
         data = yield from self._data()
         ours = Content(data, self._dump(data))
         if self.session_key is None:
             result, content = self._applied(function, ours)
             self._bring_up_to_date(data, ours, content)
-            yield from self._creating()
+            yield from self._saving()
             return result
         base = yield from self._base()
         newest = yield from self._finding()
@@ -78,6 +72,12 @@ class SessionVerbs(SessionSteps):
             return None, content
         data = self._load(content.body)
         result = function(data)
+        if iscoroutine(result):
+            result.close()
+            raise TypeError(
+                "mutate() takes a function that does no I/O, since it may run more than once, and "
+                f"{function!r} is asynchronous. Await what it needs before."
+            )
         return result, Content(data, self._dump(data))
 
     def _settling(
@@ -122,8 +122,8 @@ class SessionVerbs(SessionSteps):
     def _cycling(self) -> Verb[None]:
         data = yield from self._data()
         key, base = self.session_key, self._current()
-        yield from self._creating()  # first: a crash between the two loses nothing
-        if key is None or (base and not base.opened):
+        moved = yield from self._creating()  # first: a crash between the two loses nothing
+        if key is None or not moved or (base and not base.opened):
             return
         try:
             yield from self._leaving(key, base, data)

@@ -3,6 +3,7 @@
 import pickle
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.contrib.auth import SESSION_KEY
@@ -464,6 +465,75 @@ def test_keys_and_values_that_json_changes_are_compared_as_they_are_stored(do, t
     assert do(later, "_get_session")[1] == "one"
 
 
+def test_clear_means_it_where_the_store_has_just_written_the_same(do, two, held):
+    later, _ = two(a=1)
+    later["b"] = 2
+    do(later, "save")
+    other = SessionStore(later.session_key)
+    do(other, "_get_session")["theirs"] = 1
+    do(other, "save")
+    later.clear()
+    later.update({"a": 1, "b": 2})
+
+    do(later, "save")
+
+    assert held(later) == {"a": 1, "b": 2}
+
+
+# Two tasks of one request
+
+
+def finish(verb, operation):
+    """Do the rest of a verb that waits for an operation's answer."""
+    while True:
+        try:
+            operation = verb.send(operation.read(operation.call(collection())))
+        except StopIteration as stop:
+            return stop.value
+
+
+def test_two_tasks_that_save_a_new_session_store_one(do, engine, held):
+    store = SessionStore()
+    store["a"] = 1
+    slower = store._saving()
+    operation = next(slower)
+    store["b"] = 2
+    do(store, "save")
+    key = store.session_key
+
+    finish(slower, operation)
+
+    assert store.session_key == key
+    assert held(store) == {"a": 1, "b": 2}
+    assert collection().count_documents({}) == 1
+
+
+def test_two_tasks_that_mutate_a_new_session_store_one(do, engine, held):
+    store = SessionStore()
+    slower = store._mutating(lambda data: data.setdefault("items", []).append(1))
+    operation = next(slower)
+    do(store, "mutate", lambda data: data.setdefault("items", []).append(2))
+
+    finish(slower, operation)
+
+    assert held(store) == {"items": [1, 2]}
+    assert collection().count_documents({}) == 1
+
+
+def test_two_tasks_that_move_a_session_leave_one_that_is_signed_in(do, two, held):
+    store, _ = two(**{SESSION_KEY: "1"})
+    slower = store._cycling()
+    operation = next(slower)
+    do(store, "cycle_key")
+    key = store.session_key
+
+    finish(slower, operation)
+
+    assert store.session_key == key
+    assert held(store) == {SESSION_KEY: "1"}
+    assert collection().count_documents({}) == 1
+
+
 # What does not open
 
 
@@ -698,14 +768,29 @@ def test_mutate_gives_the_function_what_is_stored(do, two):
     assert do(store, "mutate", lambda data: data["point"]) == [1, 2]
 
 
-def test_mutate_refuses_a_function_that_awaits(do, two):
+def test_mutate_refuses_a_function_that_awaits(do, two, held):
     async def wait(data):
-        return data
+        data["waited"] = True
 
-    store, _ = two()
+    store, _ = two(a=1)
 
-    with pytest.raises(TypeError, match="wait is asynchronous"):
-        do(store, "mutate", wait)
+    for function in (wait, partial(wait), lambda data: wait(data)):
+        with pytest.raises(TypeError, match="is asynchronous. Await what it needs before"):
+            do(store, "mutate", function)
+
+    assert held(store) == {"a": 1}
+
+
+def test_mutate_of_what_did_not_open_and_does_now_merges_with_it(do, two, held, settings):
+    store = SessionStore(two(a=1)[0].session_key)
+    payload = collection().find_one()["payload"]
+    collection().update_one({}, {"$set": {"payload": b"\x01forged"}})
+    do(store, "_get_session")["b"] = 2
+    collection().update_one({}, {"$set": {"payload": payload}})
+
+    do(store, "mutate", visit)
+
+    assert held(store) == {"a": 1, "b": 2, "visits": 1}
 
 
 # Changes inside of values
@@ -790,6 +875,41 @@ def test_a_save_that_failed_does_not_keep_the_body(do, two, tracking, held, monk
     do(store, "save")
 
     assert held(store) == {"cart": [1, 2, 3]}
+
+
+def test_a_change_that_is_passed_over_is_not_saved(do, two, tracking):
+    store, _ = two(cart=[1])
+    store["cart"].append(2)
+
+    store.modified = False
+
+    assert not store.modified
+    store["cart"].append(3)
+    assert store.modified
+
+
+def test_a_change_that_was_passed_over_and_then_stored_may_be_taken_back(do, two, tracking, held):
+    store, _ = two(cart=[1])
+    store["cart"].append(2)
+    store.modified = False
+    do(store, "mutate", visit)
+    assert not store.modified
+    store["cart"].append(3)
+    do(store, "save")
+
+    store["cart"].pop()
+
+    assert store.modified
+    do(store, "save")
+    assert held(store) == {"cart": [1, 2], "visits": 1}
+
+
+def test_a_session_whose_dict_was_taken_away_has_not_changed(do, two, tracking):
+    store, _ = two(cart=[1])
+
+    del store._session_cache
+
+    assert not store.modified
 
 
 def test_a_session_that_was_not_read_is_not_asked_after(do, two, tracking, commands):

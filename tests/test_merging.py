@@ -93,3 +93,14 @@ def test_a_serializer_that_keeps_types_is_merged_by_them():
     merged = merge(pickle.dumps, base, base, {"point": [1, 2]})
 
     assert merged.data == {"point": [1, 2]}
+
+
+def test_a_value_that_holds_its_own_name_has_not_changed_for_that():
+    name = "".join(["c", "art"])  # pickle writes once what is one object
+
+    merged = merge(
+        pickle.dumps, {"cart": ["cart"]}, {"cart": ["cart", 1]}, {name: ["".join(["ca", "rt"])]}
+    )
+
+    assert merged.data == {"cart": ["cart", 1]}
+    assert merged.conflicts == []
