@@ -51,7 +51,3 @@ def test_a_write_is_recent_for_a_second_and_can_be_forgotten():
     session._wrote(session._snapshot)
     session._forget_write()
     assert not session._has_just_written()
-
-
-def test_a_project_adds_no_fields_unless_it_says_so():
-    assert SessionState().to_document({"a": 1}) == {}
