@@ -124,20 +124,6 @@ def test_a_verb_sends_these_commands_and_no_others(
     assert [name for name in commands.names() if name != "endSessions"] == sent
 
 
-def test_every_write_names_the_id(mongod_engine, commands):
-    """A rule for sharding: what names `_id` goes to one shard."""
-    for _, prepare, verb, _ in TABLE:
-        store = prepare()
-        getattr(store, verb)(*arguments(store, verb))
-
-    for name, command in commands.sent:
-        if name == "find":
-            assert isinstance(command["filter"]["_id"], bytes)
-        elif name in ("update", "delete"):
-            [statement] = command[name + "s"]
-            assert isinstance(statement["q"]["_id"], bytes)
-
-
 def test_the_readme_shows_this_table(capsys):
     table = as_markdown()
 

@@ -1,0 +1,88 @@
+"""Rules that a collection sharded by `{_id: "hashed"}` lives by, command by command.
+
+What names `_id` by equality goes to one shard. Only the work on many sessions asks all of them.
+"""
+
+import asyncio
+
+import pytest
+
+from django_mongo_sessions import clients, indexes
+from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.drivers import run
+from tests.test_round_trips import TABLE, arguments
+
+# Goodbyes of clients that are closed.
+NOT_OURS = ["endSessions"]
+
+
+def send(store, verb, colour, *given):
+    if colour == "sync":
+        getattr(store, verb)(*given)
+    else:
+        asyncio.run(getattr(store, f"a{verb}")(*given))
+
+
+def statements(sent):
+    """Return the filters and documents of commands, each with the command's name."""
+    for name, command in sent:
+        if name == "find":
+            yield name, command["filter"]
+        elif name == "insert":
+            yield from ((name, document) for document in command["documents"])
+        elif name not in NOT_OURS:  # update, delete
+            yield from ((name, statement["q"]) for statement in command[f"{name}s"])
+
+
+@pytest.mark.parametrize("colour", ["sync", "native"])
+@pytest.mark.parametrize(("what", "prepare", "verb", "sent"), TABLE, ids=[row[0] for row in TABLE])
+def test_every_command_of_one_session_names_its_id(
+    mongod_engine, commands, monkeypatch, colour, what, prepare, verb, sent
+):
+    monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
+    store = prepare()
+    commands.names()
+
+    send(store, verb, colour, *arguments(store, verb))
+
+    asked = list(statements(commands.sent))
+    assert [name for name, _ in asked] == sent
+    for _, names in asked:
+        assert isinstance(names["_id"], bytes)
+
+
+@pytest.mark.parametrize(("what", "prepare", "verb", "sent"), TABLE, ids=[row[0] for row in TABLE])
+def test_no_update_changes_an_id(mongod_engine, commands, what, prepare, verb, sent):
+    """The shard key of a document stays, and an update is one of operators, never an upsert."""
+    store = prepare()
+    getattr(store, verb)(*arguments(store, verb))
+
+    updates = [command["updates"] for name, command in commands.sent if name == "update"]
+    for [update] in updates:
+        assert all(operator.startswith("$") for operator in update["u"])
+        assert not any("_id" in fields for fields in update["u"].values())
+        assert not update.get("upsert")
+
+
+@pytest.mark.parametrize("colour", ["sync", "native"])
+def test_only_clear_expired_asks_all_shards(mongod_engine, commands, monkeypatch, colour):
+    monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
+
+    send(SessionStore, "clear_expired", colour)
+
+    asked = list(statements((name, c) for name, c in commands.sent if name != "ping"))
+    assert [name for name, _ in asked] == ["find", "delete"]
+    for _, names in asked:
+        assert set(names["_id"]) == {"$gt"}
+        assert set(names["expires_at"]) == {"$lte"}
+
+
+def test_our_index_is_not_unique(mongod_engine, commands):
+    """A sharded collection takes unique indexes only where they begin with the shard key."""
+    reach = clients.sessions()
+
+    run(indexes.mending(), reach.sessions, reach.timeout)
+
+    [created] = [command for name, command in commands.sent if name == "createIndexes"]
+    [index] = created["indexes"]
+    assert not index.get("unique")
