@@ -16,10 +16,12 @@ extensions = ["myst_parser", "sphinx_copybutton", "from_code"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 nitpicky = True
+smartquotes = False  # messages are shown as they are printed
 
 exclude_patterns = ["_build"]
 html_theme = "furo"
-html_title = f"django_mongo_sessions {release}"
+html_title = f"Django sessions in MongoDB {release}"
 html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sphinx = False

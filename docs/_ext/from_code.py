@@ -70,29 +70,23 @@ class Finding(FromCode):
         return f"mongo_sessions.{name}"
 
     def facts(self, entry: Any) -> list[nodes.Node]:
-        return [_fields({"Message": _template(entry.message), "Hint": _template(entry.hint)})]
+        return [_lines({"Message": _template(entry.message), "Hint": _template(entry.hint)})]
 
 
 class Setting(FromCode):
     """A key of `MONGO_SESSIONS`."""
 
     def facts(self, entry: Any) -> list[nodes.Node]:
-        return [
-            _fields(
-                {
-                    "Takes": [nodes.Text(entry.takes)],
-                    "Default": [nodes.literal("", _python(entry.default))],
-                }
-            )
-        ]
+        default = nodes.literal("", _python(entry.default))
+        return [_lines({"Takes": [nodes.Text(entry.takes)], "Default": [default]})]
 
 
-def _fields(facts: dict[str, list[nodes.Node]]) -> nodes.Node:
-    fields = nodes.field_list()
+def _lines(facts: dict[str, list[nodes.Node]]) -> nodes.Node:
+    """Return facts with their names, a line each."""
+    block = nodes.line_block(classes=["facts"])
     for name, parts in facts.items():
-        body = nodes.field_body("", nodes.paragraph("", "", *parts))
-        fields += nodes.field("", nodes.field_name("", name), body)
-    return fields
+        block += nodes.line("", "", nodes.strong("", f"{name}:"), nodes.Text(" "), *parts)
+    return block
 
 
 def _template(text: str) -> list[nodes.Node]:
