@@ -72,7 +72,7 @@ FINDINGS = {
         "can be read on the way.",
         "Add tls=true to the URI, where the server has TLS.",
     ),
-    "W009": Finding("PyMongo ignores an option: {problem}", "Correct or remove it."),
+    "W009": Finding("PyMongo ignores an option of the URI: {problem}", "Correct or remove it."),
     "W010": Finding("MongoDB does not answer: {problem}", "Start it, or correct MONGO_SESSIONS."),
     "W011": Finding(
         "The collection's index {name!r} is not right: {state}.",

@@ -78,7 +78,7 @@ def test_an_error_stops_and_a_warning_does_not():
         ("W003", {}, "share"),
         ("W004", {"URI": "mongodb://localhost/site", "TIMEOUT": 31}, "31 seconds"),
         ("W007", {"URI": "mongodb://localhost/site", "ASYNC_CLIENT": dict}, "Set CLIENT"),
-        ("W009", {"URI": "mongodb://localhost/site?bogus=1"}, "bogus"),
+        ("W009", {"URI": "mongodb://localhost/site?bogus=1"}, "Unknown option"),
     ],
 )
 def test_a_wrong_setting_is_found(settings, no_connection, id, given, words):

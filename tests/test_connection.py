@@ -280,7 +280,7 @@ SECRET = "S3CRET"
         ("mongodb://user:S3C/RET@host/db", "quote_plus"),
         ("mongodb://user:S3C?RET@host/db", "quote_plus"),
         ("mongodb://user:S3C%RET@host/db", "quote_plus"),
-        ("mongodb://user:S3CRET@host/a b", 'database name "a b"'),
+        ("mongodb://user:S3CRET@host/a b", "database name"),
         ("mongodb://user:S3CRET@host:port/", "quote_plus|Port"),
         ("http://user:S3CRET@host", "scheme"),
         ("mongodb://", "hostname"),
@@ -296,10 +296,10 @@ def test_a_uri_that_pymongo_refuses_is_refused_without_showing_a_password(use, u
     assert refused.value.__suppress_context__
 
 
-def test_an_option_that_pymongo_refuses_is_named_and_its_secrets_are_not_shown(use):
+def test_an_option_that_pymongo_refuses_is_told_and_its_secrets_are_not_shown(use):
     use(URI=NOWHERE, CLIENT_OPTIONS={"readPreference": SECRET, "password": SECRET})
 
-    with pytest.raises(ImproperlyConfigured, match=r"\*\*\*.* read") as refused:
+    with pytest.raises(ImproperlyConfigured, match="read preference") as refused:
         clients.sessions()
 
     assert SECRET not in str(refused.value)
