@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import warnings
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from django.core.checks.security import sessions as cookies
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 from pymongo import MongoClient
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConfigurationError, PyMongoError
 
 from django_mongo_sessions import clients, connection, indexes, uris
 from django_mongo_sessions.conf import KEYS, conf
@@ -45,13 +46,13 @@ def _judge() -> Iterator[checks.CheckMessage]:
             connection.factory(setting)
         except ImproperlyConfigured as error:
             yield found("E003", key=setting, problem="cannot be imported", remedy=str(error))
-    if conf.TIMEOUT > PATIENCE:
-        yield found("W004", seconds=conf.TIMEOUT)
     if connection.is_mock():
         # Django's test runner sets DEBUG to False; its mark is the outbox.
         if not settings.DEBUG and not hasattr(mail, "outbox"):
             yield found("W002")
-    elif conf.CLIENT is None:
+    elif conf.CLIENT is not None:  # which is not asked for before it is needed
+        yield from _judge_timeout(conf.TIMEOUT)
+    else:
         if conf.ASYNC_CLIENT is not None:
             yield found("W007")
         yield from _judge_client()
@@ -70,14 +71,29 @@ def _judge_client() -> Iterator[checks.CheckMessage]:
         yield found("W009", problem=connection.without_secrets(str(warning.message)))
     if client.write_concern.document.get("w") == 0:
         yield found("E005")
-    if conf.DATABASE is None and client.get_default_database("django").name == "django":
-        yield found("W003")
+    yield from _judge_timeout(connection.timeout(client) or math.inf)
+    if conf.DATABASE is None:
+        try:
+            client.get_default_database()
+        except ConfigurationError:
+            yield found("W003")
+
+
+def _judge_timeout(seconds: float) -> Iterator[checks.CheckMessage]:
+    if seconds > PATIENCE:
+        yield found("W004", seconds=seconds)
+
+
+def _are_settings_wrong() -> bool:
+    """Return whether `check_settings` has said enough, so that other checks need not try."""
+    return any(message.is_serious() for message in check_settings())
 
 
 def check_tls(**kwargs: Any) -> list[checks.CheckMessage]:
     """Ask for TLS on the way to another machine. For `check --deploy`."""
-    ours = conf.CLIENT is None and not connection.is_mock()
-    if ours and not uris.is_local(conf.URI) and not uris.has_tls(conf.URI, conf.CLIENT_OPTIONS):
+    if _are_settings_wrong() or conf.CLIENT is not None or connection.is_mock():
+        return []
+    if not uris.is_local(conf.URI) and not uris.has_tls(conf.URI, conf.CLIENT_OPTIONS):
         return [found("W008")]
     return []
 
@@ -128,7 +144,7 @@ def _is_session_middleware(path: str) -> bool:
 
 def check_server(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Ask the server whether it answers, is new enough, and has the indexes."""
-    if not databases or connection.is_mock():
+    if not databases or _are_settings_wrong() or connection.is_mock():
         return []
     try:
         reach = clients.sessions()

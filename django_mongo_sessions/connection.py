@@ -42,7 +42,6 @@ _DEFAULTS = {
     "connectTimeoutMS": 3000,
     "serverSelectionTimeoutMS": 3000,
     "tz_aware": True,
-    "connect": False,
 }
 _CODEC_OPTIONS = {
     "document_class": dict,
@@ -99,7 +98,8 @@ def _make(kind: Any, uri: str) -> Any:
     named = {name.lower() for name in (*uris.options(uri), *conf.CLIENT_OPTIONS)}
     options = {name: value for name, value in _DEFAULTS.items() if name.lower() not in named}
     options["driver"] = DriverInfo(_DISTRIBUTION, __version__)
-    return kind(uri, **{**options, **conf.CLIENT_OPTIONS})
+    # Whoever needs the client connects it, at once; `manage.py check` only looks at it.
+    return kind(uri, **{**options, **conf.CLIENT_OPTIONS, "connect": False})
 
 
 def _reason(kind: Any, error: Exception) -> str:
@@ -123,6 +123,11 @@ def without_secrets(text: str) -> str:
     for secret in uris.secrets({**uris.options(conf.URI), **conf.CLIENT_OPTIONS}):
         text = text.replace(secret, uris.MASK)
     return text
+
+
+def timeout(client: Any) -> float:
+    """Return the seconds that one operation may take: the client's own, where 0 is no limit."""
+    return conf.TIMEOUT if client.options.timeout is None else client.options.timeout
 
 
 def factory(setting: str) -> Callable[[], Any] | None:

@@ -50,8 +50,9 @@ FINDINGS = {
         'Name one, as in {{"URI": "mongodb://…/mysite"}}.',
     ),
     "W004": Finding(
-        "MONGO_SESSIONS['TIMEOUT'] is {seconds:g} seconds, longer than a request may wait.",
-        f"Set it well below {PATIENCE}, after which gunicorn kills the worker.",
+        "An operation may take {seconds:g} seconds, longer than a request may wait.",
+        "Set MONGO_SESSIONS['TIMEOUT'], or the client's timeoutMS if it has one, well below "
+        f"{PATIENCE} seconds, after which gunicorn kills the worker.",
     ),
     "W005": Finding(
         "'django_mongo_sessions' is not in INSTALLED_APPS: `migrate` creates no index, there is "

@@ -9,7 +9,7 @@ from typing import Any
 
 import pymongo
 
-from django_mongo_sessions import dates, documents, indexes, uris
+from django_mongo_sessions import connection, dates, documents, indexes, uris
 from django_mongo_sessions.conf import KEYS, conf
 from django_mongo_sessions.drivers import PATIENCE, run
 
@@ -89,7 +89,7 @@ def _settings(sessions: Any) -> dict[str, Any]:
     shown = {key: getattr(conf, key) for key in KEYS}
     shown["URI"] = uris.masked(conf.URI)
     shown["CLIENT_OPTIONS"] = uris.masked_options(conf.CLIENT_OPTIONS)
-    shown["TIMEOUT"] = conf.TIMEOUT if options.timeout is None else options.timeout
+    shown["TIMEOUT"] = connection.timeout(sessions.database.client)
     shown["write concern"] = sessions.write_concern.document
     shown["server selection timeout"] = options.server_selection_timeout
     return shown

@@ -35,7 +35,8 @@ def no_connection(monkeypatch):
 
     for name in ("getaddrinfo", "create_connection"):
         monkeypatch.setattr(socket, name, refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for name in ("connect", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
 
 
 def said(**kwargs):
@@ -77,6 +78,9 @@ def test_an_error_stops_and_a_warning_does_not():
         ("W003", {"URI": "mongodb://localhost"}, "share"),
         ("W003", {}, "share"),
         ("W004", {"URI": "mongodb://localhost/site", "TIMEOUT": 31}, "31 seconds"),
+        ("W004", {"CLIENT": dict, "TIMEOUT": 31}, "31 seconds"),
+        ("W004", {"URI": "mongodb://localhost/site?timeoutMS=31000"}, "31 seconds"),
+        ("W004", {"URI": "mongodb://localhost/site?timeoutMS=0"}, "inf seconds"),
         ("W007", {"URI": "mongodb://localhost/site", "ASYNC_CLIENT": dict}, "Set CLIENT"),
         ("W009", {"URI": "mongodb://localhost/site?bogus=1"}, "Unknown option"),
     ],
@@ -93,6 +97,11 @@ def test_a_wrong_setting_is_found(settings, no_connection, id, given, words):
     "given",
     [
         {"URI": "mongodb+srv://user:pw@cluster.example.com/site"},
+        {"URI": "mongodb+srv://cluster.example.com/site", "CLIENT_OPTIONS": {"connect": True}},
+        {"URI": "mongodb+srv://cluster.example.com/site?connect=true"},
+        {"URI": "mongodb://localhost/django"},
+        {"URI": "mongodb://localhost/site?timeoutMS=900", "TIMEOUT": 31},
+        {"URI": "mongodb://localhost/site", "CLIENT_OPTIONS": {"timeoutMS": 900}, "TIMEOUT": 31},
         {"URI": "mongodb://localhost", "DATABASE": "site"},
         {"CLIENT": lambda: pytest.fail("a check calls CLIENT"), "ASYNC_CLIENT": dict},
         {"URI": "mongomock://"},
@@ -104,6 +113,24 @@ def test_what_is_right_in_other_ways_is_left_in_peace(settings, no_connection, g
 
     assert set(said()) <= {"W007"}
     assert "W007" not in said() or "CLIENT" not in given
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["mongodb://localhost"],
+        {"URI": None},
+        {"URI": "mongodb://db.example.com/site", "CLIENT_OPTIONS": None},
+        {"URI": "mongodb://db.example.com:port/site"},
+        {"TIMEOUT": "5"},
+    ],
+)
+def test_what_is_wrong_is_said_once_and_by_no_other_check(settings, no_connection, given):
+    settings.MONGO_SESSIONS = given
+
+    [id] = said(include_deployment_checks=True, databases=["default"])
+
+    assert id.startswith("E")
 
 
 @pytest.mark.parametrize(
