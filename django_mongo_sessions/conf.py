@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -39,8 +40,13 @@ class Fault(NamedTuple):
     remedy: str
 
 
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value != "" and "\0" not in value
+# As PyMongo has it, and the server, whose own collections begin with "system.".
+_DATABASE = r"""[^\0 ."$/\\]+"""
+_COLLECTION = r"(?!system\.)[^\0$.]+(\.[^\0$.]+)*"
+
+
+def _matches(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
 def _is_factory(value: Any) -> bool:
@@ -59,11 +65,19 @@ class Conf:
     """`settings.MONGO_SESSIONS`, key by key, and the keys that sign."""
 
     #: What PyMongo takes, or `mongomock://` with an optional `/database`.
-    URI = Key("mongodb://localhost:27017", "a string", _is_name)
+    URI = Key("mongodb://localhost:27017", "a string", _matches(r"[^\0]+"))
     #: The database's name; None leaves it to the URI.
-    DATABASE = Key[str | None](None, "a name, or None", lambda name: name is None or _is_name(name))
+    DATABASE = Key[str | None](
+        None,
+        'a name without spaces or any of /\\."$, or None',
+        lambda name: name is None or _matches(_DATABASE)(name),
+    )
     #: The collection's name.
-    COLLECTION = Key("sessions", "a name", _is_name)
+    COLLECTION = Key(
+        "sessions",
+        "a name without $, with no dot at its ends, and that does not begin with system.",
+        _matches(_COLLECTION),
+    )
     #: What returns a `MongoClient` to share with the rest of the site; once per process.
     CLIENT = Key[Factory](None, _CLIENT, _is_factory)
     #: What returns an `AsyncMongoClient` to share; once per event loop.

@@ -99,7 +99,9 @@ def _make(kind: Any, uri: str) -> Any:
     options = {name: value for name, value in _DEFAULTS.items() if name.lower() not in named}
     options["driver"] = DriverInfo(_DISTRIBUTION, __version__)
     # Whoever needs the client connects it, at once; `manage.py check` only looks at it.
-    return kind(uri, **{**options, **conf.CLIENT_OPTIONS, "connect": False})
+    client = kind(uri, **{**options, **conf.CLIENT_OPTIONS, "connect": False})
+    client.get_default_database("django")  # refuses names that the URI's parser lets through
+    return client
 
 
 def _reason(kind: Any, error: Exception) -> str:

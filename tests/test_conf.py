@@ -1,14 +1,20 @@
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
+from pymongo import MongoClient
+from pymongo.errors import InvalidName
 
 from django_mongo_sessions.conf import KEYS, conf
+
+# What PyMongo refuses too.
+BAD_DATABASES = ["", "a b", "a.b", "a$b", "a/b", "a\\b", 'a"b', "a\0b"]
+BAD_COLLECTIONS = ["", "a$b", "a..b", ".a", "a.", "a\0b"]
 
 # Each key with values that it takes, and values that it does not.
 VALUES = {
     "URI": (["mongodb://localhost", "mongomock://"], ["", None, ["localhost"], 27017]),
-    "DATABASE": (["site", None], ["", 1, "with\0nul"]),
-    "COLLECTION": (["sessions"], ["", None, 1]),
+    "DATABASE": (["site", None, "a-b:c*é"], [1, *BAD_DATABASES]),
+    "COLLECTION": (["sessions", "a b.c/d.system.e"], [None, 1, "system.a", *BAD_COLLECTIONS]),
     "CLIENT": ([None, dict, "site.mongo.client"], ["client", 1, {}]),
     "ASYNC_CLIENT": ([None, dict, "site.mongo.client"], ["client", 1, {}]),
     "CLIENT_OPTIONS": ([{}, {"maxPoolSize": 5}], [None, [], {1: 2}, "maxPoolSize=5"]),
@@ -100,3 +106,15 @@ def test_the_key_that_signs_comes_before_those_that_may_only_open(settings):
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", ["old", "older"]
 
     assert conf.SIGNING_KEYS == ["new", "old", "older"]
+
+
+def test_a_name_is_refused_as_pymongo_would():
+    with MongoClient(connect=False) as client:
+        for name in BAD_DATABASES:
+            with pytest.raises(InvalidName):
+                client[name]
+        for name in BAD_COLLECTIONS:
+            with pytest.raises(InvalidName):
+                client["site"][name]
+        for name in VALUES["COLLECTION"][0]:
+            assert client["a-b:c*é"][name].name == name

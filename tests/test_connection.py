@@ -281,6 +281,7 @@ SECRET = "S3CRET"
         ("mongodb://user:S3C?RET@host/db", "quote_plus"),
         ("mongodb://user:S3C%RET@host/db", "quote_plus"),
         ("mongodb://user:S3CRET@host/a b", "database name"),
+        ("mongodb://user:S3CRET@host/a\\b", "database names cannot contain"),
         ("mongodb://user:S3CRET@host:port/", "quote_plus|Port"),
         ("http://user:S3CRET@host", "scheme"),
         ("mongodb://", "hostname"),
