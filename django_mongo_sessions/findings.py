@@ -92,7 +92,10 @@ def found(id: str, **facts: Any) -> checks.CheckMessage:
 def check_apps(**kwargs: Any) -> list[checks.CheckMessage]:
     """Ask for the apps that bring the commands and the checks.
 
-    It is here because the engine binds it: where our app is missing, nothing else is bound.
+    It is here because the engine binds it: where our app is missing, nothing else is bound. Then
+    it is heard only on a site whose models import the engine: Django does so with the first
+    request, long after `check`, `migrate` and `runserver` have checked. The engine works without
+    the app, so that no log says it either, but for the index, of which `indexes.ensuring` warns.
     """
     wanted = {"W005": "django_mongo_sessions", "W006": "django.contrib.sessions"}
     return [found(id) for id, app in wanted.items() if not apps.is_installed(app)]

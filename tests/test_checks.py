@@ -1,5 +1,6 @@
 """What `manage.py check` says, id by id."""
 
+import os
 import pickle
 import socket
 import subprocess
@@ -208,18 +209,30 @@ def test_an_app_that_is_missing_is_named(settings, id, app):
     assert app in said()[id].msg
 
 
-def test_the_engine_alone_says_that_its_app_is_missing():
-    source = (
-        "import django; from django.conf import settings; "
-        "settings.configure(INSTALLED_APPS=['django.contrib.sessions']); django.setup(); "
-        "import django_mongo_sessions.backends.mongodb; "
-        "from django.core.management import call_command; call_command('check')"
+@pytest.mark.parametrize("imports", [False, True])
+def test_a_site_without_the_app_hears_of_it_only_where_its_models_import_the_engine(
+    tmp_path, imports
+):
+    (tmp_path / "site_settings.py").write_text(
+        'SECRET_KEY = "for this test"\n'
+        'INSTALLED_APPS = ["django.contrib.sessions", "site_app"]\n'
+        'MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]\n'
+        'SESSION_ENGINE = "django_mongo_sessions.backends.mongodb"\n'
     )
+    engine = "from django_mongo_sessions.backends import mongodb\n" if imports else ""
+    (tmp_path / "site_app").mkdir()
+    (tmp_path / "site_app" / "models.py").write_text(engine)
+
     result = subprocess.run(
-        [sys.executable, "-c", source], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "django", "check", "--settings=site_settings"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
-    assert "mongo_sessions.W005" in result.stderr
+    assert ("mongo_sessions.W005" in result.stderr) == imports
+    assert ("identified no issues" in result.stdout) == (not imports)
 
 
 class SessionMiddleware(middleware.SessionMiddleware):
