@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping
 from itertools import chain, count
 from typing import Any, NamedTuple
 
 from pymongo.errors import OperationFailure, PyMongoError
 
-from django_mongo_sessions import operations
+from django_mongo_sessions import operations, refusals
 from django_mongo_sessions.conf import conf
-from django_mongo_sessions.documents import TTL_INDEX, Index
+from django_mongo_sessions.documents import TTL_INDEX
 from django_mongo_sessions.drivers import Verb
 
 logger = logging.getLogger("django_mongo_sessions")
 
 # Building on more would outlast a request, and a new TTL index starts a mass delete.
 _MOST_DOCUMENTS = 10_000
-# Error codes of the server: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
-_UNAUTHORIZED = 13
-_PRIVILEGES = {  # by the command that is refused
-    "listIndexes": "listIndexes",
-    "createIndexes": "createIndex",
-    "collMod": "collMod",
-    "dropIndexes": "dropIndex",
-}
-_CONFLICTS = {85, 86}  # another index has the same keys, or the same name
+_DESCENDING = [(field, -1) for field, _ in TTL_INDEX.keys]
+_OURS = re.compile(rf"{TTL_INDEX.name}(_\d+)?")  # any other name is somebody else's
 
 _ensured: set[tuple[str, str | None, str]] = set()
 
@@ -36,7 +30,7 @@ class Found(NamedTuple):
     """An index of the collection, or one that should be there, and what is to be said of it."""
 
     name: str
-    state: str  # ok, missing, wrong TTL, not TTL, wrong keys, foreign
+    state: str  # ok, missing, foreign, or what is wrong with one of ours
     detail: str = ""
 
     @property
@@ -46,36 +40,41 @@ class Found(NamedTuple):
 
 
 def judged(known: Mapping[str, Mapping[str, Any]]) -> list[Found]:
-    """Return what is to be said of the indexes that a server knows, ours first."""
-    ours = _judged(TTL_INDEX, known)
-    others = [name for name in known if name not in ("_id_", ours.name)]
-    return [ours, *(Found(name, "foreign", _keys(known[name])) for name in others)]
+    """Return what is to be said of the indexes that a server knows.
+
+    First what removes the sessions that have expired, by whatever name, then what is wrong, then
+    what others have.
+    """
+    report = [_judged(name, info) for name, info in known.items() if name != "_id_"]
+    if all(found.state == "foreign" for found in report):
+        report.append(Found(TTL_INDEX.name, "missing"))
+    order = {"ok": 0, "foreign": 2}
+    return sorted(report, key=lambda found: order.get(found.state, 1))
 
 
-def _judged(index: Index, known: Mapping[str, Mapping[str, Any]]) -> Found:
-    alike = [name for name, info in known.items() if _has_keys(index, info)]
-    for name in alike:
-        if known[name].get("expireAfterSeconds") == index.options["expireAfterSeconds"]:
-            return Found(name, "ok")
-    for name in alike:
-        if "expireAfterSeconds" in known[name]:
-            seconds = known[name]["expireAfterSeconds"]
-            return Found(name, "wrong TTL", f"expireAfterSeconds is {seconds}, not 0")
-        return Found(name, "not TTL", "expireAfterSeconds is not set")
-    if index.name in known:
-        return Found(index.name, "wrong keys", _keys(known[index.name]))
-    return Found(index.name, "missing")
+def _judged(name: str, info: Mapping[str, Any]) -> Found:
+    state, detail = _state(info)
+    if state == "ok" or _OURS.fullmatch(name):
+        return Found(name, state, detail)
+    return Found(name, "foreign", _keys(info))
 
 
-def _has_keys(index: Index, info: Mapping[str, Any]) -> bool:
-    """Return whether an index of the server's covers the same dates, in either direction."""
+def _state(info: Mapping[str, Any]) -> tuple[str, str]:
+    """Return whether an index removes what has expired, or why not.
+
+    A descending, sparse or hidden one does, and one with a collation: dates have none.
+    """
+    if [tuple(pair) for pair in info["key"]] not in (TTL_INDEX.keys, _DESCENDING):
+        return "wrong keys", _keys(info)
     if "partialFilterExpression" in info:
-        return False
-    return [tuple(pair) for pair in info["key"]] in (index.keys, _reversed(index.keys))
-
-
-def _reversed(keys: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    return [(field, -direction) for field, direction in keys]
+        return "partial", "it covers a part of the sessions"
+    if info.get("unique"):
+        return "unique", "it refuses a session that expires at the same moment as another"
+    if "expireAfterSeconds" not in info:
+        return "not TTL", "expireAfterSeconds is not set"
+    if info["expireAfterSeconds"] != TTL_INDEX.options["expireAfterSeconds"]:
+        return "wrong TTL", f"expireAfterSeconds is {info['expireAfterSeconds']}, not 0"
+    return "ok", ""
 
 
 def _keys(info: Mapping[str, Any]) -> str:
@@ -94,42 +93,51 @@ def reporting() -> Verb[list[Found]]:
 
 
 def mending() -> Verb[list[str]]:
-    """Bring our index into the state that it should be in, and say what was done. No document and
-    no index of others is touched.
+    """Bring our index into the state that it should be in, and say what was done.
+
+    No document is touched, and no index that does not bear our name. Sessions that have expired
+    are removed from then on, by the server.
     """
     known = yield operations.index_information()
-    ours = judged(known)[0]
-    if not ours.is_wrong:
-        return []
-    if ours.state in ("wrong TTL", "not TTL"):
-        try:
-            yield operations.set_ttl(ours.name, TTL_INDEX.options["expireAfterSeconds"])
-            return [f"changed {ours.name} with collMod"]
-        except OperationFailure as error:
-            if error.code == _UNAUTHORIZED:
-                raise
-            # Before MongoDB 5.1 only an index that is a TTL index already can be changed.
-    built = yield from _building(known)
-    done = [f"created {built}"]
-    if ours.name in known and ours.name.startswith(TTL_INDEX.name):  # and is not another's
-        yield operations.drop_index(ours.name)
-        done.append(f"dropped {ours.name}")
+    first, *others = judged(known)
+    done = []
+    if first.state != "ok":
+        if first.state in ("wrong TTL", "not TTL") and (yield from _changing(first.name)):
+            done.append(f"changed {first.name} with collMod")
+        else:
+            built = yield from _building(known)
+            done.append(f"created {built}")
+            others.append(first)
+    for found in others:
+        if found.is_wrong and found.name in known:
+            yield operations.drop_index(found.name)
+            done.append(f"dropped {found.name}")
     return done
 
 
-def _building(known: Mapping[str, Any]) -> Verb[str]:
+def _changing(name: str) -> Verb[bool]:
+    """Make an index remove what has expired, and answer whether the server can do that."""
+    try:
+        yield operations.set_ttl(name, TTL_INDEX.options["expireAfterSeconds"])
+    except OperationFailure as error:
+        if error.code not in refusals.UNCHANGEABLE:
+            raise
+        return False
+    return True
+
+
+def _building(known: Mapping[str, Any], patient: bool = True) -> Verb[str]:
     """Create our index beside what is there, and return its name."""
     names = chain([TTL_INDEX.name], (f"{TTL_INDEX.name}_{number}" for number in count(2)))
-    name = next(name for name in names if name not in known)
+    index = TTL_INDEX._replace(name=next(name for name in names if name not in known))
     try:
-        yield operations.create_index(TTL_INDEX._replace(name=name), patient=True)
+        yield operations.create_index(index, patient)
     except OperationFailure as error:
-        if error.code not in _CONFLICTS:
+        if error.code not in refusals.CONFLICTS:
             raise
         # One with the same keys is there. The other direction does the same, and may be beside it.
-        keys = _reversed(TTL_INDEX.keys)
-        yield operations.create_index(TTL_INDEX._replace(name=name, keys=keys), patient=True)
-    return name
+        yield operations.create_index(index._replace(keys=_DESCENDING), patient)
+    return index.name
 
 
 def ensure_once() -> Verb[None]:
@@ -154,7 +162,8 @@ def ensuring(most: float = math.inf) -> Verb[None]:
     Never fails: what is in the way is said in one warning.
     """
     try:
-        ours = (yield from reporting())[0]
+        known = yield operations.index_information()
+        ours = judged(known)[0]
         if not ours.is_wrong:
             return
         documents = yield operations.estimated_count()
@@ -163,10 +172,10 @@ def ensuring(most: float = math.inf) -> Verb[None]:
         elif documents > most:
             why = f"it holds {documents:,} documents, too many to index during a request"
         else:
-            yield operations.create_index(TTL_INDEX, patient=most == math.inf)
+            yield from _building(known, patient=most == math.inf)
             return
     except PyMongoError as error:
-        why = reason(error)
+        why = refusals.reason(error)
     logger.warning(
         "There is no TTL index on the collection %r: %s. Expired sessions are never read, but "
         "MongoDB does not remove them. With 'django_mongo_sessions' in INSTALLED_APPS, run "
@@ -175,12 +184,3 @@ def ensuring(most: float = math.inf) -> Verb[None]:
         conf.COLLECTION,
         why,
     )
-
-
-def reason(error: PyMongoError) -> str:
-    """Return why the server did not do it, with the name of the privilege that is lacking."""
-    if isinstance(error, OperationFailure) and error.code == _UNAUTHORIZED:
-        for command, privilege in _PRIVILEGES.items():
-            if command in str(error):
-                return f"the user of the URI lacks the privilege {privilege}"
-    return str(error)

@@ -13,6 +13,7 @@ from django.core import checks as django_checks
 from django.core import mail
 
 from django_mongo_sessions import checks, clients
+from django_mongo_sessions.documents import TTL_INDEX
 from django_mongo_sessions.findings import FINDINGS, found
 from tests.conftest import collection
 
@@ -273,11 +274,11 @@ def test_a_server_that_is_right_is_left_in_peace(mongod_engine):
 
 
 def test_a_wrong_index_is_named_with_the_command_that_mends_it(mongod_engine):
-    collection().create_index([("expires_at", 1)], name="theirs", expireAfterSeconds=60)
+    collection().create_index([("expires_at", 1)], name=TTL_INDEX.name, expireAfterSeconds=60)
 
     message = said(databases=["default"])["W011"]
 
-    assert "'theirs' is not right: wrong TTL" in message.msg
+    assert "is not right: wrong TTL" in message.msg
     assert "mongosessions indexes --apply" in message.hint
 
 

@@ -8,7 +8,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from django_mongo_sessions import clients, dates, indexes
+from django_mongo_sessions import clients, dates, indexes, refusals
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.documents import TTL_INDEX
 from django_mongo_sessions.drivers import run
@@ -84,25 +84,44 @@ def test_a_large_collection_is_not_indexed_during_a_request(do, no_index, logged
 
 
 @pytest.mark.only("mongod")
-def test_an_index_that_is_in_the_way_is_a_warning_and_no_error(do, no_index, logged):
+def test_an_index_of_others_is_left_and_ours_created_beside_it(do, no_index, logged):
     collection().create_index([("expires_at", 1)], name="by_date")
+
+    do(SessionStore(), "save")
+
+    assert not logged()
+    known = collection().index_information()
+    assert "expireAfterSeconds" not in known["by_date"]
+    assert known[NAME]["expireAfterSeconds"] == 0
+
+
+def test_one_of_ours_that_is_in_the_way_is_a_warning_and_no_error(do, no_index, logged):
+    collection().create_index([("expires_at", 1)], name=NAME)
     store = SessionStore()
 
     do(store, "save")
 
     assert do(store, "exists", store.session_key)
     [record] = logged()
-    assert "by_date is in the way: not TTL" in record.getMessage()
+    assert f"{NAME} is in the way: not TTL" in record.getMessage()
 
 
 # Report and repair
 
+TTL = {"expireAfterSeconds": 0}
 STATES = {
-    "ok": {NAME: ([("expires_at", 1)], {"expireAfterSeconds": 0})},
+    "ok": {NAME: ([("expires_at", 1)], TTL)},
     "missing": {},
     "wrong TTL": {NAME: ([("expires_at", 1)], {"expireAfterSeconds": 3600})},
     "not TTL": {NAME: ([("expires_at", 1)], {})},
     "wrong keys": {NAME: ([("created_at", 1)], {})},
+    "unique": {NAME: ([("expires_at", 1)], TTL | {"unique": True})},
+    "partial": {
+        NAME: (
+            [("expires_at", 1)],
+            TTL | {"partialFilterExpression": {"user_id": {"$exists": True}}},
+        )
+    },
 }
 
 
@@ -147,24 +166,69 @@ def test_a_ttl_is_changed_in_place(mongod_engine, state):
 
 
 @pytest.mark.parametrize("state", ["wrong TTL", "not TTL"])
+@pytest.mark.parametrize("code", sorted(refusals.UNCHANGEABLE))
 def test_where_the_server_cannot_change_it_another_is_built_and_then_it_is_dropped(
-    mongod_engine, commands, state
+    mongod_engine, commands, state, code
 ):
     create(STATES[state])
     verb = indexes.mending()
-    known = next(verb).call(collection())
-    change = verb.send(known)
+    verb.send(next(verb).call(collection()))
     assert "collMod" not in [name for name, _ in commands.sent]
-    answer = verb.throw(OperationFailure("no expireAfterSeconds field to update", 72))
+    answer = verb.throw(OperationFailure("no expireAfterSeconds field to update", code))
 
     done = finish(verb, answer)
 
-    assert change is not None
     assert done == [f"created {NAME}_2", f"dropped {NAME}"]
     names = [name for name, _ in commands.sent]
     assert names.index("createIndexes") < names.index("dropIndexes")
     [found] = drive(indexes.reporting())
     assert (found.name, found.state) == (f"{NAME}_2", "ok")
+
+
+def test_what_the_server_answers_to_a_change_that_it_cannot_do_is_known(mongod_engine):
+    collection().create_index([("expires_at", 1), ("user_id", 1)], name="compound")
+
+    for refused in ({"collMod": "sessions", "index": TTL | {"name": "compound"}}, {"noSuch": 1}):
+        with pytest.raises(OperationFailure) as error:
+            collection().database.command(refused)
+        assert error.value.code in refusals.UNCHANGEABLE
+
+
+def test_another_error_of_a_change_passes_and_nothing_is_built(mongod_engine):
+    create(STATES["not TTL"])
+    verb = indexes.mending()
+    verb.send(next(verb).call(collection()))
+
+    with pytest.raises(OperationFailure, match="stepped down"):
+        verb.throw(OperationFailure("stepped down", 189))
+
+    assert list(collection().index_information()) == ["_id_", NAME]
+
+
+@pytest.mark.parametrize("name", ["theirs", f"{NAME}_old", f"{NAME}2"])
+@pytest.mark.parametrize("options", [{}, {"expireAfterSeconds": 60}, TTL | {"unique": True}])
+def test_an_index_of_others_on_our_field_is_left_and_ours_built_beside_it(
+    mongod_engine, name, options
+):
+    collection().create_index([("expires_at", 1)], name=name, **options)
+    theirs = collection().index_information()[name]
+    assert [found.state for found in drive(indexes.reporting())] == ["missing", "foreign"]
+
+    assert drive(indexes.mending()) == [f"created {NAME}"]
+
+    assert [found.state for found in drive(indexes.reporting())] == ["ok", "foreign"]
+    assert collection().index_information()[name] == theirs
+    assert drive(indexes.mending()) == []
+
+
+def test_what_a_mending_that_was_stopped_has_left_is_dropped(mongod_engine):
+    create(STATES["not TTL"])
+    collection().create_index([("expires_at", -1)], name=f"{NAME}_2", **TTL)
+    assert [found.state for found in drive(indexes.reporting())] == ["ok", "not TTL"]
+
+    assert drive(indexes.mending()) == [f"dropped {NAME}"]
+
+    assert [found.state for found in drive(indexes.reporting())] == ["ok"]
 
 
 def finish(verb, operation):
@@ -264,12 +328,18 @@ def test_mending_without_the_privilege_raises_what_can_be_named(limited, state, 
     with pytest.raises(OperationFailure) as refused:
         drive(indexes.mending())
 
-    assert indexes.reason(refused.value) == f"the user of the URI lacks the privilege {privilege}"
+    assert refusals.reason(refused.value) == f"the user of the URI lacks the privilege {privilege}"
 
 
-def test_an_index_in_the_other_direction_removes_what_has_expired_too(guarded):
+@pytest.mark.parametrize(
+    ("direction", "options"),
+    [(-1, {}), (1, {"sparse": True}), (1, {"hidden": True}), (1, {"collation": {"locale": "de"}})],
+)
+def test_an_index_that_is_ok_in_another_form_removes_what_has_expired_too(
+    guarded, direction, options
+):
     _, sessions = guarded
-    sessions.create_index([("expires_at", -1)], name=NAME, expireAfterSeconds=0)
+    sessions.create_index([("expires_at", direction)], name=NAME, **TTL, **options)
     assert [found.state for found in run(indexes.reporting(), sessions, None)] == ["ok"]
 
     sessions.insert_one({"expires_at": dates.utc_now() - timedelta(seconds=1)})
@@ -282,7 +352,7 @@ def test_an_index_in_the_other_direction_removes_what_has_expired_too(guarded):
 def test_another_refusal_is_told_in_the_servers_words():
     error = OperationFailure("not authorized to execute command { find }", 13)
 
-    assert indexes.reason(error) == str(error)
+    assert refusals.reason(error) == str(error)
 
 
 def test_an_error_that_is_no_conflict_is_not_taken_for_one(mongod_engine):

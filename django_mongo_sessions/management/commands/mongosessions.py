@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.timezone import localtime
 from pymongo.errors import PyMongoError
 
-from django_mongo_sessions import clients, connection, dates, documents, indexes
+from django_mongo_sessions import clients, connection, dates, documents, indexes, refusals
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.drivers import run
 from django_mongo_sessions.status import SAMPLE, status
@@ -57,7 +57,7 @@ class Command(BaseCommand):
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         except PyMongoError as error:
-            reason = connection.without_secrets(indexes.reason(error))
+            reason = connection.without_secrets(refusals.reason(error))
             raise CommandError(f"MongoDB did not do it: {reason}") from error
 
     def _indexes(self, apply: bool) -> None:

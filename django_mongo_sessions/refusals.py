@@ -1,0 +1,31 @@
+"""What the server's refusals mean. No I/O happens here.
+
+The codes are those of https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml.
+"""
+
+from __future__ import annotations
+
+from pymongo.errors import OperationFailure, PyMongoError
+
+# Another index has the same keys, or the same name.
+CONFLICTS = {85, 86}
+# collMod does not change this index (InvalidOptions: before MongoDB 5.1 it makes no TTL index of
+# another), or is not there (CommandNotFound, CommandNotSupported, NotImplemented).
+UNCHANGEABLE = {72, 59, 115, 238}
+
+_UNAUTHORIZED = 13
+_PRIVILEGES = {  # by what is refused
+    "listIndexes": "listIndexes",
+    "createIndexes": "createIndex",
+    "collMod": "collMod",
+    "dropIndexes": "dropIndex",
+}
+
+
+def reason(error: PyMongoError) -> str:
+    """Return why the server did not do it, with the name of the privilege that is lacking."""
+    if isinstance(error, OperationFailure) and error.code == _UNAUTHORIZED:
+        for command, privilege in _PRIVILEGES.items():
+            if command in str(error):
+                return f"the user of the URI lacks the privilege {privilege}"
+    return str(error)
