@@ -17,9 +17,9 @@ from django.core.checks.security import sessions as cookies
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 from pymongo import MongoClient
-from pymongo.errors import ConfigurationError, PyMongoError
+from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
-from django_mongo_sessions import clients, connection, indexes, uris
+from django_mongo_sessions import clients, connection, indexes, refusals, uris
 from django_mongo_sessions.conf import KEYS, conf
 from django_mongo_sessions.drivers import run
 from django_mongo_sessions.findings import PATIENCE, check_apps, found
@@ -152,10 +152,13 @@ def check_server(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessa
             server = reach.client.server_info()
         if server["versionArray"] < OLDEST_SERVER:
             return [found("E006", version=server["version"])]
-        report = run(indexes.reporting(), reach.sessions, reach.timeout)
-    except (PyMongoError, ImproperlyConfigured) as error:
-        return [found("W010", problem=connection.without_secrets(str(error)))]
-    return [found("W011", name=index.name, state=index.state) for index in report if index.is_wrong]
+        wrong = run(indexes.lacking(), reach.sessions, reach.timeout)
+    except ImproperlyConfigured as error:
+        return [found("E008", problem=error)]
+    except PyMongoError as error:
+        id = "W012" if isinstance(error, OperationFailure) else "W010"
+        return [found(id, problem=connection.without_secrets(refusals.reason(error)))]
+    return [found("W011", name=index.name, state=index.state) for index in wrong]
 
 
 def register() -> None:

@@ -34,6 +34,7 @@ FINDINGS = {
     "E007": Finding(
         "SESSION_SERIALIZER cannot be imported: {problem}.", "Correct its dotted path."
     ),
+    "E008": Finding("{problem}", "Correct what MONGO_SESSIONS['CLIENT'] returns."),
     "W001": Finding(
         "SESSION_SERIALIZER unpickles: whoever can write to the database and knows SECRET_KEY "
         "runs code on your servers.",
@@ -78,6 +79,10 @@ FINDINGS = {
     "W011": Finding(
         "The collection's index {name!r} is not right: {state}.",
         "Run `manage.py mongosessions indexes --apply`.",
+    ),
+    "W012": Finding(
+        "MongoDB did not do what the engine asks of it: {problem}.",
+        "Correct the user in MONGO_SESSIONS, or what it may do.",
     ),
 }
 

@@ -92,6 +92,16 @@ def reporting() -> Verb[list[Found]]:
     return judged(known)
 
 
+def lacking() -> Verb[list[Found]]:
+    """Return what is wrong with the collection's indexes. One without documents lacks none yet: it
+    gets it with `migrate`, or with its first session.
+    """
+    wrong = [found for found in (yield from reporting()) if found.is_wrong]
+    if wrong and wrong[0].state == "missing" and not (yield operations.estimated_count()):
+        return []
+    return wrong
+
+
 def mending() -> Verb[list[str]]:
     """Bring our index into the state that it should be in, and say what was done.
 

@@ -13,8 +13,13 @@ CONFLICTS = {85, 86}
 # another), or is not there (CommandNotFound, CommandNotSupported, NotImplemented).
 UNCHANGEABLE = {72, 59, 115, 238}
 
+NO_COLLECTION = 26
 _UNAUTHORIZED = 13
-_PRIVILEGES = {  # by what is refused
+_PRIVILEGES = {  # by the first word of what is refused
+    "$collStats": "collStats",
+    "aggregate": "find",
+    "count": "find",
+    "find": "find",
     "listIndexes": "listIndexes",
     "createIndexes": "createIndex",
     "collMod": "collMod",
@@ -25,7 +30,7 @@ _PRIVILEGES = {  # by what is refused
 def reason(error: PyMongoError) -> str:
     """Return why the server did not do it, with the name of the privilege that is lacking."""
     if isinstance(error, OperationFailure) and error.code == _UNAUTHORIZED:
-        for command, privilege in _PRIVILEGES.items():
-            if command in str(error):
-                return f"the user of the URI lacks the privilege {privilege}"
+        for asked, privilege in _PRIVILEGES.items():
+            if f"{{ {asked}:" in str(error):
+                return f"the client's user lacks the privilege {privilege}"
     return str(error)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import pymongo
+from pymongo.errors import OperationFailure
 
-from django_mongo_sessions import connection, dates, documents, indexes, uris
+from django_mongo_sessions import connection, dates, documents, indexes, refusals, uris
 from django_mongo_sessions.conf import KEYS, conf
 from django_mongo_sessions.drivers import PATIENCE, run
 
@@ -51,10 +52,12 @@ def _server(client: Any) -> dict[str, Any]:
 
 def _stored(sessions: Any) -> dict[str, int]:
     """Return what the server keeps count of by itself; of all shards together."""
-    if sessions.name not in sessions.database.list_collection_names():
-        shards = []
-    else:
+    try:
         shards = list(sessions.aggregate([{"$collStats": {"storageStats": {}}}]))
+    except OperationFailure as error:  # to look for it first would need one more privilege
+        if error.code != refusals.NO_COLLECTION:
+            raise
+        shards = []
     stats = [shard["storageStats"] for shard in shards]
     totals = {
         "documents": "count",

@@ -93,6 +93,46 @@ def use(settings, uri):
     collection().delete_many({})
 
 
+# What the engine's user may do: all that a site needs, and nothing with indexes.
+ACTIONS = {"find", "insert", "update", "remove", "listIndexes", "collStats"}
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory):
+    """A database, as its owner reaches it, of a server with users."""
+    data = tmp_path_factory.mktemp("guarded") / "data"
+    with mongod.running(data, "--auth", "--setParameter", "ttlMonitorSleepSecs=1") as uri:
+        with MongoClient(uri) as client:
+            client.admin.command("createUser", "root", pwd="pw", roles=["root"])
+        with MongoClient(uri, username="root", password="pw") as client:
+            client.site.command("createRole", "sessions", privileges=[], roles=[])
+            client.site.command("createUser", "limited", pwd="pw", roles=["sessions"])
+            yield client.site
+
+
+@pytest.fixture
+def allow(guarded):
+    """`allow(*actions)` says what the engine's user may do from here on."""
+
+    def allow(*actions):
+        resource = {"db": "site", "collection": "sessions"}
+        privileges = [{"resource": resource, "actions": list(actions)}]
+        guarded.command("updateRole", "sessions", privileges=privileges)
+
+    return allow
+
+
+@pytest.fixture
+def limited(guarded, allow, settings):
+    """The engine as a user who may not do much; the collection, as its owner reaches it."""
+    allow(*ACTIONS)
+    host, port = guarded.client.address
+    settings.MONGO_SESSIONS = {"URI": f"mongodb://limited:pw@{host}:{port}/site"}
+    yield guarded.sessions
+    guarded.sessions.drop()
+    clients.reset()
+
+
 def collection():
     """Return the collection as the engine reaches it."""
     return clients.sessions()[0]

@@ -1,5 +1,6 @@
 """What `manage.py check` says, id by id."""
 
+import io
 import os
 import pickle
 import socket
@@ -11,11 +12,12 @@ import pytest
 from django.contrib.sessions import middleware
 from django.core import checks as django_checks
 from django.core import mail
+from django.core.management import call_command
 
 from django_mongo_sessions import checks, clients
 from django_mongo_sessions.documents import TTL_INDEX
 from django_mongo_sessions.findings import FINDINGS, found
-from tests.conftest import collection
+from tests.conftest import ACTIONS, collection
 
 SECRET = "S3CRET"
 
@@ -290,6 +292,48 @@ def test_a_server_that_does_not_answer_is_told_without_the_password(settings):
 
     assert "127.0.0.1:1" in message.msg
     assert SECRET not in message.msg
+
+
+@pytest.mark.parametrize("action", ["listIndexes", "find"])
+def test_a_privilege_that_is_lacking_is_named(limited, allow, action):
+    limited.insert_one({})
+    assert "W012" not in said(databases=["default"])
+    allow(*ACTIONS - {action})
+
+    assert f"lacks the privilege {action}" in said(databases=["default"])["W012"].msg
+
+
+def test_a_user_who_may_not_sign_in_is_told_without_the_password(limited, settings):
+    uri = settings.MONGO_SESSIONS["URI"].replace(":pw@", f":{SECRET}@")
+    settings.MONGO_SESSIONS = {"URI": uri}
+
+    message = said(databases=["default"])["W012"]
+
+    assert "Authentication failed" in message.msg
+    assert SECRET not in message.msg
+
+
+def test_a_shared_client_that_cannot_be_used_is_an_error(settings):
+    settings.MONGO_SESSIONS = {"CLIENT": dict}
+
+    assert "returned a dict" in said(databases=["default"])["E008"].msg
+
+
+@pytest.mark.django_db
+def test_the_first_migrate_misses_no_index_that_it_is_about_to_create(mongod_engine):
+    collection().drop()
+    output = io.StringIO()
+
+    call_command("migrate", skip_checks=False, stdout=output, stderr=output)
+
+    assert "mongo_sessions" not in output.getvalue()
+    assert TTL_INDEX.name in collection().index_information()
+
+
+def test_a_missing_index_is_named_where_there_are_sessions(mongod_engine):
+    collection().insert_one({})
+
+    assert "missing" in said(databases=["default"])["W011"].msg
 
 
 def test_a_server_that_is_too_old_is_an_error(mongod_engine, monkeypatch):

@@ -5,10 +5,11 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth import SESSION_KEY
+from pymongo.errors import OperationFailure
 
-from django_mongo_sessions import clients, dates, documents, status
+from django_mongo_sessions import clients, dates, documents, refusals, status
 from django_mongo_sessions.backends.mongodb import SessionStore
-from tests.conftest import collection
+from tests.conftest import ACTIONS, collection
 
 
 def save(**data):
@@ -110,3 +111,32 @@ def test_settings_are_shown_as_they_take_effect_without_the_password(
 
 def test_all_of_it_is_json_but_for_dates(sessions):
     assert json.dumps(status.status(sessions), default=str)
+
+
+def test_a_user_who_may_read_the_collection_alone_is_told_all(limited):
+    assert status.status(collection())["storage"]["documents"] == 0
+    save(a=1)
+
+    assert status.status(collection())["sessions"]["live"] == 1
+
+
+@pytest.mark.parametrize("action", ["find", "collStats", "listIndexes"])
+def test_a_privilege_that_is_lacking_can_be_named(limited, allow, action):
+    save(a=1)
+    allow(*ACTIONS - {action})
+
+    with pytest.raises(OperationFailure) as refused:
+        status.status(collection())
+
+    assert refusals.reason(refused.value) == f"the client's user lacks the privilege {action}"
+
+
+def test_what_is_no_collection_is_an_error(mongod_engine, settings):
+    database = collection().database
+    database.drop_collection("a_view")
+    database.create_collection("a_view", viewOn="sessions", pipeline=[])
+
+    with pytest.raises(OperationFailure, match="view"):
+        status.status(database.a_view)
+
+    database.drop_collection("a_view")
