@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pymongo
@@ -99,17 +99,26 @@ def check_tls(**kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def check_serializer(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Find out whether SESSION_SERIALIZER unpickles, by a harmless pickle."""
+    """Find out whether SESSION_SERIALIZER unpickles, by a harmless pickle, and whether what it
+    makes of a dict is always the same.
+    """
     try:
         serializer = import_string(settings.SESSION_SERIALIZER)
     except ImportError as error:
         return [found("E007", problem=error)]
     probe = {"is this": "unpickled?"}
+    wrong = {
+        "W001": lambda: serializer().loads(pickle.dumps(probe)) == probe,
+        "W013": lambda: serializer().dumps(probe) != serializer().dumps(probe),
+    }
+    return [found(id) for id, is_wrong in wrong.items() if _holds(is_wrong)]
+
+
+def _holds(question: Callable[[], bool]) -> bool:
     try:
-        unpickles = serializer().loads(pickle.dumps(probe)) == probe
-    except Exception:  # as it should
-        return []
-    return [found("W001")] if unpickles else []
+        return question()
+    except Exception:  # a serializer may raise anything, and should of a pickle
+        return False
 
 
 def check_cookies(**kwargs: Any) -> list[checks.CheckMessage]:

@@ -84,6 +84,11 @@ FINDINGS = {
         "MongoDB did not do what the engine asks of it: {problem}.",
         "Correct the user in MONGO_SESSIONS, or what it may do.",
     ),
+    "W013": Finding(
+        "SESSION_SERIALIZER makes different bytes of the same data: lists and dicts seem to have "
+        "changed that have not, so that overlapping requests undo each other's changes to them.",
+        "Let its dumps() depend on the data alone: no time, no random bytes.",
+    ),
 }
 
 

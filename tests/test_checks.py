@@ -3,13 +3,14 @@
 import io
 import os
 import pickle
+import secrets
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from django.contrib.sessions import middleware
+from django.contrib.sessions import middleware, serializers
 from django.core import checks as django_checks
 from django.core import mail
 from django.core.management import call_command
@@ -180,18 +181,32 @@ class Unpickles:
         return pickle.loads(body)
 
 
+class Stamps(serializers.JSONSerializer):
+    """One whose bodies of one dict differ, as those do that encrypt with a nonce."""
+
+    def dumps(self, data):
+        return super().dumps({**data, "nonce": secrets.token_hex()})
+
+
+class Fails(Stamps):
+    def dumps(self, data):
+        raise RuntimeError("no key")
+
+
 @pytest.mark.parametrize(
-    ("path", "id"),
+    ("path", "ids"),
     [
-        ("django.contrib.sessions.serializers.JSONSerializer", None),
-        ("tests.test_checks.Unpickles", "W001"),
-        ("tests.nowhere.Serializer", "E007"),
+        ("django.contrib.sessions.serializers.JSONSerializer", []),
+        ("tests.test_checks.Unpickles", ["W001"]),
+        ("tests.test_checks.Stamps", ["W013"]),
+        ("tests.test_checks.Fails", []),
+        ("tests.nowhere.Serializer", ["E007"]),
     ],
 )
-def test_a_serializer_that_unpickles_is_found(settings, path, id):
+def test_a_serializer_that_does_not_fit_is_found(settings, path, ids):
     settings.SESSION_SERIALIZER = path
 
-    assert list(said()) == ([id] if id else [])
+    assert list(said()) == ids
 
 
 def test_mongomock_is_for_tests(settings, monkeypatch):
