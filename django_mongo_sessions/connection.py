@@ -122,9 +122,7 @@ def _reason(kind: Any, error: Exception) -> str:
 
 def without_secrets(text: str) -> str:
     """Return a text of PyMongo's as it may be shown."""
-    for secret in uris.secrets({**uris.options(conf.URI), **conf.CLIENT_OPTIONS}):
-        text = text.replace(secret, uris.MASK)
-    return text
+    return uris.without_secrets(text, conf.URI, conf.CLIENT_OPTIONS)
 
 
 def timeout(client: Any) -> float:

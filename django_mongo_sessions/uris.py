@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 MASK = "***"
 
 _SECRET = re.compile(r"pass|pwd|token|secret|properties|encryption", re.IGNORECASE)
+_OPTION = re.compile(r"([?&;])([^=&;]*)=([^&;]*)")
 
 
 def options(uri: str) -> dict[str, str]:
@@ -21,7 +22,7 @@ def options(uri: str) -> dict[str, str]:
 
 def is_local(uri: str) -> bool:
     """Return whether all of the URI's servers are on this machine."""
-    servers = re.split("[/?]", without_credentials(uri).partition("://")[2])[0].split(",")
+    servers = re.split("[/?]", uri.partition("://")[2])[0].rpartition("@")[2].split(",")
     hosts = [re.sub(r":\d*$", "", server).strip("[]").lower() for server in servers]
     return all(
         host == "localhost" or host.endswith(".sock") or _is_loopback(host) for host in hosts
@@ -56,15 +57,15 @@ def without_credentials(uri: str) -> str:
 
 def masked(uri: str) -> str:
     """Return the URI as it may be shown: the password and secret options are asterisks."""
-    scheme, credentials, rest = _split(uri)
+    # The options first, since there may be an "@" in one.
+    scheme, credentials, rest = _split(_OPTION.sub(_masked_option, uri))
     user, colon, _ = credentials.partition(":")
-    address, mark, query = rest.partition("?")
-    shown = [
-        name + (f"={MASK}" if equals and _SECRET.search(name) else equals + value)
-        for name, equals, value in (part.partition("=") for part in re.split("[&;]", query))
-    ]
-    user += colon and f":{MASK}"
-    return scheme + user + (credentials and "@") + address + mark + "&".join(shown)
+    return scheme + user + (colon and f":{MASK}") + (credentials and "@") + rest
+
+
+def _masked_option(option: re.Match[str]) -> str:
+    mark, name, value = option.groups()
+    return f"{mark}{name}={MASK if _SECRET.search(name) else value}"
 
 
 def _split(uri: str) -> tuple[str, str, str]:
@@ -75,10 +76,24 @@ def _split(uri: str) -> tuple[str, str, str]:
 
 
 def masked_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a client's options as they may be shown."""
-    return {name: MASK if _SECRET.search(name) else value for name, value in given.items()}
+    """Return a client's options as they may be shown; of an object only what it is."""
+    return {name: _masked_value(name, value) for name, value in given.items()}
 
 
-def secrets(given: Mapping[str, Any]) -> list[str]:
-    """Return the values, among a client's options, that may not be shown."""
-    return [str(value) for name, value in given.items() if value and _SECRET.search(name)]
+def _masked_value(name: str, value: Any) -> Any:
+    if _SECRET.search(name):
+        return MASK
+    plain = value is None or isinstance(value, (str, int, float))
+    return value if plain else f"a {type(value).__name__}"
+
+
+def without_secrets(text: str, uri: str, given: Mapping[str, Any]) -> str:
+    """Return a text without the secret values among a URI's and a client's options."""
+    secrets: list[Any] = []
+    for name, value in [*options(uri).items(), *given.items()]:
+        if _SECRET.search(name):
+            secrets += value.values() if isinstance(value, Mapping) else [value]
+    # The longest first: a shorter one may be a part of it.
+    for secret in sorted((str(secret) for secret in secrets if secret), key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text

@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 
 from django_mongo_sessions import uris
@@ -18,7 +20,15 @@ from django_mongo_sessions import uris
         ("user:secret@host", "user:***@host"),
         (
             "mongodb://host/?tls=true&tlsCertificateKeyFilePassword=secret;w=1",
-            "mongodb://host/?tls=true&tlsCertificateKeyFilePassword=***&w=1",
+            "mongodb://host/?tls=true&tlsCertificateKeyFilePassword=***;w=1",
+        ),
+        (
+            "mongodb://host:1/?tlsCertificateKeyFilePassword=sec@secret",
+            "mongodb://host:1/?tlsCertificateKeyFilePassword=***",
+        ),
+        (
+            "mongodb://user:secret@host/?w=1&PROXYPASSWORD=sec@secret&w=1",
+            "mongodb://user:***@host/?w=1&PROXYPASSWORD=***&w=1",
         ),
         (
             "mongodb://host/?authMechanismProperties=AWS_SESSION_TOKEN:secret",
@@ -31,10 +41,20 @@ def test_no_password_is_shown(uri, shown):
 
 
 def test_secret_options_are_not_shown():
-    given = {"password": "secret", "maxPoolSize": 5}
+    listener = functools.partial(print, "secret")
+    given = {"password": "secret", "maxPoolSize": 5, "event_listeners": [listener]}
 
-    assert uris.masked_options(given) == {"password": "***", "maxPoolSize": 5}
-    assert uris.secrets(given) == ["secret"]
+    shown = {"password": "***", "maxPoolSize": 5, "event_listeners": "a list"}
+    assert uris.masked_options(given) == shown
+
+
+def test_secret_values_are_masked_wherever_they_stand():
+    given = {"password": "secret", "authMechanismProperties": {"TOKEN": "secretive", "NONE": None}}
+    text = "None but secret and secretive, and p w of another host"
+
+    shown = uris.without_secrets(text, "mongodb://host/?password=p%20w&appName=host", given)
+
+    assert shown == "None but *** and ***, and *** of another host"
 
 
 @pytest.mark.parametrize(
@@ -46,6 +66,8 @@ def test_secret_options_are_not_shown():
         ("mongodb://%2Ftmp%2Fmongodb-27017.sock", True),
         ("mongodb://localhost:1,db.example.com:2", False),
         ("mongodb://10.0.0.1", False),
+        ("mongodb://db.example.com/?appName=me@localhost", False),
+        ("mongodb://u:p@localhost/?appName=me@db.example.com", True),
         ("mongodb+srv://cluster.example.com/?w=1", False),
     ],
 )
