@@ -21,8 +21,8 @@ SAMPLE = 10_000
 def status(sessions: Any, exact: bool = False) -> dict[str, Any]:
     """Return what there is to know of the server, the collection, its sessions and the settings.
 
-    Counts are estimated from a sample where the collection holds more than 10,000 documents,
-    unless `exact`, which reads all of them.
+    What is said of the sessions is estimated from a sample where the collection holds more than
+    10,000 documents, unless `exact`, which reads all of them; "estimates" names it.
     """
     with pymongo.timeout(conf.TIMEOUT):
         sessions.database.command("ping")
@@ -73,26 +73,37 @@ def _sessions(sessions: Any, total: int, exact: bool) -> dict[str, Any]:
     summary = documents.summary(dates.utc_now())
     found = next(iter(sessions.aggregate([*sample, {"$group": summary}])), None)
     if found is None:
-        return {"exact": exact, "live": 0, "expired": 0, "signed_in": 0, "anonymous": 0}
-    factor = 1 if exact else total / found["count"]
-    counts = {name: round(found[name] * factor) for name in ("live", "expired", "signed_in")}
-    return {
-        "exact": exact,
-        **counts,
-        "anonymous": counts["live"] - counts["signed_in"],
-        "oldest": found["oldest"],
-        "newest": found["newest"],
-        "average_bytes": round(found["average_bytes"]),
-        "largest_bytes": found["largest_bytes"],
-    }
+        facts = dict.fromkeys(("live", "expired", "signed_in", "anonymous"), 0)
+    else:
+        factor = 1 if exact else total / found["count"]
+        counts = {name: round(found[name] * factor) for name in ("live", "expired", "signed_in")}
+        facts = {
+            **counts,
+            "anonymous": counts["live"] - counts["signed_in"],
+            "oldest": found["oldest"],
+            "newest": found["newest"],
+            "average_bytes": round(found["average_bytes"]),
+            "largest_bytes": found["largest_bytes"],
+        }
+    return {"exact": exact, "estimates": [] if exact else list(facts), **facts}
 
 
 def _settings(sessions: Any) -> dict[str, Any]:
     options = sessions.database.client.options
     shown = {key: getattr(conf, key) for key in KEYS}
     shown["URI"] = uris.masked(conf.URI)
+    shown["CLIENT"], shown["ASYNC_CLIENT"] = map(_name, (conf.CLIENT, conf.ASYNC_CLIENT))
     shown["CLIENT_OPTIONS"] = uris.masked_options(conf.CLIENT_OPTIONS)
     shown["TIMEOUT"] = connection.timeout(sessions.database.client)
     shown["write concern"] = sessions.write_concern.document
     shown["server selection timeout"] = options.server_selection_timeout
     return shown
+
+
+def _name(factory: Any) -> str | None:
+    """Return what to call a factory of clients, whose own text may show a password."""
+    if factory is None or isinstance(factory, str):
+        return factory
+    kind = type(factory)
+    name = getattr(factory, "__qualname__", None)
+    return f"{factory.__module__}.{name}" if name else f"a {kind.__module__}.{kind.__qualname__}"

@@ -1,10 +1,12 @@
 """The numbers of `manage.py mongosessions status`."""
 
+import functools
 import json
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth import SESSION_KEY
+from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from django_mongo_sessions import clients, dates, documents, refusals, status
@@ -46,6 +48,7 @@ def test_many_are_estimated_from_a_sample(sessions, monkeypatch):
     found = status.status(sessions)["sessions"]
 
     assert not found["exact"]
+    assert set(found["estimates"]) == set(found) - {"exact", "estimates"}
     # 2 of 3 were looked at, and stand for all of them.
     assert (found["live"], found["expired"]) in [(3, 0), (2, 2)]
 
@@ -56,6 +59,7 @@ def test_many_are_counted_if_it_is_asked_for(sessions, monkeypatch):
     found = status.status(sessions, exact=True)["sessions"]
 
     assert found["exact"]
+    assert found["estimates"] == []
     assert found["live"] == 2
 
 
@@ -107,6 +111,32 @@ def test_settings_are_shown_as_they_take_effect_without_the_password(
     assert shown["CLIENT_OPTIONS"]["tlsCertificateKeyFilePassword"] == "***"
     assert shown["CLIENT_OPTIONS"]["maxPoolSize"] == 7
     clients.reset()
+
+
+class Factory:
+    """A project's own, of which no text is known."""
+
+    def __repr__(self):
+        return "Factory(password='S3CRET')"
+
+    __call__ = MongoClient
+
+
+@pytest.mark.parametrize(
+    ("client", "shown"),
+    [
+        (None, None),
+        ("site.mongo.client", "site.mongo.client"),
+        (save, "tests.test_status.save"),
+        (Factory(), "a tests.test_status.Factory"),
+        (functools.partial(MongoClient, password="S3CRET"), "a functools.partial"),
+    ],
+)
+def test_a_shared_client_is_shown_by_its_name(mongod_engine, settings, client, shown):
+    settings.MONGO_SESSIONS = {"CLIENT": client}
+
+    with MongoClient(mongod_engine) as ours:
+        assert status.status(ours.none.sessions)["settings"]["CLIENT"] == shown
 
 
 def test_all_of_it_is_json_but_for_dates(sessions):

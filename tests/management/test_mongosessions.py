@@ -2,9 +2,10 @@
 
 import io
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
+from bson.datetime_ms import DatetimeMS
 from django.contrib.auth import SESSION_KEY
 from django.core.management import CommandError, call_command
 
@@ -75,15 +76,20 @@ def test_status_tells_people_what_there_is(store):
     assert "signed_in: 1" in told
     assert "mongo_sessions_expires_at: missing" in told
     assert "replica_set: none" in told
-    assert "estimates" not in told
+    assert "about" not in told
 
 
 def test_status_says_what_is_an_estimate(store, monkeypatch):
     SessionStore().save()
     monkeypatch.setattr(status, "SAMPLE", 1)
 
-    assert "estimates" in call("status")
-    assert "estimates" not in call("status", "--exact")
+    told = call("status")
+    assert "live: about 2" in told
+    assert "oldest: about 20" in told
+    assert "largest_bytes: about" in told
+    assert "exact: no" in told
+    assert "--exact reads all" in told
+    assert "about" not in call("status", "--exact")
 
 
 def test_status_tells_machines_too(store):
@@ -113,6 +119,38 @@ def test_show_finds_the_document_of_a_cookie(store):
     assert "revision: 0" in told
     assert "payload: " in told
     assert "Sherlock" not in told
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ([1, None, "a", {"b": 1}], "indexes: 1, none, a, {'b': 1}\n"),
+        ({"a": {"b": [True, False]}}, "indexes:\n  a:\n    b: yes, no\n"),
+        ({}, "indexes: {}\n"),
+        (2000.5, "indexes: 2000.5\n"),
+        ("clears\x1b[2J\nthe screen", "indexes: 'clears\\x1b[2J\\nthe screen'\n"),
+        (DatetimeMS(10**16), "10000000000000000"),
+    ],
+)
+def test_show_takes_whatever_fields_a_project_has(store, value, shown):
+    collection().update_one({}, {"$set": {"indexes": value}})
+
+    assert shown in call("show", store.session_key)
+
+
+@pytest.mark.parametrize(
+    ("zone", "date", "shown"),
+    [
+        ("Pacific/Auckland", datetime.max, "9999-12-31 23:59:59 UTC"),
+        ("America/Los_Angeles", datetime.min, "1-01-01 00:00:00 UTC"),
+        ("America/Los_Angeles", datetime(2026, 1, 1), "2025-12-31 16:00:00 PST"),
+    ],
+)
+def test_show_tells_dates_in_the_sites_zone_if_it_has_them(store, settings, zone, date, shown):
+    settings.TIME_ZONE = zone
+    collection().update_one({}, {"$set": {"expires_at": date, "first": date}})
+
+    assert shown in call("show", store.session_key)
 
 
 def test_show_opens_the_payload_if_it_is_asked_to(store):

@@ -6,6 +6,7 @@ import json
 import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pprint import pformat
 from typing import Any
@@ -81,20 +82,22 @@ class Command(BaseCommand):
         if as_json:
             self.stdout.write(json.dumps(found, indent=2, default=_plain))
             return
+        found["indexes"] = {
+            index["name"]: f"{index['state']} {index['detail']}".strip()
+            for index in found["indexes"]
+        }
+        sessions = found["sessions"]
+        estimates = sessions.pop("estimates")
+        sessions.update({name: f"about {_text(sessions[name])}" for name in estimates})
         for section, facts in found.items():
             self._write(section, facts)
-        if not found["sessions"]["exact"]:
+        if estimates:
             self.stdout.write(
-                f"\nThe numbers of sessions are estimates from {SAMPLE:,} of them; --exact counts."
+                f"\nWhat is about so much is estimated from {SAMPLE:,} documents: the oldest may "
+                "be older, and the largest larger. --exact reads all of them."
             )
 
     def _write(self, name: str, value: Any, indent: str = "") -> None:
-        if name == "indexes":
-            value = {
-                index["name"]: f"{index['state']} {index['detail']}".strip() for index in value
-            }
-        elif isinstance(value, list):
-            value = ", ".join(value)
         if isinstance(value, Mapping) and value:
             self.stdout.write(f"{indent}{name}:")
             for inner, part in value.items():
@@ -135,6 +138,8 @@ def _plain(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
     if value is None:
@@ -142,5 +147,9 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return f"{localtime(value):%Y-%m-%d %H:%M:%S %Z}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+        with suppress(OverflowError):  # near the first and the last of dates, and in another zone
+            value = localtime(value)
+        return f"{value:%Y-%m-%d %H:%M:%S %Z}"
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    # What a visitor had a project store may hold what a terminal obeys.
+    return text if text.isprintable() else repr(text)
