@@ -89,14 +89,12 @@ def _sessions(sessions: Any, total: int, exact: bool) -> dict[str, Any]:
 
 
 def _settings(sessions: Any) -> dict[str, Any]:
-    options = sessions.database.client.options
     shown = {key: getattr(conf, key) for key in KEYS}
     shown["URI"] = uris.masked(conf.URI)
     shown["CLIENT"], shown["ASYNC_CLIENT"] = map(_name, (conf.CLIENT, conf.ASYNC_CLIENT))
     shown["CLIENT_OPTIONS"] = uris.masked_options(conf.CLIENT_OPTIONS)
     shown["TIMEOUT"] = connection.timeout(sessions.database.client)
     shown["write concern"] = sessions.write_concern.document
-    shown["server selection timeout"] = options.server_selection_timeout
     return shown
 
 
