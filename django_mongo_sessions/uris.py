@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 MASK = "***"
 
 _SECRET = re.compile(r"pass|pwd|token|secret|properties|encryption", re.IGNORECASE)
-_OPTION = re.compile(r"([?&;])([^=&;]*)=([^&;]*)")
+_OPTION = re.compile(r"([^=&;]+)=([^&;]*)")
 
 
 def options(uri: str) -> dict[str, str]:
@@ -57,15 +57,16 @@ def without_credentials(uri: str) -> str:
 
 def masked(uri: str) -> str:
     """Return the URI as it may be shown: the password and secret options are asterisks."""
+    address, mark, query = uri.partition("?")
     # The options first, since there may be an "@" in one.
-    scheme, credentials, rest = _split(_OPTION.sub(_masked_option, uri))
+    scheme, credentials, rest = _split(address + mark + _OPTION.sub(_masked_option, query))
     user, colon, _ = credentials.partition(":")
     return scheme + user + (colon and f":{MASK}") + (credentials and "@") + rest
 
 
 def _masked_option(option: re.Match[str]) -> str:
-    mark, name, value = option.groups()
-    return f"{mark}{name}={MASK if _SECRET.search(name) else value}"
+    name, value = option.groups()
+    return f"{name}={MASK if _SECRET.search(name) else value}"
 
 
 def _split(uri: str) -> tuple[str, str, str]:

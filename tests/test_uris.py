@@ -17,6 +17,7 @@ from django_mongo_sessions import uris
         ("mongodb://user:se?cret@host/", "mongodb://user:***@host/"),
         ("mongodb://user:se#cret@host/", "mongodb://user:***@host/"),
         ("mongodb://user:se://cret@host/", "mongodb://user:***@host/"),
+        ("mongodb://user:se&password=cret@host/", "mongodb://user:***@host/"),
         ("user:secret@host", "user:***@host"),
         (
             "mongodb://host/?tls=true&tlsCertificateKeyFilePassword=secret;w=1",
