@@ -52,6 +52,8 @@ def _judge() -> Iterator[checks.CheckMessage]:
             yield found("W002")
     elif conf.CLIENT is not None:  # which is not asked for before it is needed
         yield from _judge_timeout(conf.TIMEOUT)
+        if conf.ASYNC == "native" and not connection.has_async():
+            yield found("W014")
     else:
         if conf.ASYNC_CLIENT is not None:
             yield found("W007")

@@ -1,9 +1,9 @@
 """Who holds connections to MongoDB. No session code.
 
 One `MongoClient` per process, made at first use, closed at exit, and made anew after a fork. One
-`AsyncMongoClient` per event loop, because PyMongo refuses another loop, and only for loops that
-have lived a while: a client of its own costs a loop more than a thread does. Nothing connects at
-import.
+`AsyncMongoClient` per event loop, because PyMongo refuses another loop, and by default only for
+loops that have lived a while: a client of its own costs a loop more than a thread does. Nothing
+connects at import.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from django.core.signals import setting_changed
 from pymongo import AsyncMongoClient, MongoClient
 
 from django_mongo_sessions import connection
+from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection import Reach
 
 # What keeps the client of a loop, until the loop closes it.
 Holder = AsyncGenerator[Reach, None]
 
-# Seconds after which a loop is worth a client of its own.
+# Seconds after which a loop is worth a client of its own, where ASYNC is "auto".
 PROMOTION_AGE = 1.0
 
 
@@ -60,7 +61,7 @@ async def asessions() -> Reach | None:
     loop = asyncio.get_running_loop()
     if held := _clients.by_loop.get(loop):
         return held[0]
-    if not connection.has_async() or _is_young(loop):
+    if not connection.has_async() or not _is_worth_a_client(loop):
         return None
     for other in list(_clients.by_loop):
         if other.is_closed():
@@ -71,9 +72,11 @@ async def asessions() -> Reach | None:
     return reach
 
 
-def _is_young(loop: asyncio.AbstractEventLoop) -> bool:
+def _is_worth_a_client(loop: asyncio.AbstractEventLoop) -> bool:
+    if conf.ASYNC != "auto":
+        return conf.ASYNC == "native"
     now = time.monotonic()
-    return now - _clients.first_seen.setdefault(loop, now) < PROMOTION_AGE
+    return now - _clients.first_seen.setdefault(loop, now) >= PROMOTION_AGE
 
 
 async def _hold(loop: asyncio.AbstractEventLoop) -> Holder:

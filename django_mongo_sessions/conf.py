@@ -88,6 +88,8 @@ class Conf:
     )
     #: Seconds for one operation as a whole, where the client has no `timeoutMS` of its own.
     TIMEOUT = Key(5.0, "a number of seconds above 0", _is_seconds)
+    #: Which event loops get a client of their own: those that last, all of them, or none.
+    ASYNC = Key("auto", '"auto", "native" or "threads"', ("auto", "native", "threads").__contains__)
     #: What happens when two requests change one key: the later one counts, or SessionConflict.
     ON_CONFLICT = Key("merge", '"merge" or "raise"', ("merge", "raise").__contains__)
     #: Whether `modified` looks for changes inside of values.

@@ -89,6 +89,11 @@ FINDINGS = {
         "changed that have not, so that overlapping requests undo each other's changes to them.",
         "Let its dumps() depend on the data alone: no time, no random bytes.",
     ),
+    "W014": Finding(
+        "MONGO_SESSIONS['ASYNC'] is \"native\", but with CLIENT and no ASYNC_CLIENT every loop is "
+        "served by threads.",
+        "Set ASYNC_CLIENT too, or remove ASYNC.",
+    ),
 }
 
 

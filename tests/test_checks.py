@@ -92,6 +92,7 @@ def test_an_error_stops_and_a_warning_does_not():
         ("W004", {"URI": "mongodb://localhost/site?timeoutMS=0"}, "inf seconds"),
         ("W007", {"URI": "mongodb://localhost/site", "ASYNC_CLIENT": dict}, "Set CLIENT"),
         ("W009", {"URI": "mongodb://localhost/site?bogus=1"}, "Unknown option"),
+        ("W014", {"CLIENT": dict, "ASYNC": "native"}, "Set ASYNC_CLIENT"),
     ],
 )
 def test_a_wrong_setting_is_found(settings, no_connection, id, given, words):

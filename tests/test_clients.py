@@ -110,6 +110,33 @@ def test_a_loop_that_has_lived_a_second_has_a_client_of_its_own(mongod_engine, m
     assert all(reach is second for reach in others)
 
 
+def test_every_loop_has_a_client_of_its_own_if_async_is_native(mongod_engine, settings):
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "native"}
+
+    async def reach():
+        return await clients.asessions()
+
+    assert asyncio.run(reach()) is not None
+
+
+def test_no_loop_has_a_client_of_its_own_if_async_is_threads(mongod_engine, settings, native):
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "threads"}
+
+    async def reach():
+        return await clients.asessions()
+
+    assert asyncio.run(reach()) is None
+
+
+def test_mongomock_is_served_by_threads_whatever_is_set(use):
+    use(URI="mongomock://", ASYNC="native")
+
+    async def reach():
+        return await clients.asessions()
+
+    assert asyncio.run(reach()) is None
+
+
 def test_a_loop_closes_its_client_and_is_forgotten(mongod_engine, native):
     async def use():
         store = SessionStore()

@@ -19,6 +19,7 @@ VALUES = {
     "ASYNC_CLIENT": ([None, dict, "site.mongo.client"], ["client", 1, {}]),
     "CLIENT_OPTIONS": ([{}, {"maxPoolSize": 5}], [None, [], {1: 2}, "maxPoolSize=5"]),
     "TIMEOUT": ([0.5, 5], [0, -1, "5", None, True]),
+    "ASYNC": (["auto", "native", "threads"], ["sync", None, True]),
     "ON_CONFLICT": (["merge", "raise"], ["overwrite", None, True]),
     "TRACK_NESTED": ([True, False], ["yes", None, 1]),
 }
@@ -35,6 +36,7 @@ def test_every_key_is_optional(settings):
     assert conf.ASYNC_CLIENT is None
     assert conf.CLIENT_OPTIONS == {}
     assert conf.TIMEOUT == 5.0
+    assert conf.ASYNC == "auto"
     assert conf.ON_CONFLICT == "merge"
     assert conf.TRACK_NESTED is False
 

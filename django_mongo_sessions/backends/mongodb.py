@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.contrib.sessions.backends import base
 from django.core.checks import register
 
 from django_mongo_sessions import clients, indexes
@@ -15,8 +20,14 @@ from django_mongo_sessions.verbs import SessionVerbs
 
 Result = TypeVar("Result")
 
+logger = logging.getLogger("django_mongo_sessions")
+
+_MACHINERY = (str(Path(__file__).parent.parent), base.__file__)  # between a view and its session
+
 
 def _drive(verb: Verb[Result]) -> Result:
+    if logger.isEnabledFor(logging.DEBUG):
+        _hint_at_a_waiting_loop()
     reach = clients.sessions()
     return run(verb, reach.sessions, reach.timeout)
 
@@ -26,6 +37,20 @@ async def _adrive(verb: Verb[Result]) -> Result:
     if reach is None:
         return await sync_to_async(_drive)(verb)
     return await arun(verb, reach.sessions, reach.timeout)
+
+
+def _hint_at_a_waiting_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    stack = traceback.extract_stack()
+    caller = next(frame for frame in reversed(stack) if not frame.filename.startswith(_MACHINERY))
+    logger.debug(
+        "A blocking call on a session keeps the running event loop waiting: %s, line %s, in %s. "
+        "Await its asynchronous twin, such as `await request.session.aget()`.",
+        *(caller.filename, caller.lineno, caller.name),
+    )
 
 
 class SessionStore(SessionVerbs):

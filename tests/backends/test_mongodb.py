@@ -1,6 +1,8 @@
 """The engine as Django sees it."""
 
+import asyncio
 import inspect
+import logging
 import os
 import subprocess
 import sys
@@ -52,6 +54,39 @@ def test_no_verb_of_djangos_own_hops_to_a_thread(name):
     method = inspect.unwrap(getattr(SessionStore, name))
 
     assert "sync_to_async" not in getattr(method, "__code__", test_every_verb_has_its_twin).co_names
+
+
+# In an event loop
+
+
+@pytest.fixture
+def hints(caplog):
+    caplog.set_level(logging.DEBUG, "django_mongo_sessions")
+    return lambda: [record.getMessage() for record in caplog.records if record.levelname == "DEBUG"]
+
+
+@pytest.mark.parametrize("access", ["keys", "get_expiry_age", "save"])
+def test_a_blocking_access_in_a_running_loop_works_and_is_hinted_at(mongod_engine, hints, access):
+    session = SessionStore()
+    session["a"] = 1
+    session.save()
+    assert hints() == []
+
+    async def view():
+        again = SessionStore(session.session_key)
+        getattr(again, access)()
+        return again["a"]
+
+    assert asyncio.run(view()) == 1
+    [hint] = hints()
+    assert __file__ in hint
+    assert "await request.session.aget()" in hint
+
+
+def test_what_is_awaited_is_not_hinted_at(mongod_engine, hints):
+    asyncio.run(SessionStore("0123456789abcdefghijklmnopqrstuv").aload())
+
+    assert hints() == []
 
 
 # Behind the middleware
