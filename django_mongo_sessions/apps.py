@@ -8,8 +8,8 @@ from django.apps import AppConfig
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models.signals import post_migrate
 
-from django_mongo_sessions import checks, clients, indexes
-from django_mongo_sessions.drivers import run
+from django_mongo_sessions import checks, indexes
+from django_mongo_sessions.driving import drive
 
 
 class MongoSessionsConfig(AppConfig):
@@ -32,5 +32,4 @@ def create_indexes(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
     """
     if using != DEFAULT_DB_ALIAS or "plan" not in kwargs:
         return
-    reach = clients.sessions()
-    run(indexes.ensuring(), reach.sessions, reach.timeout)
+    drive(indexes.ensuring())

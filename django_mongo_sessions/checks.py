@@ -21,7 +21,7 @@ from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
 from django_mongo_sessions import clients, connection, indexes, refusals, uris
 from django_mongo_sessions.conf import KEYS, conf
-from django_mongo_sessions.drivers import run
+from django_mongo_sessions.driving import drive
 from django_mongo_sessions.findings import PATIENCE, check_apps, found
 
 MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
@@ -163,7 +163,7 @@ def check_server(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessa
             server = reach.client.server_info()
         if server["versionArray"] < OLDEST_SERVER:
             return [found("E006", version=server["version"])]
-        wrong = run(indexes.lacking(), reach.sessions, reach.timeout)
+        wrong = drive(indexes.lacking())
     except ImproperlyConfigured as error:
         return [found("E008", problem=error)]
     except PyMongoError as error:

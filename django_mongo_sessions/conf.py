@@ -61,6 +61,10 @@ def _is_seconds(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
+def _is_age(value: Any) -> bool:
+    return value is None or _is_seconds(value)
+
+
 class Conf:
     """`settings.MONGO_SESSIONS`, key by key, and the keys that sign."""
 
@@ -92,6 +96,8 @@ class Conf:
     ASYNC = Key("auto", '"auto", "native" or "threads"', ("auto", "native", "threads").__contains__)
     #: What happens when two requests change one key: the later one counts, or SessionConflict.
     ON_CONFLICT = Key("merge", '"merge" or "raise"', ("merge", "raise").__contains__)
+    #: Seconds after which a session ends, however busy it is; None for never.
+    ABSOLUTE_AGE = Key[float | None](None, "a number of seconds above 0, or None", _is_age)
     #: Whether `modified` looks for changes inside of values.
     TRACK_NESTED = Key(False, "True or False", lambda value: isinstance(value, bool))
 

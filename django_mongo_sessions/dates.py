@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from django.utils import timezone as django_timezone
 
@@ -28,6 +28,20 @@ def utc(date: datetime) -> datetime:
     except OverflowError:  # within a day of the first or the last date there is
         date = furthest(date.year == 1)
     return min(date, _LATEST)
+
+
+def later(date: datetime, seconds: float) -> datetime:
+    """Return the moment so many seconds after a date, or the last that can be stored."""
+    try:
+        return min(date + timedelta(seconds=seconds), _LATEST)
+    except OverflowError:
+        return _LATEST
+
+
+def like(other: datetime, date: datetime) -> datetime:
+    """Return a date in the time zone of another one; naive, in `TIME_ZONE`, if that one is."""
+    zone = other.tzinfo or django_timezone.get_default_timezone()
+    return date.astimezone(zone).replace(tzinfo=other.tzinfo)
 
 
 def furthest(past: bool) -> datetime:

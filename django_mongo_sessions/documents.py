@@ -19,6 +19,7 @@ class Sealed(NamedTuple):
 
     payload: bytes
     created_at: datetime
+    seen_at: datetime
     revision: int
 
 
@@ -119,12 +120,13 @@ def read(document: Mapping[str, Any]) -> Sealed:
         value = document.get(name)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"field {name!r} is {type(value).__name__}, not {kind.__name__}")
-    return Sealed(document["payload"], document["created_at"], document["revision"])
+    return Sealed(**{name: document[name] for name in Sealed._fields})
 
 
 def new(
     document_id: bytes,
     payload: bytes,
+    created_at: datetime,
     now: datetime,
     expires_at: datetime,
     fields: Mapping[str, Any],
@@ -134,7 +136,7 @@ def new(
         "_id": document_id,
         "payload": payload,
         "expires_at": expires_at,
-        "created_at": now,
+        "created_at": created_at,
         "seen_at": now,
         "revision": 0,
         **{name: value for name, value in fields.items() if value is not None},
@@ -142,13 +144,22 @@ def new(
 
 
 def replacing(
-    payload: bytes, now: datetime, expires_at: datetime, fields: Mapping[str, Any]
+    payload: bytes,
+    now: datetime,
+    expires_at: datetime,
+    fields: Mapping[str, Any],
+    created_at: datetime | None = None,
 ) -> dict[str, Any]:
-    """Return the update that stores a new payload; `fields` that are None are unset."""
+    """Return the update that stores a new payload; `fields` that are None are unset.
+
+    `created_at` is given where the payload is sealed to another moment of creation than before.
+    """
     update: dict[str, Any] = {
         "$set": {"payload": payload, "expires_at": expires_at, "seen_at": now},
         "$inc": {"revision": 1},
     }
+    if created_at is not None:
+        update["$set"]["created_at"] = created_at
     for name, value in fields.items():
         if value is None:
             update.setdefault("$unset", {})[name] = True

@@ -48,19 +48,38 @@ class SessionMapper(SessionBase):
             if not self._refusal_logged:
                 self._refusal_logged = True
                 security_logger.warning("Session %s refused: %s", document_id.hex(), error)
-            return Snapshot(key, document_id, {}, dates.utc_now(), b"", opened=False)
-        return Snapshot(key, document_id, data, stored.created_at, body, stored.revision, fresh)
+            now = dates.utc_now()
+            return Snapshot(key, document_id, {}, now, now, b"", opened=False)
+        return Snapshot(
+            *(key, document_id, data, stored.created_at, stored.seen_at, body),
+            user_id=documents.user_id(data),
+            revision=stored.revision,
+            fresh=fresh,
+        )
 
     def _new(
-        self, key: str, document_id: bytes, data: dict[str, Any]
+        self, key: str, document_id: bytes, data: dict[str, Any], origin: Snapshot | None
     ) -> tuple[dict[str, Any], Snapshot]:
-        """Return the document to insert, and what will be known once it is."""
-        written = Snapshot(key, document_id, data, dates.utc_now(), self._dump(data))
-        now = written.created_at
+        """Return the document to insert, and what will be known once it is.
+
+        `origin` is the session under its old key, where it moves to this one.
+        """
+        now = dates.utc_now()
+        began = self._began(origin, data, now)
+        user_id = documents.user_id(data)
+        written = Snapshot(key, document_id, data, began, now, self._dump(data), user_id)
         document = documents.new(
-            document_id, self._sealed(written), now, self._expires_at(data, now), self._fields(data)
+            *(document_id, self._sealed(written), began, now),
+            self._expires_at(data, now, began),
+            self._fields(data),
         )
         return document, written
+
+    def _began(self, stored: Snapshot | None, data: Mapping[str, Any], now: datetime) -> datetime:
+        """Return when the session with these data began: anew where they sign in a user."""
+        if stored is None or (stored.user_id is None and documents.user_id(data) is not None):
+            return now
+        return stored.created_at
 
     def _update(self, stored: Snapshot, content: Content) -> tuple[dict[str, Any], Snapshot]:
         """Return the update that stores a content, and what will be known once it has.
@@ -68,13 +87,24 @@ class SessionMapper(SessionBase):
         Where the very same is stored, only the expiry moves.
         """
         now = dates.utc_now()
-        expires_at = self._expires_at(content.data, now)
-        written = replace(stored, data=content.data, replaced=False)
+        began = self._began(stored, content.data, now)
+        expires_at = self._expires_at(content.data, now, began)
+        written = replace(stored, data=content.data, seen_at=now, replaced=False)
         if content.body == stored.body and stored.fresh:
             return documents.touching(now, expires_at), written
-        written = replace(written, body=content.body, revision=stored.revision + 1, fresh=True)
-        fields = self._fields(content.data)
-        return documents.replacing(self._sealed(written), now, expires_at, fields), written
+        written = replace(
+            written,
+            created_at=began,
+            body=content.body,
+            user_id=documents.user_id(content.data),
+            revision=stored.revision + 1,
+            fresh=True,
+        )
+        update = documents.replacing(
+            *(self._sealed(written), now, expires_at, self._fields(content.data)),
+            created_at=None if began == stored.created_at else began,
+        )
+        return update, written
 
     def _dump(self, data: Mapping[str, Any]) -> bytes:
         return codec.dump(self.serializer, data)
@@ -97,9 +127,15 @@ class SessionMapper(SessionBase):
             logger.warning("%s Every request that reads the session reads them all.", message)
         return payload
 
-    def _expires_at(self, data: Mapping[str, Any], now: datetime) -> datetime:
+    def _expires_at(self, data: Mapping[str, Any], now: datetime, began: datetime) -> datetime:
         expiry = data.get("_session_expiry")
         try:
-            return dates.utc(self.get_expiry_date(modification=now, expiry=expiry))
+            date = dates.utc(self.get_expiry_date(modification=now, expiry=expiry))
         except OverflowError:
-            return dates.furthest(past=isinstance(expiry, (int, float)) and expiry < 0)
+            date = dates.furthest(past=isinstance(expiry, (int, float)) and expiry < 0)
+        return min(date, self._ends_at_the_latest(began))
+
+    def _ends_at_the_latest(self, began: datetime) -> datetime:
+        """Return when a session ends that began then, however busy it is."""
+        age = conf.ABSOLUTE_AGE
+        return dates.furthest(past=False) if age is None else dates.later(began, age)

@@ -18,7 +18,9 @@ class Snapshot:
     document_id: bytes
     data: dict[str, Any]
     created_at: datetime
+    seen_at: datetime
     body: bytes
+    user_id: str | None = None
     revision: int = 0
     fresh: bool = True  # False: only one of SECRET_KEY_FALLBACKS opened it
     opened: bool = True  # False: the document was refused, and nothing of it is known

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from django.contrib.sessions.backends.base import VALID_KEY_CHARS
 from django.utils.crypto import get_random_string
 
-from django_mongo_sessions import merging
+from django_mongo_sessions import dates, merging
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.exceptions import SessionConflict
 from django_mongo_sessions.mapper import SessionMapper
@@ -83,6 +84,12 @@ class SessionState(SessionMapper):
     def _has_just_written(self) -> bool:
         at = self._written_at
         return at is not None and time.monotonic() - at < WRITE_INTERVAL
+
+    def _latest_end(self) -> datetime:
+        """Return when the session that was loaded ends, however busy it is."""
+        return self._ends_at_the_latest(
+            self._began(self._current(), self._session_cache, dates.utc_now())
+        )
 
     # What two requests have made of one session
 

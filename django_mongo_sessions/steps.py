@@ -62,15 +62,20 @@ class SessionSteps(SessionState):
         there: bool = yield operations.exists(document_id, dates.utc_now())
         return there
 
-    def _creating(self) -> Verb[bool]:
-        """Store the session under a new key, and answer whether that is the session's now."""
+    def _creating(self, origin: Snapshot | None = None) -> Verb[bool]:
+        """Store the session under a new key, and answer whether that is the session's now.
+
+        `origin` is the session under its old key, where it moves.
+        """
         data = yield from self._data(no_load=True)
         keys = (self._get_new_session_key() for _ in range(_NEW_KEY_ATTEMPTS))
-        inserted = yield from self._inserting(keys, data)
+        inserted = yield from self._inserting(keys, data, origin)
         self.modified = True  # as Django's stores do, and code relies on it
         return inserted
 
-    def _inserting(self, keys: Iterable[str | None], data: dict[str, Any]) -> Verb[bool]:
+    def _inserting(
+        self, keys: Iterable[str | None], data: dict[str, Any], origin: Snapshot | None = None
+    ) -> Verb[bool]:
         """Store a new session under the first of the keys that can be had.
 
         Answers False where another task of the request has stored one meanwhile: that one stays.
@@ -80,7 +85,7 @@ class SessionSteps(SessionState):
             document_id = documents.stored_id(key)
             if key is None or document_id is None:
                 continue
-            document, written = self._new(key, document_id, data)
+            document, written = self._new(key, document_id, data, origin)
             try:
                 yield operations.insert(document)
             except DuplicateKeyError as error:

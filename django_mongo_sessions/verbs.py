@@ -124,7 +124,7 @@ class SessionVerbs(SessionSteps):
     def _cycling(self) -> Verb[None]:
         data = yield from self._data()
         key, base = self.session_key, self._current()
-        moved = yield from self._creating()  # first: a crash between the two loses nothing
+        moved = yield from self._creating(base)  # first: a crash between the two loses nothing
         if key is None or not moved or (base and not base.opened):
             return
         try:

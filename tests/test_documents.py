@@ -93,7 +93,7 @@ def document(**fields):
 
 
 def test_a_document_is_read():
-    assert documents.read(document()) == (b"payload", NOW, 3)
+    assert documents.read(document()) == (b"payload", NOW, NOW, 3)
 
 
 @pytest.mark.parametrize("name", ["payload", "expires_at", "created_at", "seen_at", "revision"])
@@ -110,7 +110,7 @@ def test_a_field_that_is_missing_or_no_such_type_is_named(name, wrong):
 def test_extra_fields_are_set_and_those_that_are_none_are_unset():
     fields = documents.derived({"_auth_user_id": 7}, {"account": "a", "plan": None})
 
-    inserted = documents.new(b"id", b"payload", NOW, NOW, fields)
+    inserted = documents.new(b"id", b"payload", NOW, NOW, NOW, fields)
     update = documents.replacing(b"payload", NOW, NOW, fields)
 
     assert inserted["user_id"] == "7"

@@ -15,7 +15,7 @@ FLOORS = [
     },
     {"operations", "connection", "mapper"},
     {"state", "indexes", "clients"},
-    {"steps", "status"},
+    {"steps", "status", "driving"},
     {"verbs"},
     {"backends.mongodb"},
     {"checks", "management.commands.mongosessions"},

@@ -12,7 +12,7 @@ def test_what_is_stored_is_what_is_read():
     session = SessionMapper()
     document_id = documents.stored_id(KEY)
 
-    document, written = session._new(KEY, document_id, {"a": 1})
+    document, written = session._new(KEY, document_id, {"a": 1}, None)
 
     assert session._opened(KEY, document_id, document) == written
 
@@ -20,7 +20,7 @@ def test_what_is_stored_is_what_is_read():
 def test_an_expiry_past_every_calendar_is_the_last_date_that_there_is():
     data = {"_session_expiry": 10**12}
 
-    document, _ = SessionMapper()._new(KEY, documents.stored_id(KEY), data)
+    document, _ = SessionMapper()._new(KEY, documents.stored_id(KEY), data, None)
 
     last = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=timezone.utc)
     assert document["expires_at"] == last

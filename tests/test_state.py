@@ -11,7 +11,8 @@ def knowing(data):
     session = SessionState(KEY)
     session._session_cache = data
     document_id = documents.stored_id(KEY)
-    session._wrote(Snapshot(KEY, document_id, data, dates.utc_now(), b"{}"))
+    now = dates.utc_now()
+    session._wrote(Snapshot(KEY, document_id, data, now, now, b"{}"))
     return session
 
 

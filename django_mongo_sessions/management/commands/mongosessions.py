@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 
 from django_mongo_sessions import clients, connection, dates, documents, indexes, refusals
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.drivers import run
+from django_mongo_sessions.driving import drive
 from django_mongo_sessions.status import SAMPLE, status
 
 
@@ -62,11 +62,10 @@ class Command(BaseCommand):
             raise CommandError(f"MongoDB did not do it: {reason}") from error
 
     def _indexes(self, apply: bool) -> None:
-        reach = clients.sessions()
         if apply:
-            for action in run(indexes.mending(), reach.sessions, reach.timeout):
+            for action in drive(indexes.mending()):
                 self.stdout.write(action)
-        report = run(indexes.reporting(), reach.sessions, reach.timeout)
+        report = drive(indexes.reporting())
         for index in report:
             self.stdout.write(f"{index.name}: {index.state} {index.detail}".rstrip())
         if any(index.is_wrong for index in report):
