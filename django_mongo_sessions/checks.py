@@ -11,7 +11,6 @@ from typing import Any
 import pymongo
 from django.apps import apps
 from django.conf import settings
-from django.contrib.sessions.middleware import SessionMiddleware
 from django.core import checks, mail
 from django.core.checks.security import sessions as cookies
 from django.core.exceptions import ImproperlyConfigured
@@ -23,6 +22,7 @@ from django_mongo_sessions import clients, connection, indexes, refusals, uris
 from django_mongo_sessions.conf import KEYS, conf
 from django_mongo_sessions.driving import drive
 from django_mongo_sessions.findings import PATIENCE, check_apps, found
+from django_mongo_sessions.middleware import SessionMiddleware
 
 MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 OLDEST_SERVER = [4, 4]
@@ -41,6 +41,15 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
 
 
 def _judge() -> Iterator[checks.CheckMessage]:
+    yield from _judge_client_settings()
+    if (interval := conf.TOUCH_INTERVAL) is not None:
+        if interval >= settings.SESSION_COOKIE_AGE:
+            yield found("E009", interval=interval, age=settings.SESSION_COOKIE_AGE)
+        if not any(_is_middleware(path, SessionMiddleware) for path in settings.MIDDLEWARE):
+            yield found("W015")
+
+
+def _judge_client_settings() -> Iterator[checks.CheckMessage]:
     for setting in ("CLIENT", "ASYNC_CLIENT"):
         try:
             connection.factory(setting)
@@ -131,7 +140,8 @@ def check_cookies(**kwargs: Any) -> list[checks.CheckMessage]:
     """
     if MIDDLEWARE in settings.MIDDLEWARE or apps.is_installed("django.contrib.sessions"):
         return []
-    subclasses = [path for path in settings.MIDDLEWARE if _is_session_middleware(path)]
+    djangos = import_string(MIDDLEWARE)
+    subclasses = [path for path in settings.MIDDLEWARE if _is_middleware(path, djangos)]
     if not subclasses:
         return []
     flags = [
@@ -145,12 +155,12 @@ def check_cookies(**kwargs: Any) -> list[checks.CheckMessage]:
     ]
 
 
-def _is_session_middleware(path: str) -> bool:
+def _is_middleware(path: str, kind: type) -> bool:
     try:
         middleware = import_string(path)
     except ImportError:  # Django says so when it starts
         return False
-    return isinstance(middleware, type) and issubclass(middleware, SessionMiddleware)
+    return isinstance(middleware, type) and issubclass(middleware, kind)
 
 
 def check_server(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:

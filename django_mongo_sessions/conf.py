@@ -96,6 +96,9 @@ class Conf:
     ASYNC = Key("auto", '"auto", "native" or "threads"', ("auto", "native", "threads").__contains__)
     #: What happens when two requests change one key: the later one counts, or SessionConflict.
     ON_CONFLICT = Key("merge", '"merge" or "raise"', ("merge", "raise").__contains__)
+    #: Seconds after which a session that is read has its expiry moved; None for never. Only by
+    #: our middleware.
+    TOUCH_INTERVAL = Key[float | None](None, "a number of seconds above 0, or None", _is_age)
     #: Seconds after which a session ends, however busy it is; None for never.
     ABSOLUTE_AGE = Key[float | None](None, "a number of seconds above 0, or None", _is_age)
     #: Whether `modified` looks for changes inside of values.

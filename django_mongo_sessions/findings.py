@@ -35,6 +35,11 @@ FINDINGS = {
         "SESSION_SERIALIZER cannot be imported: {problem}.", "Correct its dotted path."
     ),
     "E008": Finding("{problem}", "Correct what MONGO_SESSIONS['CLIENT'] returns."),
+    "E009": Finding(
+        "MONGO_SESSIONS['TOUCH_INTERVAL'] is {interval} seconds, not below SESSION_COOKIE_AGE, "
+        "{age}: sessions that are read end before they are touched.",
+        "Set it to a fraction of SESSION_COOKIE_AGE.",
+    ),
     "W001": Finding(
         "SESSION_SERIALIZER unpickles: whoever can write to the database and knows SECRET_KEY "
         "runs code on your servers.",
@@ -93,6 +98,11 @@ FINDINGS = {
         "MONGO_SESSIONS['ASYNC'] is \"native\", but with CLIENT and no ASYNC_CLIENT every loop is "
         "served by threads.",
         "Set ASYNC_CLIENT too, or remove ASYNC.",
+    ),
+    "W015": Finding(
+        "MONGO_SESSIONS['TOUCH_INTERVAL'] does nothing without this package's middleware.",
+        "In MIDDLEWARE, put 'django_mongo_sessions.middleware.SessionMiddleware' in the place of "
+        "Django's.",
     ),
 }
 

@@ -91,6 +91,13 @@ class SessionState(SessionMapper):
             self._began(self._current(), self._session_cache, dates.utc_now())
         )
 
+    def _is_touch_due(self) -> bool:
+        """Return whether the session was read, and was not written to for TOUCH_INTERVAL."""
+        stored, interval = self._current(), conf.TOUCH_INTERVAL
+        if interval is None or stored is None or not stored.opened:
+            return False
+        return (dates.utc_now() - stored.seen_at).total_seconds() >= interval
+
     # What two requests have made of one session
 
     def _merged(self, base: Snapshot, newest: Snapshot, ours: Content) -> Content:

@@ -13,7 +13,7 @@ from pymongo.errors import DuplicateKeyError
 
 from django_mongo_sessions import dates, documents, operations
 from django_mongo_sessions.drivers import Verb
-from django_mongo_sessions.snapshots import Snapshot
+from django_mongo_sessions.snapshots import Content, Snapshot
 from django_mongo_sessions.state import SessionState
 
 _NEW_KEY_ATTEMPTS = 8
@@ -61,6 +61,21 @@ class SessionSteps(SessionState):
             return False
         there: bool = yield operations.exists(document_id, dates.utc_now())
         return there
+
+    def _touching(self) -> Verb[bool]:
+        """Move the expiry of a session that was read, and answer whether that was done.
+
+        It was not where somebody has written to the session since, and so has moved it, or where
+        it is gone.
+        """
+        stored = self._current()
+        if stored is None or not stored.opened:
+            return False
+        update, written = self._update(stored, Content(stored.data, stored.body))
+        moved: bool = yield operations.update(stored.document_id, stored.revision, update)
+        if moved:
+            self._wrote(written)
+        return moved
 
     def _creating(self, origin: Snapshot | None = None) -> Verb[bool]:
         """Store the session under a new key, and answer whether that is the session's now.

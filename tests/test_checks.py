@@ -92,6 +92,7 @@ def test_an_error_stops_and_a_warning_does_not():
         ("W004", {"URI": "mongodb://localhost/site?timeoutMS=0"}, "inf seconds"),
         ("W007", {"URI": "mongodb://localhost/site", "ASYNC_CLIENT": dict}, "Set CLIENT"),
         ("W009", {"URI": "mongodb://localhost/site?bogus=1"}, "Unknown option"),
+        ("E009", {"TOUCH_INTERVAL": 14 * 24 * 3600}, "1209600 seconds"),
         ("W014", {"CLIENT": dict, "ASYNC": "native"}, "Set ASYNC_CLIENT"),
     ],
 )
@@ -123,6 +124,15 @@ def test_what_is_right_in_other_ways_is_left_in_peace(settings, no_connection, g
 
     assert set(said()) <= {"W007"}
     assert "W007" not in said() or "CLIENT" not in given
+
+
+def test_an_interval_is_of_no_use_to_djangos_middleware(settings):
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "TOUCH_INTERVAL": 600}
+    assert said() == {}
+
+    settings.MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
+
+    assert "django_mongo_sessions.middleware.SessionMiddleware" in said()["W015"].hint
 
 
 @pytest.mark.parametrize(

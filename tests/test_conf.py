@@ -21,6 +21,7 @@ VALUES = {
     "TIMEOUT": ([0.5, 5], [0, -1, "5", None, True]),
     "ASYNC": (["auto", "native", "threads"], ["sync", None, True]),
     "ON_CONFLICT": (["merge", "raise"], ["overwrite", None, True]),
+    "TOUCH_INTERVAL": ([None, 0.5, 3600], [0, -1, "5", True]),
     "ABSOLUTE_AGE": ([None, 0.5, 43_200], [0, -1, "5", True]),
     "TRACK_NESTED": ([True, False], ["yes", None, 1]),
 }
@@ -39,6 +40,7 @@ def test_every_key_is_optional(settings):
     assert conf.TIMEOUT == 5.0
     assert conf.ASYNC == "auto"
     assert conf.ON_CONFLICT == "merge"
+    assert conf.TOUCH_INTERVAL is None
     assert conf.ABSOLUTE_AGE is None
     assert conf.TRACK_NESTED is False
 

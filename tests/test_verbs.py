@@ -749,3 +749,32 @@ def test_what_has_expired_is_removed_in_batches_and_nothing_else(do, stored, mon
     assert do(SessionStore, "clear_expired") == 0
     assert all(do(SessionStore(), "exists", key) for key in live)
     assert collection().count_documents({}) == 3
+
+
+# Touches of the middleware's
+
+
+def test_a_session_that_was_not_read_is_not_touched(do, stored):
+    session = SessionStore(stored(a=1).session_key)
+
+    assert do(session, "_touch") is False
+
+
+def test_a_touch_moves_the_expiry_and_answers_so(do, stored):
+    session = stored(a=1)
+    before = collection().find_one({})
+
+    assert do(session, "_touch") is True
+
+    after = collection().find_one({})
+    assert after["expires_at"] >= before["expires_at"]
+    assert after["revision"] == before["revision"]
+
+
+def test_what_somebody_else_has_written_to_is_not_touched(do, stored):
+    session = stored(a=1)
+    other = SessionStore(session.session_key)
+    other["b"] = 2
+    do(other, "save")
+
+    assert do(session, "_touch") is False

@@ -110,6 +110,16 @@ class SessionStore(SessionVerbs):
         """See flush()."""
         await adrive(self._flushing())
 
+    def _touch(self) -> bool:
+        """Move the expiry of a session that was read, if nobody has written to it since, and
+        return whether that was done. What the session was changed to meanwhile stays unsaved.
+        """
+        return drive(self._touching())
+
+    async def _atouch(self) -> bool:
+        """See _touch()."""
+        return await adrive(self._touching())
+
     @classmethod
     def clear_expired(cls) -> int:  # type: ignore[override]  # Django's returns nothing
         """Delete the sessions that have expired, in batches, and return how many they were."""

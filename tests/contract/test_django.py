@@ -1,10 +1,13 @@
 """Django's own tests of sessions and of their middleware, with our store in its own one's place."""
 
+import asyncio
+
 import pytest
 from django.test import SimpleTestCase, override_settings
 
 from django_mongo_sessions import clients
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.middleware import SessionMiddleware
 from tests.contract.django_source import sessions_tests
 
 django_tests = sessions_tests()
@@ -53,11 +56,44 @@ class TestStoreOnMongomock(django_tests.SessionTestsMixin, SimpleTestCase):
 
 
 @pytest.mark.usefixtures("mongod_engine")
-class TestMiddleware(django_tests.SessionMiddlewareTests):
+class TestDjangosMiddleware(django_tests.SessionMiddlewareTests):
     """Django's middleware on our store."""
 
     # It looks the session up in Django's own table.
     test_empty_session_saved = None
+
+
+class InALoop:
+    """Our middleware in an asynchronous stack, for tests that call one as they call Django's."""
+
+    def __init__(self, get_response):
+        async def respond(request):
+            return get_response(request)
+
+        self.middleware = SessionMiddleware(respond)
+
+    def __call__(self, request):
+        return asyncio.run(self.middleware(request))
+
+
+@pytest.fixture
+def our_middleware(monkeypatch):
+    monkeypatch.setattr(django_tests, "SessionMiddleware", SessionMiddleware)
+
+
+@pytest.fixture
+def our_middleware_in_a_loop(monkeypatch):
+    monkeypatch.setattr(django_tests, "SessionMiddleware", InALoop)
+
+
+@pytest.mark.usefixtures("mongod_engine", "our_middleware")
+class TestMiddleware(TestDjangosMiddleware):
+    """Our middleware in Django's place."""
+
+
+@pytest.mark.usefixtures("mongod_engine", "native", "our_middleware_in_a_loop")
+class TestNativeMiddleware(TestDjangosMiddleware):
+    """The same in an event loop with a client of its own."""
 
 
 def test_the_contract_is_whole():
