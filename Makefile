@@ -1,4 +1,5 @@
-# `make demo` shows the site, `make test` runs all tests. Both do their own set-up.
+# `make demo` shows the site, `make demo-async` shows it by uvicorn, `make test` runs all tests. Each
+# does its own set-up.
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -6,10 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PORT
 
-.PHONY: demo test clean
+.PHONY: demo demo-async test clean
 
 demo: $(VENV)/ready
 	@$(BIN)/python -m testproject.demo
+
+demo-async: $(VENV)/ready
+	@$(BIN)/python -m testproject.demo async
 
 test: $(VENV)/ready
 	@$(BIN)/coverage erase

@@ -1,4 +1,7 @@
-"""`make demo`: the site on a real MongoDB, from one command. Ctrl-C ends both."""
+"""`make demo`: the site on a real MongoDB, from one command. Ctrl-C ends both.
+
+`make demo-async` serves it by uvicorn.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,7 @@ import io
 import os
 import socket
 import sys
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, suppress
 
 import django
 from django.core.management import call_command
@@ -20,15 +22,30 @@ def main() -> None:
     port = _port()
     STATE_DIR.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        if not os.environ.get("MONGODB_URI"):
-            os.environ["MONGODB_URI"] = _start_mongod(stack, STATE_DIR / "mongod")
+        os.environ["MONGODB_URI"] = _mongodb(stack)
         os.environ["DJANGO_SETTINGS_MODULE"] = "testproject.settings"  # it reads the line above
         django.setup()
+        from django_mongo_sessions import clients
+
+        stack.callback(clients.reset)  # before the server goes, or it would be looked for
         call_command("migrate", verbosity=0)
         _make_demo_user()
         print(f"Open http://127.0.0.1:{port}/ in a browser; Ctrl-C ends the demo.", flush=True)
-        unseen = io.StringIO()  # the server's own greeting, which says less
-        call_command("runserver", f"127.0.0.1:{port}", use_reloader=False, stdout=unseen)
+        if "async" in sys.argv[1:]:
+            _serve_async(port)
+        else:
+            unseen = io.StringIO()  # the server's own greeting, which says less
+            call_command("runserver", f"127.0.0.1:{port}", use_reloader=False, stdout=unseen)
+
+
+def _serve_async(port: int) -> None:
+    import uvicorn
+    from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+    from django.core.asgi import get_asgi_application
+
+    site = ASGIStaticFilesHandler(get_asgi_application())
+    with suppress(KeyboardInterrupt):  # which uvicorn raises once it has ended
+        uvicorn.run(site, port=port, lifespan="off", log_level="warning")
 
 
 def _port() -> int:
@@ -43,12 +60,17 @@ def _port() -> int:
     return int(given)
 
 
-def _start_mongod(stack: ExitStack, data: Path) -> str:
+def _mongodb(stack: ExitStack) -> str:
+    """Return the URI of the user's server, else of one of ours, else of mongomock."""
     try:
-        return stack.enter_context(mongod.running(data))
-    except mongod.MongodError as error:
+        if given := os.environ.get("MONGODB_URI"):
+            return mongod.reached(given)
+        return stack.enter_context(mongod.running(STATE_DIR / "mongod"))
+    except mongod.NoMongodError as error:
         print(f"{error}\nThe demo runs on mongomock instead: sessions end with it.", flush=True)
         return "mongomock://"
+    except mongod.MongodError as error:
+        sys.exit(str(error))
 
 
 def _make_demo_user() -> None:

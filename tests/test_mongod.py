@@ -110,13 +110,28 @@ def test_one_that_does_not_start_shows_its_last_words(monkeypatch, tmp_path):
         pass
 
 
+def test_one_that_has_an_error_to_tell_of_shows_that(tmp_path):
+    with (
+        mongod.running(tmp_path / "data"),
+        pytest.raises(mongod.MongodError, match="DBPathInUse"),
+        mongod.running(tmp_path / "data"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("uri", ["mongodb://127.0.0.1:1/?timeoutMS=100", "http://localhost"])
+def test_a_server_of_the_users_that_cannot_be_reached_is_an_error(uri):
+    with pytest.raises(mongod.MongodError, match="MONGODB_URI: "):
+        mongod.reached(uri)
+
+
 # The demo
 
 
-def demo(start, **environment):
+def demo(start, *arguments, **environment):
     """Start the demo on a free port, with its data elsewhere; return it and its address."""
     port = str(mongod.free_port())
-    process = start("-m", "testproject.demo", PORT=port, **environment)
+    process = start("-m", "testproject.demo", *arguments, PORT=port, **environment)
     lines = []
     while not (lines and lines[-1].startswith("Open ")):
         lines.append(process.stdout.readline())
@@ -136,11 +151,13 @@ def served(address):
         return None
 
 
-def test_the_demo_serves_the_site_and_ends_with_ctrl_c(start, tmp_path):
-    process, address, lines = demo(start, DEMO_STATE=str(tmp_path), MONGODB_URI="")
+@pytest.mark.parametrize("arguments", [[], ["async"]], ids=["runserver", "uvicorn"])
+def test_the_demo_serves_the_site_and_ends_with_ctrl_c(start, tmp_path, arguments):
+    process, address, lines = demo(start, *arguments, DEMO_STATE=str(tmp_path), MONGODB_URI="")
     assert lines == [f"Open {address} in a browser; Ctrl-C ends the demo.\n"]
     until(lambda: served(address))
     assert get(f"{address}setsession/") == "The Session has been successfully set"
+    assert "{" in get(f"{address}static/testproject/site.css")
     log = (tmp_path / "mongod.log").read_text()
     [pid] = [part.split(",")[0] for part in log.split('"pid":')[1:2]]
 
@@ -149,6 +166,7 @@ def test_the_demo_serves_the_site_and_ends_with_ctrl_c(start, tmp_path):
     output, _ = process.communicate(timeout=WAIT)
     assert process.returncode == 0
     assert "Traceback" not in output
+    assert "warn" not in output.lower()
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
 
@@ -159,6 +177,16 @@ def test_the_demo_runs_on_mongomock_where_there_is_no_mongod(start, tmp_path):
     assert "The demo runs on mongomock instead" in "".join(lines)
     until(lambda: served(address))
     assert get(f"{address}getsession/") == "The Book Name is: None"
+
+
+def test_the_demo_does_not_begin_without_the_server_that_is_named(start, tmp_path):
+    nowhere = "mongodb://127.0.0.1:1/?timeoutMS=100"
+    process = start("-m", "testproject.demo", DEMO_STATE=str(tmp_path), MONGODB_URI=nowhere)
+
+    output, _ = process.communicate(timeout=WAIT)
+
+    assert process.returncode == 1
+    assert output.startswith("MONGODB_URI: ")
 
 
 @pytest.mark.parametrize("port", ["text", "99999"])
