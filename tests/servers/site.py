@@ -1,18 +1,29 @@
-"""A site whose one page writes a key of its own and appends to a shared list; settings and all.
+"""The site that the servers serve; settings and all.
 
 The environment names the engine and the database, so that several processes serve the same.
 """
 
+import asyncio
 import os
 
 from django.http import HttpResponse
 from django.urls import path
 
+from django_mongo_sessions import clients
+
 SECRET_KEY = "a test's"
 ROOT_URLCONF = "tests.servers.site"
-ALLOWED_HOSTS = ["127.0.0.1"]
+ALLOWED_HOSTS = ["127.0.0.1", "testserver"]
 INSTALLED_APPS = ["django.contrib.sessions"]
-MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
+MIDDLEWARE = [
+    os.environ.get("SITE_MIDDLEWARE", "django_mongo_sessions.middleware.SessionMiddleware")
+]
+SESSION_ENGINE = os.environ["SITE_ENGINE"]
+MONGO_SESSIONS = {
+    "URI": os.environ["SITE_URI"],
+    "DATABASE": os.environ["SITE_DATABASE"],
+    "ASYNC": os.environ.get("SITE_ASYNC", "auto"),
+}
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
@@ -20,8 +31,14 @@ DATABASES = {
         "OPTIONS": {"timeout": 60},
     }
 }
-SESSION_ENGINE = os.environ["SITE_ENGINE"]
-MONGO_SESSIONS = {"URI": os.environ["SITE_URI"], "DATABASE": os.environ["SITE_DATABASE"]}
+if "SITE_POSTGRESQL" in os.environ:
+    DATABASES["default"] = {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": "127.0.0.1",
+        "PORT": os.environ["SITE_POSTGRESQL"],
+        "NAME": "postgres",
+        "USER": "postgres",
+    }
 
 
 def visit(request, number):
@@ -49,4 +66,31 @@ def _append(data, number):
     data["visits"] = [*data.get("visits", []), number]
 
 
-urlpatterns = [path("visit/<int:number>/", visit), path("avisit/<int:number>/", avisit)]
+async def count(request):
+    """Read a number of the session's, and write one more."""
+    visits = await request.session.aget("visits", 0) + 1
+    await request.session.aset("visits", visits)
+    return HttpResponse(visits)
+
+
+async def slowly(request):
+    """Take a while between reading and writing."""
+    visits = await request.session.aget("visits", 0) + 1
+    await asyncio.sleep(1)
+    await request.session.aset("visits", visits)
+    return HttpResponse(visits)
+
+
+async def whose(request):
+    """Tell which process answers, and whether its loop has a client of its own."""
+    reach = await clients.asessions()
+    return HttpResponse(f"{os.getpid()} {'threads' if reach is None else 'native'}")
+
+
+urlpatterns = [
+    path("visit/<int:number>/", visit),
+    path("avisit/<int:number>/", avisit),
+    path("count/", count),
+    path("slowly/", slowly),
+    path("whose/", whose),
+]

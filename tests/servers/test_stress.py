@@ -1,12 +1,7 @@
 """Many clients of one session, over HTTP, on the servers that sites run: no update is lost."""
 
 import http.client
-import os
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -14,72 +9,21 @@ from itertools import islice
 
 import pytest
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
-from pymongo import MongoClient
 
 from django_mongo_sessions import clients
 from django_mongo_sessions.backends.mongodb import SessionStore
-from testproject.mongod import free_port
+from tests.servers.conftest import DATABASE
 
-OURS = "django_mongo_sessions.backends.mongodb"
-DATABASE = "django_mongo_sessions_stress"
 CLIENTS = 32
 REQUESTS = 2000
-SERVERS = {
-    "gunicorn": ["gunicorn", "--workers=4", "django.core.wsgi:get_wsgi_application()"],
-    "uvicorn": ["uvicorn", "--factory", "django.core.asgi:get_asgi_application"],
-}
-WAIT = 60  # seconds
-
-
-@pytest.fixture
-def serve(mongod_uri, tmp_path):
-    """Start a server with the site on an engine; its port."""
-    started = []
-
-    def serve(server, engine):
-        port = free_port()
-        address = [f"--bind=127.0.0.1:{port}"] if server == "gunicorn" else [f"--port={port}"]
-        environment = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.servers.site",
-            "SITE_ENGINE": engine,
-            "SITE_URI": mongod_uri,
-            "SITE_DATABASE": DATABASE,
-            "SITE_SQLITE": str(tmp_path / "db.sqlite3"),
-        }
-        subprocess.run(
-            [sys.executable, "-m", "django", "migrate", "--verbosity=0"],
-            env=environment,
-            check=True,
-        )
-        log = (tmp_path / "log").open("w+")
-        command = [sys.executable, "-m", *SERVERS[server], *address]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        started.append((process, log))
-        wait_for(port, process)
-        return port
-
-    yield serve
-    for process, log in started:
-        process.send_signal(signal.SIGTERM)
-        process.wait(WAIT)
-        log.seek(0)
-        assert "Traceback" not in log.read()
-        log.close()
-    with MongoClient(mongod_uri) as client:
-        client.drop_database(DATABASE)
-
-
-def wait_for(port, process):
-    deadline = time.monotonic() + WAIT
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=WAIT).close()
-            return
-        except OSError:
-            assert process.poll() is None, "the server has ended"
-            assert time.monotonic() < deadline, "the server does not answer"
-            time.sleep(0.05)
+GUNICORN = [
+    *("-m", "gunicorn", "--workers=4", "--bind=127.0.0.1:{port}"),
+    "django.core.wsgi:get_wsgi_application()",
+]
+UVICORN = [
+    *("-m", "uvicorn", "--factory", "--port={port}"),
+    "django.core.asgi:get_asgi_application",
+]
 
 
 def visit(port, path, numbers, cookie=None):
@@ -108,11 +52,13 @@ def race(port, path):
     return statuses, cookie["Cookie"].partition("=")[2]
 
 
-@pytest.mark.parametrize(("server", "path"), [("gunicorn", "visit"), ("uvicorn", "avisit")])
-def test_every_key_and_every_item_is_there(serve, mongod_uri, settings, server, path):
+@pytest.mark.parametrize(
+    ("options", "path"), [(GUNICORN, "visit"), (UVICORN, "avisit")], ids=["gunicorn", "uvicorn"]
+)
+def test_every_key_and_every_item_is_there(serve, mongod_uri, settings, options, path):
     began = time.monotonic()
-    statuses, key = race(serve(server, OURS), path)
-    print(f"{server}: {REQUESTS} requests in {time.monotonic() - began:.0f} s")
+    statuses, key = race(serve(options).port, path)
+    print(f"{options[1]}: {REQUESTS} requests in {time.monotonic() - began:.0f} s")
 
     assert len(statuses) == REQUESTS
     assert set(statuses) == {200}
@@ -127,7 +73,7 @@ def test_every_key_and_every_item_is_there(serve, mongod_uri, settings, server, 
 
 def test_djangos_own_engine_loses_most_of_it(serve, settings, tmp_path):
     """What the documentation says of it, measured."""
-    port = serve("gunicorn", "django.contrib.sessions.backends.db")
+    port = serve(GUNICORN, "django.contrib.sessions.backends.db").port
     statuses, key = race(port, "visit")
 
     settings.SECRET_KEY = "a test's"

@@ -1,0 +1,83 @@
+"""Servers that sites run, as processes of their own with the site of site.py."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from pymongo import MongoClient
+
+from testproject.mongod import free_port
+
+OURS = "django_mongo_sessions.backends.mongodb"
+DATABASE = "django_mongo_sessions_servers"
+WAIT = 60  # seconds
+
+
+class Server:
+    """A server that was started: its process, its port, and what it has written."""
+
+    def __init__(self, command, port, environment, log):
+        self.port, self.log = port, log
+        with log.open("a") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *command], env=environment, stdout=output, stderr=output
+            )
+
+    def wait_until_it_answers(self):
+        deadline = time.monotonic() + WAIT
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=WAIT).close()
+                return self
+            except OSError:
+                assert self.process.poll() is None, self.log.read_text()
+                assert time.monotonic() < deadline, "the server does not answer"
+                time.sleep(0.05)
+
+    def stop(self):
+        """Stop it as an operator does, and return the seconds that it took."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(WAIT)
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def serve(mongod_uri, tmp_path):
+    """`serve(options, engine)` starts a server with the site on an engine.
+
+    `options` are Python's, with `{port}` where the port belongs. What the environment of the site
+    is to have beside is given by name.
+    """
+    started = []
+
+    def serve(options, engine=OURS, **environment):
+        port = free_port()
+        environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.servers.site",
+            "SITE_ENGINE": engine,
+            "SITE_URI": mongod_uri,
+            "SITE_DATABASE": DATABASE,
+            "SITE_SQLITE": str(tmp_path / "db.sqlite3"),
+            **environment,
+        }
+        if engine != OURS:
+            migrate = [sys.executable, "-m", "django", "migrate", "--verbosity=0"]
+            subprocess.run(migrate, env=environment, check=True)
+        command = [option.format(port=port) for option in options]
+        server = Server(command, port, environment, tmp_path / f"log{len(started)}")
+        started.append(server)
+        return server.wait_until_it_answers()
+
+    yield serve
+    for server in started:
+        if server.process.poll() is None:
+            server.stop()
+        assert "Traceback" not in server.log.read_text()
+    with MongoClient(mongod_uri) as client:
+        client.drop_database(DATABASE)
