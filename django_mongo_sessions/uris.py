@@ -13,6 +13,13 @@ MASK = "***"
 _SECRET = re.compile(r"pass|pwd|token|secret|properties|encryption", re.IGNORECASE)
 _OPTION = re.compile(r"([^=&;]+)=([^&;]*)")
 
+# What asks for TLS where nothing says `tls`: any value of the first, and false for the others.
+_TLS_FILES = ["tlscafile", "tlscertificatekeyfile", "tlscertificatekeyfilepassword", "tlscrlfile"]
+_TLS_LENIENCIES = [
+    *("tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames"),
+    "tlsdisableocspendpointcheck",
+]
+
 
 def options(uri: str) -> dict[str, str]:
     """Return the options of the URI's query, by the names that it gives them."""
@@ -37,16 +44,22 @@ def _is_loopback(host: str) -> bool:
 
 
 def has_tls(uri: str, given: Mapping[str, Any]) -> bool:
-    """Return whether the URI, or these options beside it, ask for TLS.
+    """Return whether the URI, or these options beside it, ask for TLS, as PyMongo reads them.
 
-    A `mongodb+srv://` does unless it is told not to, and any option of TLS's does too.
+    A `mongodb+srv://` does unless it is told not to. What is neither true nor false is ignored.
     """
-    named = {name.lower(): str(value).lower() for name, value in options(uri).items()}
-    named.update({name.lower(): str(value).lower() for name, value in given.items()})
-    switch = named.get("tls", named.get("ssl"))
-    if switch is not None:
-        return switch == "true"
-    return uri.startswith("mongodb+srv://") or any(name.startswith("tls") for name in named)
+    named: dict[str, bool] = {}
+    for cased, value in [*options(uri).items(), *given.items()]:
+        name = "tls" if cased.lower() == "ssl" else cased.lower()
+        if name in _TLS_FILES or value in ("true", "false", True, False):
+            named[name] = value not in ("", "false", False, None)
+    if "tls" in named:
+        return named["tls"]
+    return (
+        uri.startswith("mongodb+srv://")
+        or any(named.get(name) for name in _TLS_FILES)
+        or any(not named.get(name, True) for name in _TLS_LENIENCIES)
+    )
 
 
 def without_credentials(uri: str) -> str:

@@ -1,6 +1,9 @@
 import functools
+from pathlib import Path
+from urllib.parse import quote_plus
 
 import pytest
+from pymongo import MongoClient
 
 from django_mongo_sessions import uris
 
@@ -76,18 +79,56 @@ def test_a_server_is_local_or_not(uri, local):
     assert uris.is_local(uri) == local
 
 
+CA_FILE = str(Path(__file__).parent / "ca.pem")
+
+
 @pytest.mark.parametrize(
-    ("uri", "options", "tls"),
+    ("query", "options", "tls"),
     [
-        ("mongodb://host", {}, False),
-        ("mongodb://host/?tls=true", {}, True),
-        ("mongodb://host/?ssl=true", {}, True),
-        ("mongodb://host/?tlsCAFile=ca.pem", {}, True),
-        ("mongodb://host", {"tls": True}, True),
-        ("mongodb://host/?tls=true", {"TLS": False}, False),
-        ("mongodb+srv://host", {}, True),
-        ("mongodb+srv://host/?tls=false", {}, False),
+        ("", {}, False),
+        ("?tls=true", {}, True),
+        ("?ssl=true", {}, True),
+        ("?tls=TRUE", {}, False),
+        ("?tls=TRUE", {"tls": True}, True),
+        ("?ssl=true", {"SSL": False}, False),
+        ("", {"tls": True}, True),
+        ("", {"TLS": "true"}, True),
+        ("?tls=true", {"TLS": False}, False),
+        (f"?tlsCAFile={quote_plus(CA_FILE)}", {}, True),
+        ("", {"tlsCAFile": CA_FILE}, True),
+        ("", {"tlsCAFile": None}, False),
+        ("", {"tlsCRLFile": CA_FILE}, True),
+        ("", {"tlsCertificateKeyFilePassword": "p"}, True),
+        ("?tlsCertificateKeyFilePassword=", {}, False),
+        *(
+            pair
+            for lenient in [
+                *("tlsInsecure", "tlsAllowInvalidCertificates", "tlsAllowInvalidHostnames"),
+                "tlsDisableOCSPEndpointCheck",
+            ]
+            for pair in [
+                (f"?{lenient}=true", {}, False),
+                (f"?{lenient}=false", {}, True),
+                (f"?{lenient}=0", {}, False),
+                ("", {lenient: True}, False),
+                ("", {lenient: False}, True),
+                ("?tls=true", {lenient: True}, True),
+            ]
+        ),
+        ("?tlsBogus=false", {}, False),
     ],
 )
-def test_tls_is_asked_for_or_not(uri, options, tls):
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyMongo's, of what it ignores
+def test_tls_is_asked_for_as_pymongo_reads_it(query, options, tls):
+    uri = f"mongodb://host/{query}"
+    with MongoClient(uri, **options, connect=False) as client:
+        assert bool(client.options.pool_options._ssl_context) == tls
+
     assert uris.has_tls(uri, options) == tls
+
+
+@pytest.mark.parametrize(
+    ("query", "tls"), [("", True), ("?tls=false", False), ("?tlsInsecure=true", True)]
+)
+def test_a_name_to_look_up_means_tls_unless_it_is_switched_off(query, tls):
+    assert uris.has_tls(f"mongodb+srv://host/{query}", {}) == tls
