@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 from pymongo import AsyncMongoClient, MongoClient, ReadPreference, WriteConcern
 from pymongo.driver_info import DriverInfo
-from pymongo.errors import PyMongoError
+from pymongo.errors import InvalidURI, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from django_mongo_sessions import __version__, uris
@@ -51,6 +51,9 @@ _CODEC_OPTIONS = {
     "datetime_conversion": DatetimeConversion.DATETIME_AUTO,
     "unicode_decode_error_handler": "replace",
 }
+_ESCAPE = (
+    "The user name and the password must be percent-escaped, each by urllib.parse.quote_plus()."
+)
 # What PyMongo raises for a URI and options that it refuses.
 _REFUSALS = (PyMongoError, TypeError, ValueError, OSError)
 
@@ -87,6 +90,8 @@ def has_async() -> bool:
 def made(kind: Any) -> Any:
     """Make a client; our defaults give way to the URI's options and to CLIENT_OPTIONS."""
     try:
+        if uris.may_hold_half_a_password(conf.URI):
+            raise InvalidURI
         return _make(kind, conf.URI)
     except _REFUSALS as error:
         raise ImproperlyConfigured(
@@ -105,7 +110,7 @@ def _make(kind: Any, uri: str) -> Any:
 
 
 def _reason(kind: Any, error: Exception) -> str:
-    """Return why PyMongo refuses, but for the credentials, of which it may quote a part."""
+    """Return why PyMongo refuses or should, but for credentials, of which it may quote a part."""
     bare = uris.without_credentials(conf.URI)
     if bare != conf.URI:
         try:
@@ -113,10 +118,7 @@ def _reason(kind: Any, error: Exception) -> str:
         except _REFUSALS as same:
             error = same
         else:
-            return (
-                "The user name and the password must be percent-escaped, each by "
-                "urllib.parse.quote_plus()."
-            )
+            return _ESCAPE
     return without_secrets(str(error))
 
 

@@ -62,6 +62,22 @@ def has_tls(uri: str, given: Mapping[str, Any]) -> bool:
     )
 
 
+def may_hold_half_a_password(uri: str) -> bool:
+    """Return whether an "@" stands where none belongs: in the path, or in the query's first name.
+
+    Of an unescaped password such as `2024/hunter2`, PyMongo takes the digits for a port and the
+    rest for a database, and quotes it.
+    """
+    authority, path, query = _parts(uri)
+    return "@" not in authority and ("@" in path or "@" in re.split("[=&;]", query)[0])
+
+
+def _parts(uri: str) -> tuple[str, str, str]:
+    address, _, query = uri.partition("://")[2].partition("?")
+    authority, _, path = address.partition("/")
+    return authority, path, query
+
+
 def without_credentials(uri: str) -> str:
     """Return the URI without the user's name and password, however badly they are escaped."""
     scheme, _, rest = _split(uri)
@@ -110,4 +126,8 @@ def without_secrets(text: str, uri: str, given: Mapping[str, Any]) -> str:
     # The longest first: a shorter one may be a part of it.
     for secret in sorted((str(secret) for secret in secrets if secret), key=len, reverse=True):
         text = text.replace(secret, MASK)
+    authority, _, query = _parts(uri)
+    if "@" not in authority:  # and so what is before one in the query may be of a password
+        for word in re.split("[=&;]", query.rpartition("@")[0]):
+            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", MASK, text) if word else text
     return text

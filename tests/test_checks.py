@@ -148,6 +148,10 @@ def test_what_is_wrong_is_said_once_and_by_no_other_check(settings, no_connectio
     [
         f"mongodb://user:a@{SECRET}@localhost/site",
         f"mongodb://user:{SECRET}/x@localhost/site",
+        f"mongodb://user:2024/{SECRET}@localhost",
+        f"mongodb://user:2024?{SECRET}@localhost",
+        f"mongodb://user:2024?{SECRET}=x@localhost",
+        f"mongodb://user:2024?w={SECRET}&j={SECRET}@localhost",
         f"mongodb://user:{SECRET}@localhost/a b",
         f"mongodb://localhost/site?tlsCertificateKeyFilePassword={SECRET}&maxPoolSize={SECRET}",
     ],

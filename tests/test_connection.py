@@ -280,6 +280,8 @@ SECRET = "S3CRET"
         ("mongodb://user:S3C/RET@host/db", "quote_plus"),
         ("mongodb://user:S3C?RET@host/db", "quote_plus"),
         ("mongodb://user:S3C%RET@host/db", "quote_plus"),
+        ("mongodb://user:2024/S3CRET@host", "quote_plus"),
+        ("mongodb://user:2024?S3CRET@host/db?w=1", "quote_plus"),
         ("mongodb://user:S3CRET@host/a b", "database name"),
         ("mongodb://user:S3CRET@host/a\\b", "database names cannot contain"),
         ("mongodb://user:S3CRET@host:port/", "quote_plus|Port"),

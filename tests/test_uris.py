@@ -62,6 +62,39 @@ def test_secret_values_are_masked_wherever_they_stand():
 
 
 @pytest.mark.parametrize(
+    ("uri", "text", "shown"),
+    [
+        ("mongodb://site:1?hunter2=x@db", "no hunter2: x, in text", "no ***: ***, in text"),
+        (
+            "mongodb://db/?appName=me@x&wrong=1",
+            "wrong is 1 at some time",
+            "wrong is 1 at some time",
+        ),
+        ("mongodb://user:p@db/?a=me@x", "a me", "a me"),
+    ],
+)
+def test_what_may_be_of_a_password_in_the_query_is_masked_as_a_word(uri, text, shown):
+    assert uris.without_secrets(text, uri, {}) == shown
+
+
+@pytest.mark.parametrize(
+    ("uri", "may"),
+    [
+        ("mongodb://site:2024/hunter2@db1", True),
+        ("mongodb://site:2024?hunter2@db1", True),
+        ("mongodb://site:2024/?hunter2@db1", True),
+        ("mongodb://site:2024/a?b@db1/site?w=1", True),
+        ("mongodb://site:2024@db1/a@b", False),
+        ("mongodb://db1/site?appName=me@db1", False),
+        ("mongodb://db1?w=1&me@db1", False),
+        ("mongodb://db1", False),
+    ],
+)
+def test_half_a_password_is_told_from_an_option(uri, may):
+    assert uris.may_hold_half_a_password(uri) == may
+
+
+@pytest.mark.parametrize(
     ("uri", "local"),
     [
         ("mongodb://localhost", True),
