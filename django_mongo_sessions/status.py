@@ -71,7 +71,9 @@ def _stored(sessions: Any) -> dict[str, int]:
 def _sessions(sessions: Any, total: int, exact: bool) -> dict[str, Any]:
     sample = [] if exact else [{"$sample": {"size": SAMPLE}}]
     summary = documents.summary(dates.utc_now())
-    found = next(iter(sessions.aggregate([*sample, {"$group": summary}])), None)
+    # Before MongoDB 6.0 not allowed by default, and a sample of large sessions needs it.
+    pipeline = [*sample, {"$group": summary}]
+    found = next(iter(sessions.aggregate(pipeline, allowDiskUse=True)), None)
     if found is None:
         facts = dict.fromkeys(("live", "expired", "signed_in", "anonymous"), 0)
     else:

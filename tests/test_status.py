@@ -1,5 +1,6 @@
 """The numbers of `manage.py mongosessions status`."""
 
+import contextlib
 import functools
 import json
 from datetime import timedelta
@@ -70,6 +71,34 @@ def test_estimates_read_a_sample_and_no_more(sessions, monkeypatch, commands):
 
     pipelines = [command["pipeline"] for name, command in commands.sent if name == "aggregate"]
     assert all(("$collStats" in first or "$sample" in first) for first, *_ in pipelines)
+
+
+@pytest.fixture
+def little_memory(guarded):
+    """A server that sorts 1 MB in memory, and on the disk only what may go there."""
+    parameters = {
+        "allowDiskUseByDefault": False,  # as it was before MongoDB 6.0
+        "internalQueryMaxBlockingSortMemoryUsageBytes": 1_000_000,
+    }
+    admin = guarded.client.admin
+    before = {}
+    for name, value in parameters.items():
+        with contextlib.suppress(OperationFailure):  # where the server is so old
+            before[name] = admin.command("setParameter", **{name: value})["was"]
+    yield guarded.sessions
+    for name, value in before.items():
+        admin.command("setParameter", **{name: value})
+
+
+def test_a_sample_that_does_not_fit_into_memory_goes_to_the_disk(
+    little_memory, limited, monkeypatch
+):
+    monkeypatch.setattr(status, "SAMPLE", 150)
+    limited.insert_many({"payload": bytes(10_000)} for _ in range(200))
+    with pytest.raises(OperationFailure, match="memory"):
+        list(limited.aggregate([{"$sample": {"size": 150}}]))
+
+    assert status.status(collection())["sessions"]["average_bytes"] > 10_000
 
 
 def test_a_collection_that_is_not_there_yet_has_no_sessions(mongod_engine):
