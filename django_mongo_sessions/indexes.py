@@ -109,11 +109,13 @@ def ensuring(most: float = math.inf) -> Verb[None]:
 
     Never fails: what is in the way is said in one warning.
     """
+    what = "Cannot tell whether there is a TTL index"
     try:
         known = yield operations.index_information()
         ours = judged(known)[0]
         if not ours.is_wrong:
             return
+        what = "There is no TTL index"
         documents = yield operations.estimated_count()
         if ours.state != "missing":
             why = f"its index {ours.name} is in the way: {ours.state}, {ours.detail}"
@@ -125,10 +127,11 @@ def ensuring(most: float = math.inf) -> Verb[None]:
     except PyMongoError as error:
         why = refusals.reason(error)
     logger.warning(
-        "There is no TTL index on the collection %r: %s. Expired sessions are never read, but "
-        "MongoDB does not remove them. With 'django_mongo_sessions' in INSTALLED_APPS, run "
+        "%s on the collection %r: %s. Expired sessions are never read, but without one MongoDB "
+        "does not remove them. With 'django_mongo_sessions' in INSTALLED_APPS, run "
         "`manage.py mongosessions indexes --apply`; until then, `manage.py clearsessions` now and "
         "then.",
+        what,
         conf.COLLECTION,
         why,
     )

@@ -11,7 +11,7 @@ from django_mongo_sessions import dates, indexes, refusals
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.documents import TTL_INDEX
 from django_mongo_sessions.drivers import run
-from tests.conftest import collection
+from tests.conftest import ACTIONS, collection
 
 NAME = TTL_INDEX.name
 
@@ -287,8 +287,20 @@ def test_without_the_privilege_there_is_one_warning_that_names_it(limited, logge
 
     assert store.exists(store.session_key)
     [record] = logged()
+    assert record.getMessage().startswith("There is no TTL index")
     assert "lacks the privilege createIndex" in record.getMessage()
     assert "pw" not in record.getMessage()
+
+
+def test_where_the_indexes_may_not_be_seen_nobody_says_that_there_is_none(limited, allow, logged):
+    limited.create_index(TTL_INDEX.keys, name=NAME, **TTL)
+    allow(*ACTIONS - {"listIndexes"})
+
+    drive(indexes.ensuring())
+
+    [record] = logged()
+    assert record.getMessage().startswith("Cannot tell whether there is a TTL index")
+    assert "lacks the privilege listIndexes" in record.getMessage()
 
 
 @pytest.mark.parametrize(
