@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from django_mongo_sessions.documents import TTL_INDEX
 
+_TTL = "expireAfterSeconds"
 # The same index the other way round, which does the same.
 DESCENDING = [(field, -1) for field, _ in TTL_INDEX.keys]
 _OURS = re.compile(rf"{TTL_INDEX.name}(_\d+)?")  # any other name is somebody else's
@@ -57,14 +58,15 @@ def _state(info: Mapping[str, Any]) -> tuple[str, str]:
         return "partial", "it covers a part of the sessions"
     if info.get("unique"):
         return "unique", "it refuses a session that expires at the same moment as another"
-    if "expireAfterSeconds" not in info:
+    if _TTL not in info:
         return "not TTL", "expireAfterSeconds is not set"
-    if info["expireAfterSeconds"] != TTL_INDEX.options["expireAfterSeconds"]:
-        return "wrong TTL", f"expireAfterSeconds is {info['expireAfterSeconds']}, not 0"
+    if info[_TTL] != TTL_INDEX.options[_TTL]:
+        return "wrong TTL", f"expireAfterSeconds is {info[_TTL]}, not 0"
     return "ok", ""
 
 
 def _keys(info: Mapping[str, Any]) -> str:
     keys = ", ".join(f"{field}: {direction}" for field, direction in info["key"])
     unique = ", unique: it may refuse our sessions" if info.get("unique") else ""
-    return f"on {keys}{unique}"
+    ttl = f", removes sessions {info[_TTL]} s after {info['key'][0][0]}" if _TTL in info else ""
+    return f"on {keys}{unique}{ttl}"

@@ -264,6 +264,15 @@ def test_an_index_of_others_is_reported_and_left(mongod_engine):
     assert "unique: it may refuse our sessions" in others[1].detail
 
 
+def test_an_index_of_others_that_removes_sessions_says_when(mongod_engine):
+    collection().create_index([("created_at", 1)], name="by_age", expireAfterSeconds=3600)
+
+    _, theirs = drive(indexes.reporting())
+
+    assert theirs.state == "foreign"
+    assert theirs.detail == "on created_at: 1, removes sessions 3600 s after created_at"
+
+
 def test_an_index_on_a_part_of_the_sessions_does_not_count(mongod_engine):
     partial = {"partialFilterExpression": {"user_id": {"$exists": True}}, "expireAfterSeconds": 0}
     collection().create_index([("expires_at", 1)], name="theirs", **partial)
