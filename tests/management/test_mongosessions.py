@@ -47,6 +47,14 @@ def test_indexes_applies_what_is_right_and_then_succeeds(mongod_engine):
     assert call("indexes", "--apply") == "mongo_sessions_expires_at: ok\n"
 
 
+def test_indexes_says_what_leaves_no_place_for_ours(mongod_engine):
+    for direction in (1, -1):
+        collection().create_index([("expires_at", direction)])
+
+    with pytest.raises(CommandError, match="in both directions, .* names them, drop one$"):
+        call("indexes", "--apply")
+
+
 def test_an_outage_is_said_without_the_password(settings):
     uri = "mongodb://user:S3CRET@127.0.0.1:1/site"
     settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.5}
