@@ -74,6 +74,10 @@ def _judge_client() -> Iterator[checks.CheckMessage]:
     if client.write_concern.document.get("w") == 0:
         yield found("E005")
     yield from _judge_timeout(connection.timeout(client) or math.inf)
+    yield from _judge_database(client)
+
+
+def _judge_database(client: Any) -> Iterator[checks.CheckMessage]:
     if conf.DATABASE is None:
         try:
             client.get_default_database()
@@ -157,19 +161,28 @@ def check_server(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessa
     """Ask the server whether it answers, is new enough, and has the indexes."""
     if not databases or _are_settings_wrong() or connection.is_mock():
         return []
+    said: list[checks.CheckMessage] = []
     try:
-        reach = clients.sessions()
-        with pymongo.timeout(conf.TIMEOUT):
-            server = reach.client.server_info()
-        if server["versionArray"] < OLDEST_SERVER:
-            return [found("E006", version=server["version"])]
-        wrong = drive(indexes.lacking())
+        client = clients.sessions().client
+        if conf.CLIENT is not None:  # which no other check has called
+            said += _judge_database(client)
+        said += _judge_server(client)
     except ImproperlyConfigured as error:
-        return [found("E008", problem=error)]
+        said.append(found("E008", problem=error))
     except PyMongoError as error:
         id = "W012" if isinstance(error, OperationFailure) else "W010"
-        return [found(id, problem=connection.without_secrets(refusals.reason(error)))]
-    return [found("W011", name=index.name, state=index.state) for index in wrong]
+        said.append(found(id, problem=connection.without_secrets(refusals.reason(error))))
+    return said
+
+
+def _judge_server(client: Any) -> Iterator[checks.CheckMessage]:
+    with pymongo.timeout(conf.TIMEOUT):
+        server = client.server_info()
+    if server["versionArray"] < OLDEST_SERVER:
+        yield found("E006", version=server["version"])
+        return
+    for index in drive(indexes.lacking()):
+        yield found("W011", name=index.name, state=index.state)
 
 
 def register() -> None:

@@ -14,6 +14,7 @@ from django.contrib.sessions import middleware, serializers
 from django.core import checks as django_checks
 from django.core import mail
 from django.core.management import call_command
+from pymongo import MongoClient
 
 from django_mongo_sessions import checks, clients
 from django_mongo_sessions.documents import TTL_INDEX
@@ -337,6 +338,16 @@ def test_a_shared_client_that_cannot_be_used_is_an_error(settings):
     settings.MONGO_SESSIONS = {"CLIENT": dict}
 
     assert "returned a dict" in said(databases=["default"])["E008"].msg
+
+
+@pytest.mark.parametrize("database", [None, "site"])
+def test_a_shared_client_should_name_a_database_too(settings, database):
+    with MongoClient("mongodb://127.0.0.1:1") as client:
+        settings.MONGO_SESSIONS = {"CLIENT": lambda: client, "DATABASE": database, "TIMEOUT": 0.5}
+        assert said() == {}
+
+        unnamed = [] if database else ["W003"]
+        assert list(said(databases=["default"])) == [*unnamed, "W010"]
 
 
 @pytest.mark.django_db
