@@ -176,7 +176,7 @@ def check_server(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessa
 
 
 def _judge_server(client: Any) -> Iterator[checks.CheckMessage]:
-    with pymongo.timeout(conf.TIMEOUT):
+    with pymongo.timeout(connection.timeout(client)):
         server = client.server_info()
     if server["versionArray"] < OLDEST_SERVER:
         yield found("E006", version=server["version"])

@@ -24,7 +24,7 @@ def status(sessions: Any, exact: bool = False) -> dict[str, Any]:
     What is said of the sessions is estimated from a sample where the collection holds more than
     10,000 documents, unless `exact`, which reads all of them; "estimates" names it.
     """
-    with pymongo.timeout(conf.TIMEOUT):
+    with pymongo.timeout(connection.timeout(sessions.database.client)):
         sessions.database.command("ping")
     with pymongo.timeout(PATIENCE):
         stored = _stored(sessions)

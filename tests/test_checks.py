@@ -296,6 +296,16 @@ def test_a_server_that_is_right_is_left_in_peace(mongod_engine):
     assert said(databases=["default"]) == {}
 
 
+def test_a_server_has_to_answer_within_the_clients_own_deadline(mongod_engine, settings, commands):
+    options = {**settings.MONGO_SESSIONS["CLIENT_OPTIONS"], "timeoutMS": 900}
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "CLIENT_OPTIONS": options}
+
+    assert said(databases=["default"]) == {}
+
+    assert commands.sent
+    assert all(command["maxTimeMS"] <= 900 for _, command in commands.sent)
+
+
 def test_a_wrong_index_is_named_with_the_command_that_mends_it(mongod_engine):
     collection().create_index([("expires_at", 1)], name=TTL_INDEX.name, expireAfterSeconds=60)
 

@@ -161,6 +161,15 @@ def test_show_tells_dates_in_the_sites_zone_if_it_has_them(store, settings, zone
     assert shown in call("show", store.session_key)
 
 
+def test_show_reads_within_the_deadline(store, settings, commands):
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "TIMEOUT": 2}
+
+    call("show", store.session_key)
+
+    [deadline] = [command["maxTimeMS"] for name, command in commands.sent if name == "find"]
+    assert deadline <= 2000
+
+
 def test_show_opens_the_payload_if_it_is_asked_to(store):
     assert "'book': 'Sherlock Holmes'" in call("show", store.session_key, "--data")
 

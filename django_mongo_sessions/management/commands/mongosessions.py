@@ -16,8 +16,17 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.timezone import localtime
 from pymongo.errors import PyMongoError
 
-from django_mongo_sessions import clients, connection, dates, documents, indexes, refusals
+from django_mongo_sessions import (
+    clients,
+    connection,
+    dates,
+    documents,
+    indexes,
+    operations,
+    refusals,
+)
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.drivers import Verb
 from django_mongo_sessions.driving import drive
 from django_mongo_sessions.status import SAMPLE, status
 
@@ -112,8 +121,7 @@ class Command(BaseCommand):
             raise CommandError(
                 "That cannot be the value of a session cookie: it has 32 characters of a-z, 0-9."
             )
-        # Not by the store, which never reads what has expired.
-        document = clients.sessions().sessions.find_one({"_id": document_id})
+        document = drive(_reading(document_id))
         if document is None:
             raise CommandError("There is no such session: it was deleted, or was never stored.")
         self._write("_id", document_id.hex())
@@ -130,6 +138,12 @@ class Command(BaseCommand):
                     "or SESSION_SERIALIZER. The log says more."
                 )
             self.stdout.write(f"data:\n{pformat(snapshot.data)}")
+
+
+def _reading(document_id: bytes) -> Verb[Mapping[str, Any] | None]:
+    # Not by the store, which never reads what has expired.
+    document: Mapping[str, Any] | None = yield operations.find_whole(document_id)
+    return document
 
 
 def _plain(value: Any) -> Any:
