@@ -147,7 +147,7 @@ def factory(setting: str) -> Callable[[], Any] | None:
 
 def _shared(setting: str, make: Callable[[], Any], kind: Kind) -> Any:
     client = make()
-    if not isinstance(client, kind) and not _is_mock_client(client):
+    if not isinstance(client, kind) and not is_mock_client(client):
         raise ImproperlyConfigured(
             f"MONGO_SESSIONS[{setting!r}] returned a {type(client).__name__}. "
             f"It must return a {kind.__name__}."
@@ -155,7 +155,8 @@ def _shared(setting: str, make: Callable[[], Any], kind: Kind) -> Any:
     return client
 
 
-def _is_mock_client(client: Any) -> bool:
+def is_mock_client(client: Any) -> bool:
+    """Return whether a client, also a shared one, is mongomock's."""
     return type(client).__module__.partition(".")[0] == "mongomock"
 
 
@@ -175,7 +176,7 @@ def _mock() -> Any:
 
 def _sessions(client: Any) -> tuple[Any, float | None]:
     """Return the collection as every verb needs it, and the deadline of one operation."""
-    if _is_mock_client(client):
+    if is_mock_client(client):
         path = urlsplit(conf.URI).path.strip("/") if is_mock() else ""
         database = client[conf.DATABASE or path or "django"]
         return database[conf.COLLECTION].with_options(CodecOptions(tz_aware=True)), None

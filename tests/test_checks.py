@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mongomock
 import pytest
 from django.contrib.sessions import middleware, serializers
 from django.core import checks as django_checks
@@ -383,8 +384,9 @@ def test_a_server_that_is_too_old_is_an_error(mongod_engine, monkeypatch):
     assert "older than" in said(databases=["default"])["E006"].msg
 
 
-def test_mongomock_is_no_server(settings):
-    settings.MONGO_SESSIONS = {"URI": "mongomock://"}
+@pytest.mark.parametrize("given", [{"URI": "mongomock://"}, {"CLIENT": mongomock.MongoClient}])
+def test_mongomock_is_no_server(settings, given):
+    settings.MONGO_SESSIONS = given
     settings.DEBUG = True
 
     assert said(databases=["default"]) == {}

@@ -4,6 +4,7 @@ import io
 import json
 from datetime import datetime, timedelta
 
+import mongomock
 import pytest
 from bson.datetime_ms import DatetimeMS
 from django.contrib.auth import SESSION_KEY
@@ -73,6 +74,16 @@ def test_wrong_settings_are_said(settings):
         call("status")
 
 
+@pytest.mark.parametrize("command", [["indexes"], ["status"], ["show", "0" * 32]])
+@pytest.mark.parametrize("given", [{"URI": "mongomock://"}, {"CLIENT": mongomock.MongoClient}])
+def test_of_mongomock_there_is_nothing_to_tell(settings, command, given):
+    settings.MONGO_SESSIONS = given
+
+    with pytest.raises(CommandError, match="mongomock: each process has sessions of its own"):
+        call(*command)
+    clients.reset()
+
+
 # status
 
 
@@ -106,13 +117,6 @@ def test_status_tells_machines_too(store):
     assert told["sessions"]["signed_in"] == 1
     assert told["sessions"]["oldest"].startswith("20")
     assert told["storage"]["documents"] == 1
-
-
-def test_status_of_mongomock_says_that_there_is_none(settings):
-    settings.MONGO_SESSIONS = {"URI": "mongomock://"}
-
-    with pytest.raises(CommandError, match="mongomock"):
-        call("status")
 
 
 # show

@@ -58,6 +58,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, subcommand: str, **options: Any) -> None:
         """Run a subcommand; what the settings or MongoDB refuse is a CommandError."""
         try:
+            if connection.is_mock_client(clients.sessions().client):
+                raise CommandError(
+                    "MONGO_SESSIONS leads to mongomock: each process has sessions of its own, and "
+                    "this one has none."
+                )
             if subcommand == "indexes":
                 self._indexes(options["apply"])
             elif subcommand == "status":
@@ -81,11 +86,6 @@ class Command(BaseCommand):
             raise CommandError("An index is not right. --apply mends it, and touches no session.")
 
     def _status(self, as_json: bool, exact: bool) -> None:
-        if connection.is_mock():
-            raise CommandError(
-                "MONGO_SESSIONS['URI'] is mongomock://: each process has sessions of its own, and "
-                "this one has none."
-            )
         found = status(clients.sessions().sessions, exact)
         if as_json:
             self.stdout.write(json.dumps(found, indent=2, default=_plain))
