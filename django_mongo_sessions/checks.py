@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 from pymongo import MongoClient
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
-from django_mongo_sessions import clients, connection, indexes, refusals, uris
+from django_mongo_sessions import clients, connection, factories, indexes, refusals, uris
 from django_mongo_sessions.conf import KEYS, conf
 from django_mongo_sessions.driving import drive
 from django_mongo_sessions.findings import PATIENCE, check_apps, found
@@ -45,7 +45,7 @@ def _judge() -> Iterator[checks.CheckMessage]:
         try:
             connection.factory(setting)
         except ImproperlyConfigured as error:
-            yield found("E003", key=setting, problem="cannot be imported", remedy=str(error))
+            yield found("E003", key=setting, problem="cannot be used", remedy=str(error))
     if connection.is_mock():
         # Django's test runner sets DEBUG to False; its mark is the outbox.
         if not settings.DEBUG and not hasattr(mail, "outbox"):
@@ -164,7 +164,7 @@ def check_server(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessa
     said: list[checks.CheckMessage] = []
     try:
         client = clients.sessions().client
-        if connection.is_mock_client(client):
+        if factories.is_mock(client):
             return []
         if conf.CLIENT is not None:  # which no other check has called
             said += _judge_database(client)

@@ -11,13 +11,12 @@ from urllib.parse import urlsplit
 
 from bson.codec_options import CodecOptions, DatetimeConversion
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
 from pymongo import AsyncMongoClient, MongoClient, ReadPreference, WriteConcern
 from pymongo.driver_info import DriverInfo
 from pymongo.errors import InvalidURI, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from django_mongo_sessions import __version__, uris
+from django_mongo_sessions import __version__, factories, uris
 from django_mongo_sessions.conf import conf
 
 Kind = type[MongoClient[Any]] | type[AsyncMongoClient[Any]]
@@ -67,9 +66,9 @@ def reach(kind: Kind) -> Reach:
     setting = "ASYNC_CLIENT" if issubclass(kind, AsyncMongoClient) else "CLIENT"
     make = factory(setting)
     if make is not None:
-        client = _shared(setting, make, kind)
+        client = factories.called(setting, make, kind)
     else:
-        client = _mock() if is_mock() else made(kind)
+        client = factories.mock() if is_mock() else made(kind)
     sessions, timeout = _sessions(client)
     return Reach(sessions, timeout, ours=make is None)
 
@@ -133,42 +132,8 @@ def timeout(client: Any) -> float:
 
 
 def factory(setting: str) -> Callable[[], Any] | None:
-    """Return what CLIENT or ASYNC_CLIENT names; raise ImproperlyConfigured if it is not there."""
-    given = getattr(conf, setting)
-    if isinstance(given, str):
-        try:
-            given = import_string(given)
-        except ImportError as error:
-            raise ImproperlyConfigured(
-                f"MONGO_SESSIONS[{setting!r}] cannot be imported: {error}"
-            ) from error
-    return given  # type: ignore[no-any-return]
-
-
-def _shared(setting: str, make: Callable[[], Any], kind: Kind) -> Any:
-    client = make()
-    if not isinstance(client, kind) and not is_mock_client(client):
-        raise ImproperlyConfigured(
-            f"MONGO_SESSIONS[{setting!r}] returned a {type(client).__name__}. "
-            f"It must return a {kind.__name__}."
-        )
-    return client
-
-
-def is_mock_client(client: Any) -> bool:
-    """Return whether a client, also a shared one, is mongomock's."""
-    return type(client).__module__.partition(".")[0] == "mongomock"
-
-
-def _mock() -> Any:
-    try:
-        import mongomock
-    except ImportError as error:
-        raise ImproperlyConfigured(
-            "MONGO_SESSIONS['URI'] is mongomock://, and mongomock is not installed. "
-            "Install it with: python -m pip install mongomock"
-        ) from error
-    return mongomock.MongoClient()
+    """Return what CLIENT or ASYNC_CLIENT names; raise ImproperlyConfigured if that is no use."""
+    return factories.named(setting, getattr(conf, setting))
 
 
 # The collection
@@ -176,7 +141,7 @@ def _mock() -> Any:
 
 def _sessions(client: Any) -> tuple[Any, float | None]:
     """Return the collection as every verb needs it, and the deadline of one operation."""
-    if is_mock_client(client):
+    if factories.is_mock(client):
         path = urlsplit(conf.URI).path.strip("/") if is_mock() else ""
         database = client[conf.DATABASE or path or "django"]
         return database[conf.COLLECTION].with_options(CodecOptions(tz_aware=True)), None

@@ -21,6 +21,7 @@ from django_mongo_sessions import checks, clients
 from django_mongo_sessions.documents import TTL_INDEX
 from django_mongo_sessions.findings import FINDINGS, found
 from tests.conftest import ACTIONS, collection
+from tests.test_connection import a_collection
 
 SECRET = "S3CRET"
 
@@ -80,6 +81,8 @@ def test_an_error_stops_and_a_warning_does_not():
         ("E003", {"CLIENT": dict, "COLLECTION": "system.sessions"}, "system."),
         ("E003", {"CLIENT": "nowhere.client"}, "nowhere"),
         ("E003", {"ASYNC_CLIENT": "nowhere.client"}, "nowhere"),
+        ("E003", {"CLIENT": "tests.test_connection.a_client"}, "must name a callable"),
+        ("E003", {"CLIENT": a_collection}, "must name a callable"),
         ("E004", {"URI": "mongodb://"}, "hostname"),
         ("E004", {"URI": "mongodb://localhost/a b"}, "database name"),
         ("E004", {"URI": "mongodb://user:pw@localhost/a\\b"}, "database names cannot contain"),

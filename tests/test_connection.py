@@ -249,6 +249,21 @@ def test_a_path_that_leads_nowhere_is_refused(use):
         clients.sessions()
 
 
+a_client = MongoClient(NOWHERE, connect=False)
+a_database = a_client["site"]
+a_collection = a_database["sessions"]
+
+
+@pytest.mark.parametrize("name", ["a_client", "a_database", "a_collection", "NOWHERE"])
+@pytest.mark.parametrize("setting", ["CLIENT", "ASYNC_CLIENT"])
+def test_what_cannot_be_called_for_a_client_is_refused_with_what_can(use, setting, name):
+    use(**{setting: f"tests.test_connection.{name}"})
+
+    kind = type(globals()[name]).__name__
+    with pytest.raises(ImproperlyConfigured, match=f"names a {kind}. It must name a callable"):
+        connection.factory(setting)
+
+
 def test_without_an_asynchronous_client_a_shared_one_means_threads(use, shared):
     use(CLIENT=shared)
     assert not connection.has_async()

@@ -21,6 +21,7 @@ from django_mongo_sessions import (
     connection,
     dates,
     documents,
+    factories,
     indexes,
     operations,
     refusals,
@@ -58,7 +59,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, subcommand: str, **options: Any) -> None:
         """Run a subcommand; what the settings or MongoDB refuse is a CommandError."""
         try:
-            if connection.is_mock_client(clients.sessions().client):
+            if factories.is_mock(clients.sessions().client):
                 raise CommandError(
                     "MONGO_SESSIONS leads to mongomock: each process has sessions of its own, and "
                     "this one has none."
