@@ -13,15 +13,15 @@ BAD_COLLECTIONS = ["", "a$b", "a..b", ".a", "a.", "a\0b"]
 # Each key with values that it takes, and values that it does not.
 VALUES = {
     "URI": (["mongodb://localhost", "mongomock://"], ["", None, ["localhost"], 27017]),
-    "DATABASE": (["site", None, "a-b:c*é"], [1, *BAD_DATABASES]),
+    "DATABASE": (["site", None, "a-b:c*é", 31 * "é"], [1, *BAD_DATABASES, 32 * "é"]),
     "COLLECTION": (["sessions", "a b.c/d.system.e"], [None, 1, "system.a", *BAD_COLLECTIONS]),
     "CLIENT": ([None, dict, "site.mongo.client"], ["client", 1, {}]),
     "ASYNC_CLIENT": ([None, dict, "site.mongo.client"], ["client", 1, {}]),
     "CLIENT_OPTIONS": ([{}, {"maxPoolSize": 5}], [None, [], {1: 2}, "maxPoolSize=5"]),
-    "TIMEOUT": ([0.5, 5], [0, -1, "5", None, True]),
+    "TIMEOUT": ([0.5, 5], [0, -1, "5", None, True, float("inf"), float("nan")]),
     "ASYNC": (["auto", "native", "threads"], ["sync", None, True]),
     "ON_CONFLICT": (["merge", "raise"], ["overwrite", None, True]),
-    "ABSOLUTE_AGE": ([None, 0.5, 43_200], [0, -1, "5", True]),
+    "ABSOLUTE_AGE": ([None, 0.5, 43_200], [0, -1, "5", True, float("inf")]),
     "TRACK_NESTED": ([True, False], ["yes", None, 1]),
 }
 
