@@ -15,6 +15,7 @@ from django.contrib.sessions import middleware, serializers
 from django.core import checks as django_checks
 from django.core import mail
 from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 from pymongo import MongoClient
 
 from django_mongo_sessions import checks, clients
@@ -385,6 +386,18 @@ def test_a_server_that_is_too_old_is_an_error(mongod_engine, monkeypatch):
     monkeypatch.setattr(checks, "OLDEST_SERVER", [99, 0])
 
     assert "older than" in said(databases=["default"])["E006"].msg
+
+
+@pytest.mark.django_db
+def test_a_server_that_says_an_old_version_can_be_migrated_on(mongod_engine, settings, monkeypatch):
+    monkeypatch.setattr(checks, "OLDEST_SERVER", [99, 0])
+    with pytest.raises(SystemCheckError, match="E006"):
+        call_command("migrate", skip_checks=False, verbosity=0)
+
+    settings.SILENCED_SYSTEM_CHECKS = ["mongo_sessions.E006"]
+    call_command("migrate", skip_checks=False, verbosity=0)
+
+    assert TTL_INDEX.name in collection().index_information()
 
 
 @pytest.mark.parametrize("given", [{"URI": "mongomock://"}, {"CLIENT": mongomock.MongoClient}])
