@@ -1,6 +1,7 @@
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
+from django.views.debug import SafeExceptionReporterFilter
 from pymongo import MongoClient
 from pymongo.errors import InvalidName
 
@@ -110,6 +111,15 @@ def test_the_key_that_signs_comes_before_those_that_may_only_open(settings):
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", ["old", "older"]
 
     assert conf.SIGNING_KEYS == ["new", "old", "older"]
+
+
+def test_djangos_error_pages_mask_a_password_that_has_a_name(settings):
+    settings.MONGO_SESSIONS = {"CLIENT_OPTIONS": {"username": "site", "password": "S3CRET"}}
+
+    shown = SafeExceptionReporterFilter().get_safe_settings()["MONGO_SESSIONS"]
+
+    assert shown["CLIENT_OPTIONS"]["username"] == "site"
+    assert "S3CRET" not in str(shown)
 
 
 def test_a_name_is_refused_as_pymongo_would():
