@@ -31,9 +31,7 @@ FINDINGS = {
         "The server is MongoDB {version}, older than 4.4, the oldest that is supported.",
         "Upgrade the server.",
     ),
-    "E007": Finding(
-        "SESSION_SERIALIZER cannot be imported: {problem}.", "Correct its dotted path."
-    ),
+    "E007": Finding("SESSION_SERIALIZER cannot be used: {problem}.", "Correct its dotted path."),
     "E008": Finding("{problem}", "Correct what MONGO_SESSIONS['CLIENT'] returns."),
     "W001": Finding(
         "SESSION_SERIALIZER unpickles: whoever can write to the database and knows SECRET_KEY "

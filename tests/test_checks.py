@@ -7,6 +7,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import mongomock
@@ -192,6 +193,16 @@ class Unpickles:
         return pickle.loads(body)
 
 
+class Wraps:
+    """The same, in less space."""
+
+    def dumps(self, data):
+        return zlib.compress(pickle.dumps(data))
+
+    def loads(self, body):
+        return pickle.loads(zlib.decompress(body))
+
+
 class Stamps(serializers.JSONSerializer):
     """One whose bodies of one dict differ, as those do that encrypt with a nonce."""
 
@@ -209,9 +220,11 @@ class Fails(Stamps):
     [
         ("django.contrib.sessions.serializers.JSONSerializer", []),
         ("tests.test_checks.Unpickles", ["W001"]),
+        ("tests.test_checks.Wraps", ["W001"]),
         ("tests.test_checks.Stamps", ["W013"]),
         ("tests.test_checks.Fails", []),
         ("tests.nowhere.Serializer", ["E007"]),
+        ("tests.test_checks.SECRET", ["E007"]),
     ],
 )
 def test_a_serializer_that_does_not_fit_is_found(settings, path, ids):

@@ -11,7 +11,7 @@ PACKAGE = Path(django_mongo_sessions.__file__).parent
 FLOORS = [
     {
         *("__init__", "conf", "codec", "dates", "documents", "drivers", "exceptions"),
-        *("factories", "findings", "merging", "models", "refusals", "snapshots", "uris"),
+        *("factories", "findings", "merging", "models", "probes", "refusals", "snapshots", "uris"),
     },
     {"operations", "connection", "mapper", "verdicts"},
     {"state", "indexes", "clients"},
