@@ -95,6 +95,9 @@ def _settings(sessions: Any) -> dict[str, Any]:
     shown["URI"] = uris.masked(conf.URI)
     shown["CLIENT"], shown["ASYNC_CLIENT"] = map(_name, (conf.CLIENT, conf.ASYNC_CLIENT))
     shown["CLIENT_OPTIONS"] = uris.masked_options(conf.CLIENT_OPTIONS)
+    if conf.CLIENT is not None:
+        shown["URI"] = shown["CLIENT_OPTIONS"] = "not used, because of CLIENT"
+    shown["DATABASE"] = sessions.database.name
     shown["TIMEOUT"] = connection.timeout(sessions.database.client)
     shown["write concern"] = sessions.write_concern.document
     return shown

@@ -179,6 +179,26 @@ def test_a_shared_client_is_shown_by_its_name(mongod_engine, settings, client, s
         assert status.status(ours.none.sessions)["settings"]["CLIENT"] == shown
 
 
+def test_the_database_is_shown_that_takes_effect(mongod_engine, settings):
+    settings.MONGO_SESSIONS = {"URI": mongod_engine}
+
+    assert status.status(collection())["settings"]["DATABASE"] == collection().database.name
+    clients.reset()
+
+
+def test_what_a_shared_client_leaves_unused_is_said(mongod_engine, settings):
+    settings.MONGO_SESSIONS = {
+        "CLIENT": "site.mongo.client",
+        "URI": mongod_engine,
+        "CLIENT_OPTIONS": {"maxPoolSize": 7},
+    }
+
+    with MongoClient(mongod_engine) as ours:
+        shown = status.status(ours.none.sessions)["settings"]
+
+    assert shown["URI"] == shown["CLIENT_OPTIONS"] == "not used, because of CLIENT"
+
+
 def test_all_of_it_is_json_but_for_dates(sessions):
     assert json.dumps(status.status(sessions), default=str)
 
