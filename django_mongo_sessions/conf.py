@@ -131,5 +131,10 @@ class Conf:
         """The key that signs, then those that may only open."""
         return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
 
+    @property
+    def DEBUG(self) -> bool:
+        """Whether somebody is at work on the site."""
+        return bool(settings.DEBUG)
+
 
 conf = Conf()

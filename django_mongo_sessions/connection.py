@@ -5,11 +5,14 @@ Nothing is sent here: clients connect when they are first used. No message shows
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from bson.codec_options import CodecOptions, DatetimeConversion
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from pymongo import AsyncMongoClient, MongoClient, ReadPreference, WriteConcern
 from pymongo.driver_info import DriverInfo
@@ -18,6 +21,9 @@ from pymongo.read_concern import ReadConcern
 
 from django_mongo_sessions import __version__, factories, uris
 from django_mongo_sessions.conf import conf
+from django_mongo_sessions.findings import found
+
+logger = logging.getLogger("django_mongo_sessions")
 
 Kind = type[MongoClient[Any]] | type[AsyncMongoClient[Any]]
 
@@ -63,6 +69,7 @@ def reach(kind: Kind) -> Reach:
     """
     for fault in conf.faults():
         raise ImproperlyConfigured(f"MONGO_SESSIONS[{fault.key!r}] {fault.problem}. {fault.remedy}")
+    _mention_the_app()
     setting = "ASYNC_CLIENT" if issubclass(kind, AsyncMongoClient) else "CLIENT"
     make = factory(setting)
     if make is not None:
@@ -71,6 +78,19 @@ def reach(kind: Kind) -> Reach:
         client = factories.mock() if is_mock() else made(kind)
     sessions, timeout = _sessions(client)
     return Reach(sessions, timeout, ours=make is None)
+
+
+@cache
+def _mention_the_app() -> None:
+    """Say once per process that the app is missing: where it is, no check can.
+
+    A site works without it, so that it is a warning to those alone who are at work on one.
+    """
+    if apps.ready and not apps.is_installed("django_mongo_sessions"):
+        said = found("W005")
+        if not said.is_silenced():
+            level = logging.WARNING if conf.DEBUG else logging.INFO
+            logger.log(level, "%s %s Or silence %s.", said.msg, said.hint, said.id)
 
 
 def is_mock() -> bool:

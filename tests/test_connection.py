@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from bson.binary import UuidRepresentation
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from pymongo import AsyncMongoClient, MongoClient, ReadPreference
 
@@ -119,6 +120,67 @@ def test_a_delete_is_majority_whatever_was_given(mongod_engine, use, commands, s
     concerns = {name: command.get("writeConcern") for name, command in commands.sent}
     assert concerns["insert"] == {"w": 1}
     assert concerns["delete"] == {"w": "majority"}
+
+
+# The app
+
+
+@pytest.fixture
+def a_new_process(use, settings):
+    """As the first use of sessions in a process; `a_new_process(*apps)`."""
+
+    def begin(*apps):
+        settings.DEBUG = True
+        connection._mention_the_app.cache_clear()
+        settings.INSTALLED_APPS = [*apps]
+        use(URI=NOWHERE)
+
+    yield begin
+    connection._mention_the_app.cache_clear()
+
+
+@pytest.mark.parametrize(("debug", "level"), [(True, "WARNING"), (False, "INFO")])
+def test_a_missing_app_is_said_once_by_the_log(
+    a_new_process, use, settings, caplog, logged, debug, level
+):
+    caplog.set_level("INFO")
+    a_new_process("django.contrib.sessions")
+    settings.DEBUG = debug
+
+    clients.sessions()
+    use(URI=f"{NOWHERE}/other")
+    clients.sessions()
+
+    [record] = logged()
+    assert (record.name, record.levelname) == ("django_mongo_sessions", level)
+    assert "'django_mongo_sessions' is not in INSTALLED_APPS" in record.getMessage()
+    assert "Add 'django_mongo_sessions' to INSTALLED_APPS." in record.getMessage()
+
+
+def test_an_app_that_is_there_is_not_mentioned(a_new_process, logged):
+    a_new_process("django_mongo_sessions")
+
+    clients.sessions()
+
+    assert not logged()
+
+
+def test_an_app_whose_check_is_silenced_is_not_mentioned(a_new_process, settings, logged):
+    settings.SILENCED_SYSTEM_CHECKS = ["mongo_sessions.W005"]
+    a_new_process()
+
+    clients.sessions()
+
+    assert not logged()
+
+
+def test_before_django_has_its_apps_nothing_is_said_of_one(a_new_process, monkeypatch, logged):
+    a_new_process()
+    monkeypatch.setattr(apps, "ready", False)
+
+    clients.sessions()
+
+    assert not logged()
 
 
 # mongomock
