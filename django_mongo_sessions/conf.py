@@ -42,7 +42,7 @@ class Fault(NamedTuple):
 
 
 # As PyMongo has it, and the server, whose own collections begin with "system.".
-_DATABASE = r"""[^\0 ."$/\\]+"""
+_DATABASE = r"""[^\0 ."$/\\\ud800-\udfff]+"""
 _COLLECTION = r"(?!system\.)[^\0$.]+(\.[^\0$.]+)*"
 
 

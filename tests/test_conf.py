@@ -14,7 +14,7 @@ BAD_COLLECTIONS = ["", "a$b", "a..b", ".a", "a.", "a\0b"]
 # Each key with values that it takes, and values that it does not.
 VALUES = {
     "URI": (["mongodb://localhost", "mongomock://"], ["", None, ["localhost"], 27017]),
-    "DATABASE": (["site", None, "a-b:c*é", 31 * "é"], [1, *BAD_DATABASES, 32 * "é"]),
+    "DATABASE": (["site", None, "a-b:c*é", 31 * "é"], [1, *BAD_DATABASES, 32 * "é", "\ud800"]),
     "COLLECTION": (["sessions", "a b.c/d.system.e"], [None, 1, "system.a", *BAD_COLLECTIONS]),
     "CLIENT": ([None, dict, "site.mongo.client"], ["client", 1, {}]),
     "ASYNC_CLIENT": ([None, dict, "site.mongo.client"], ["client", 1, {}]),
