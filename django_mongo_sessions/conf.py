@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
@@ -41,7 +42,7 @@ class Fault(NamedTuple):
 
 
 # As PyMongo has it, and the server, whose own collections begin with "system.".
-_DATABASE = r"""[^\0 ."$/\\]+"""
+_DATABASE = r"""[^\0 ."$/\\\ud800-\udfff]+"""
 _COLLECTION = r"(?!system\.)[^\0$.]+(\.[^\0$.]+)*"
 
 
@@ -58,7 +59,8 @@ def _is_options(value: Any) -> bool:
 
 
 def _is_seconds(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 < value < math.inf
 
 
 def _is_age(value: Any) -> bool:
@@ -69,12 +71,12 @@ class Conf:
     """`settings.MONGO_SESSIONS`, key by key, and the keys that sign."""
 
     #: What PyMongo takes, or `mongomock://` with an optional `/database`.
-    URI = Key("mongodb://localhost:27017", "a string", _matches(r"[^\0]+"))
+    URI = Key("mongodb://localhost:27017", "a string that is not empty", _matches(r"[^\0]+"))
     #: The database's name; None leaves it to the URI.
     DATABASE = Key[str | None](
         None,
-        'a name without spaces or any of /\\."$, or None',
-        lambda name: name is None or _matches(_DATABASE)(name),
+        'a name of up to 63 bytes without spaces or any of /\\."$, or None',
+        lambda name: name is None or (_matches(_DATABASE)(name) and len(name.encode()) < 64),
     )
     #: The collection's name.
     COLLECTION = Key(
@@ -131,6 +133,11 @@ class Conf:
     def SIGNING_KEYS(self) -> list[str | bytes]:
         """The key that signs, then those that may only open."""
         return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+
+    @property
+    def DEBUG(self) -> bool:
+        """Whether somebody is at work on the site."""
+        return bool(settings.DEBUG)
 
 
 conf = Conf()

@@ -5,20 +5,25 @@ Nothing is sent here: clients connect when they are first used. No message shows
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from bson.codec_options import CodecOptions, DatetimeConversion
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
 from pymongo import AsyncMongoClient, MongoClient, ReadPreference, WriteConcern
 from pymongo.driver_info import DriverInfo
-from pymongo.errors import PyMongoError
+from pymongo.errors import InvalidURI, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from django_mongo_sessions import __version__, uris
+from django_mongo_sessions import __version__, factories, uris
 from django_mongo_sessions.conf import conf
+from django_mongo_sessions.findings import found
+
+logger = logging.getLogger("django_mongo_sessions")
 
 Kind = type[MongoClient[Any]] | type[AsyncMongoClient[Any]]
 
@@ -51,6 +56,9 @@ _CODEC_OPTIONS = {
     "datetime_conversion": DatetimeConversion.DATETIME_AUTO,
     "unicode_decode_error_handler": "replace",
 }
+_ESCAPE = (
+    "The user name and the password must be percent-escaped, each by urllib.parse.quote_plus()."
+)
 # What PyMongo raises for a URI and options that it refuses.
 _REFUSALS = (PyMongoError, TypeError, ValueError, OSError)
 
@@ -61,14 +69,28 @@ def reach(kind: Kind) -> Reach:
     """
     for fault in conf.faults():
         raise ImproperlyConfigured(f"MONGO_SESSIONS[{fault.key!r}] {fault.problem}. {fault.remedy}")
+    _mention_the_app()
     setting = "ASYNC_CLIENT" if issubclass(kind, AsyncMongoClient) else "CLIENT"
     make = factory(setting)
     if make is not None:
-        client = _shared(setting, make, kind)
+        client = factories.called(setting, make, kind)
     else:
-        client = _mock() if is_mock() else made(kind)
+        client = factories.mock() if is_mock() else made(kind)
     sessions, timeout = _sessions(client)
     return Reach(sessions, timeout, ours=make is None)
+
+
+@cache
+def _mention_the_app() -> None:
+    """Say once per process that the app is missing: where it is, no check can.
+
+    A site works without it, so that it is a warning to those alone who are at work on one.
+    """
+    if apps.ready and not apps.is_installed("django_mongo_sessions"):
+        said = found("W005")
+        if not said.is_silenced():
+            level = logging.WARNING if conf.DEBUG else logging.INFO
+            logger.log(level, "%s %s Or silence %s.", said.msg, said.hint, said.id)
 
 
 def is_mock() -> bool:
@@ -87,6 +109,8 @@ def has_async() -> bool:
 def made(kind: Any) -> Any:
     """Make a client; our defaults give way to the URI's options and to CLIENT_OPTIONS."""
     try:
+        if uris.may_hold_half_a_password(conf.URI):
+            raise InvalidURI
         return _make(kind, conf.URI)
     except _REFUSALS as error:
         raise ImproperlyConfigured(
@@ -105,7 +129,7 @@ def _make(kind: Any, uri: str) -> Any:
 
 
 def _reason(kind: Any, error: Exception) -> str:
-    """Return why PyMongo refuses, but for the credentials, of which it may quote a part."""
+    """Return why PyMongo refuses or should, but for credentials, of which it may quote a part."""
     bare = uris.without_credentials(conf.URI)
     if bare != conf.URI:
         try:
@@ -113,10 +137,7 @@ def _reason(kind: Any, error: Exception) -> str:
         except _REFUSALS as same:
             error = same
         else:
-            return (
-                "The user name and the password must be percent-escaped, each by "
-                "urllib.parse.quote_plus()."
-            )
+            return _ESCAPE
     return without_secrets(str(error))
 
 
@@ -131,41 +152,8 @@ def timeout(client: Any) -> float:
 
 
 def factory(setting: str) -> Callable[[], Any] | None:
-    """Return what CLIENT or ASYNC_CLIENT names; raise ImproperlyConfigured if it is not there."""
-    given = getattr(conf, setting)
-    if isinstance(given, str):
-        try:
-            given = import_string(given)
-        except ImportError as error:
-            raise ImproperlyConfigured(
-                f"MONGO_SESSIONS[{setting!r}] cannot be imported: {error}"
-            ) from error
-    return given  # type: ignore[no-any-return]
-
-
-def _shared(setting: str, make: Callable[[], Any], kind: Kind) -> Any:
-    client = make()
-    if not isinstance(client, kind) and not _is_mock_client(client):
-        raise ImproperlyConfigured(
-            f"MONGO_SESSIONS[{setting!r}] returned a {type(client).__name__}. "
-            f"It must return a {kind.__name__}."
-        )
-    return client
-
-
-def _is_mock_client(client: Any) -> bool:
-    return type(client).__module__.partition(".")[0] == "mongomock"
-
-
-def _mock() -> Any:
-    try:
-        import mongomock
-    except ImportError as error:
-        raise ImproperlyConfigured(
-            "MONGO_SESSIONS['URI'] is mongomock://, and mongomock is not installed. "
-            "Install it with: python -m pip install mongomock"
-        ) from error
-    return mongomock.MongoClient()
+    """Return what CLIENT or ASYNC_CLIENT names; raise ImproperlyConfigured if that is no use."""
+    return factories.named(setting, getattr(conf, setting))
 
 
 # The collection
@@ -173,7 +161,7 @@ def _mock() -> Any:
 
 def _sessions(client: Any) -> tuple[Any, float | None]:
     """Return the collection as every verb needs it, and the deadline of one operation."""
-    if _is_mock_client(client):
+    if factories.is_mock(client):
         path = urlsplit(conf.URI).path.strip("/") if is_mock() else ""
         database = client[conf.DATABASE or path or "django"]
         return database[conf.COLLECTION].with_options(CodecOptions(tz_aware=True)), None

@@ -31,9 +31,7 @@ FINDINGS = {
         "The server is MongoDB {version}, older than 4.4, the oldest that is supported.",
         "Upgrade the server.",
     ),
-    "E007": Finding(
-        "SESSION_SERIALIZER cannot be imported: {problem}.", "Correct its dotted path."
-    ),
+    "E007": Finding("SESSION_SERIALIZER cannot be used: {problem}.", "Correct its dotted path."),
     "E008": Finding("{problem}", "Correct what MONGO_SESSIONS['CLIENT'] returns."),
     "E009": Finding(
         "MONGO_SESSIONS['TOUCH_INTERVAL'] is {interval} seconds, not below SESSION_COOKIE_AGE, "
@@ -119,8 +117,8 @@ def check_apps(**kwargs: Any) -> list[checks.CheckMessage]:
 
     It is here because the engine binds it: where our app is missing, nothing else is bound. Then
     it is heard only on a site whose models import the engine: Django does so with the first
-    request, long after `check`, `migrate` and `runserver` have checked. The engine works without
-    the app, so that no log says it either, but for the index, of which `indexes.ensuring` warns.
+    request, long after `check`, `migrate` and `runserver` have checked. So the log says it, once
+    per process, at the first use.
     """
     wanted = {"W005": "django_mongo_sessions", "W006": "django.contrib.sessions"}
     return [found(id) for id, app in wanted.items() if not apps.is_installed(app)]

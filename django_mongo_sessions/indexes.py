@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Mapping
 from itertools import chain, count
-from typing import Any, NamedTuple
+from typing import Any
 
 from pymongo.errors import OperationFailure, PyMongoError
 
@@ -15,75 +14,14 @@ from django_mongo_sessions import operations, refusals
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.documents import TTL_INDEX
 from django_mongo_sessions.drivers import Verb
+from django_mongo_sessions.verdicts import DESCENDING, Found, judged
 
 logger = logging.getLogger("django_mongo_sessions")
 
 # Building on more would outlast a request, and a new TTL index starts a mass delete.
 _MOST_DOCUMENTS = 10_000
-_DESCENDING = [(field, -1) for field, _ in TTL_INDEX.keys]
-_OURS = re.compile(rf"{TTL_INDEX.name}(_\d+)?")  # any other name is somebody else's
 
 _ensured: set[tuple[str, str | None, str]] = set()
-
-
-class Found(NamedTuple):
-    """An index of the collection, or one that should be there, and what is to be said of it."""
-
-    name: str
-    state: str  # ok, missing, foreign, or what is wrong with one of ours
-    detail: str = ""
-
-    @property
-    def is_wrong(self) -> bool:
-        """Return whether there is something to mend."""
-        return self.state not in ("ok", "foreign")
-
-
-def judged(known: Mapping[str, Mapping[str, Any]]) -> list[Found]:
-    """Return what is to be said of the indexes that a server knows.
-
-    First what removes the sessions that have expired, by whatever name, then what is wrong, then
-    what others have.
-    """
-    report = [_judged(name, info) for name, info in known.items() if name != "_id_"]
-    if all(found.state == "foreign" for found in report):
-        report.append(Found(TTL_INDEX.name, "missing"))
-    order = {"ok": 0, "foreign": 2}
-    return sorted(report, key=lambda found: order.get(found.state, 1))
-
-
-def _judged(name: str, info: Mapping[str, Any]) -> Found:
-    state, detail = _state(info)
-    if state == "ok" or _OURS.fullmatch(name):
-        return Found(name, state, detail)
-    return Found(name, "foreign", _keys(info))
-
-
-def _state(info: Mapping[str, Any]) -> tuple[str, str]:
-    """Return whether an index removes what has expired, or why not.
-
-    A descending, sparse or hidden one does, and one with a collation: dates have none.
-    """
-    if [tuple(pair) for pair in info["key"]] not in (TTL_INDEX.keys, _DESCENDING):
-        return "wrong keys", _keys(info)
-    if "partialFilterExpression" in info:
-        return "partial", "it covers a part of the sessions"
-    if info.get("unique"):
-        return "unique", "it refuses a session that expires at the same moment as another"
-    if "expireAfterSeconds" not in info:
-        return "not TTL", "expireAfterSeconds is not set"
-    if info["expireAfterSeconds"] != TTL_INDEX.options["expireAfterSeconds"]:
-        return "wrong TTL", f"expireAfterSeconds is {info['expireAfterSeconds']}, not 0"
-    return "ok", ""
-
-
-def _keys(info: Mapping[str, Any]) -> str:
-    keys = ", ".join(f"{field}: {direction}" for field, direction in info["key"])
-    unique = ", unique: it may refuse our sessions" if info.get("unique") else ""
-    return f"on {keys}{unique}"
-
-
-# Verbs
 
 
 def reporting() -> Verb[list[Found]]:
@@ -146,7 +84,7 @@ def _building(known: Mapping[str, Any], patient: bool = True) -> Verb[str]:
         if error.code not in refusals.CONFLICTS:
             raise
         # One with the same keys is there. The other direction does the same, and may be beside it.
-        yield operations.create_index(index._replace(keys=_DESCENDING), patient)
+        yield operations.create_index(index._replace(keys=DESCENDING), patient)
     return index.name
 
 
@@ -171,11 +109,13 @@ def ensuring(most: float = math.inf) -> Verb[None]:
 
     Never fails: what is in the way is said in one warning.
     """
+    what = "Cannot tell whether there is a TTL index"
     try:
         known = yield operations.index_information()
         ours = judged(known)[0]
         if not ours.is_wrong:
             return
+        what = "There is no TTL index"
         documents = yield operations.estimated_count()
         if ours.state != "missing":
             why = f"its index {ours.name} is in the way: {ours.state}, {ours.detail}"
@@ -187,10 +127,11 @@ def ensuring(most: float = math.inf) -> Verb[None]:
     except PyMongoError as error:
         why = refusals.reason(error)
     logger.warning(
-        "There is no TTL index on the collection %r: %s. Expired sessions are never read, but "
-        "MongoDB does not remove them. With 'django_mongo_sessions' in INSTALLED_APPS, run "
+        "%s on the collection %r: %s. Expired sessions are never read, but without one MongoDB "
+        "does not remove them. With 'django_mongo_sessions' in INSTALLED_APPS, run "
         "`manage.py mongosessions indexes --apply`; until then, `manage.py clearsessions` now and "
         "then.",
+        what,
         conf.COLLECTION,
         why,
     )

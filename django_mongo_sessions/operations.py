@@ -20,6 +20,11 @@ def find(document_id: bytes, now: datetime) -> Operation[Mapping[str, Any] | Non
     return Operation(lambda sessions: sessions.find_one(wanted, documents.PROJECTION), _as_it_is)
 
 
+def find_whole(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
+    """Read all of a session's document, also where it has expired; None where there is none."""
+    return Operation(lambda sessions: sessions.find_one({"_id": document_id}), _as_it_is)
+
+
 def exists(document_id: bytes, now: datetime) -> Operation[bool]:
     """Ask whether a live session is there."""
     wanted = documents.live(document_id, now)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pymongo.errors import OperationFailure, PyMongoError
 
 # Another index has the same keys, or the same name.
-CONFLICTS = {85, 86}
+_SAME_KEYS = 85
+CONFLICTS = {_SAME_KEYS, 86}
 # collMod does not change this index (InvalidOptions: before MongoDB 5.1 it makes no TTL index of
 # another), or is not there (CommandNotFound, CommandNotSupported, NotImplemented).
 UNCHANGEABLE = {72, 59, 115, 238}
@@ -29,7 +30,13 @@ _PRIVILEGES = {  # by the first word of what is refused
 
 def reason(error: PyMongoError) -> str:
     """Return why the server did not do it, with the name of the privilege that is lacking."""
-    if isinstance(error, OperationFailure) and error.code == _UNAUTHORIZED:
+    code = error.code if isinstance(error, OperationFailure) else None
+    if code == _SAME_KEYS:  # of ours in either direction: see `indexes.mending`
+        return (
+            "indexes that are not ours stand on expires_at in both directions, and leave no place "
+            "for one; `manage.py mongosessions indexes` names them, drop one"
+        )
+    if code == _UNAUTHORIZED:
         for asked, privilege in _PRIVILEGES.items():
             if f"{{ {asked}:" in str(error):
                 return f"the client's user lacks the privilege {privilege}"

@@ -24,7 +24,7 @@ def status(sessions: Any, exact: bool = False) -> dict[str, Any]:
     What is said of the sessions is estimated from a sample where the collection holds more than
     10,000 documents, unless `exact`, which reads all of them; "estimates" names it.
     """
-    with pymongo.timeout(conf.TIMEOUT):
+    with pymongo.timeout(connection.timeout(sessions.database.client)):
         sessions.database.command("ping")
     with pymongo.timeout(PATIENCE):
         stored = _stored(sessions)
@@ -71,7 +71,9 @@ def _stored(sessions: Any) -> dict[str, int]:
 def _sessions(sessions: Any, total: int, exact: bool) -> dict[str, Any]:
     sample = [] if exact else [{"$sample": {"size": SAMPLE}}]
     summary = documents.summary(dates.utc_now())
-    found = next(iter(sessions.aggregate([*sample, {"$group": summary}])), None)
+    # Before MongoDB 6.0 not allowed by default, and a sample of large sessions needs it.
+    pipeline = [*sample, {"$group": summary}]
+    found = next(iter(sessions.aggregate(pipeline, allowDiskUse=True)), None)
     if found is None:
         facts = dict.fromkeys(("live", "expired", "signed_in", "anonymous"), 0)
     else:
@@ -93,6 +95,9 @@ def _settings(sessions: Any) -> dict[str, Any]:
     shown["URI"] = uris.masked(conf.URI)
     shown["CLIENT"], shown["ASYNC_CLIENT"] = map(_name, (conf.CLIENT, conf.ASYNC_CLIENT))
     shown["CLIENT_OPTIONS"] = uris.masked_options(conf.CLIENT_OPTIONS)
+    if conf.CLIENT is not None:
+        shown["URI"] = shown["CLIENT_OPTIONS"] = "not used, because of CLIENT"
+    shown["DATABASE"] = sessions.database.name
     shown["TIMEOUT"] = connection.timeout(sessions.database.client)
     shown["write concern"] = sessions.write_concern.document
     return shown

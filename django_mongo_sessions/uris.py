@@ -13,6 +13,13 @@ MASK = "***"
 _SECRET = re.compile(r"pass|pwd|token|secret|properties|encryption", re.IGNORECASE)
 _OPTION = re.compile(r"([^=&;]+)=([^&;]*)")
 
+# What asks for TLS where nothing says `tls`: any value of the first, and false for the others.
+_TLS_FILES = ["tlscafile", "tlscertificatekeyfile", "tlscertificatekeyfilepassword", "tlscrlfile"]
+_TLS_LENIENCIES = [
+    *("tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames"),
+    "tlsdisableocspendpointcheck",
+]
+
 
 def options(uri: str) -> dict[str, str]:
     """Return the options of the URI's query, by the names that it gives them."""
@@ -37,16 +44,38 @@ def _is_loopback(host: str) -> bool:
 
 
 def has_tls(uri: str, given: Mapping[str, Any]) -> bool:
-    """Return whether the URI, or these options beside it, ask for TLS.
+    """Return whether the URI, or these options beside it, ask for TLS, as PyMongo reads them.
 
-    A `mongodb+srv://` does unless it is told not to, and any option of TLS's does too.
+    A `mongodb+srv://` does unless it is told not to. What is neither true nor false is ignored.
     """
-    named = {name.lower(): str(value).lower() for name, value in options(uri).items()}
-    named.update({name.lower(): str(value).lower() for name, value in given.items()})
-    switch = named.get("tls", named.get("ssl"))
-    if switch is not None:
-        return switch == "true"
-    return uri.startswith("mongodb+srv://") or any(name.startswith("tls") for name in named)
+    named: dict[str, bool] = {}
+    for cased, value in [*options(uri).items(), *given.items()]:
+        name = "tls" if cased.lower() == "ssl" else cased.lower()
+        if name in _TLS_FILES or value in ("true", "false", True, False):
+            named[name] = value not in ("", "false", False, None)
+    if "tls" in named:
+        return named["tls"]
+    return (
+        uri.startswith("mongodb+srv://")
+        or any(named.get(name) for name in _TLS_FILES)
+        or any(not named.get(name, True) for name in _TLS_LENIENCIES)
+    )
+
+
+def may_hold_half_a_password(uri: str) -> bool:
+    """Return whether an "@" stands where none belongs: in the path, or in the query's first name.
+
+    Of an unescaped password such as `2024/hunter2`, PyMongo takes the digits for a port and the
+    rest for a database, and quotes it.
+    """
+    authority, path, query = _parts(uri)
+    return "@" not in authority and ("@" in path or "@" in re.split("[=&;]", query)[0])
+
+
+def _parts(uri: str) -> tuple[str, str, str]:
+    address, _, query = uri.partition("://")[2].partition("?")
+    authority, _, path = address.partition("/")
+    return authority, path, query
 
 
 def without_credentials(uri: str) -> str:
@@ -97,4 +126,8 @@ def without_secrets(text: str, uri: str, given: Mapping[str, Any]) -> str:
     # The longest first: a shorter one may be a part of it.
     for secret in sorted((str(secret) for secret in secrets if secret), key=len, reverse=True):
         text = text.replace(secret, MASK)
+    authority, _, query = _parts(uri)
+    if "@" not in authority:  # and so what is before one in the query may be of a password
+        for word in re.split("[=&;]", query.rpartition("@")[0]):
+            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", MASK, text) if word else text
     return text

@@ -7,18 +7,23 @@ import secrets
 import socket
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
+import mongomock
 import pytest
 from django.contrib.sessions import middleware, serializers
 from django.core import checks as django_checks
 from django.core import mail
 from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from pymongo import MongoClient
 
 from django_mongo_sessions import checks, clients
 from django_mongo_sessions.documents import TTL_INDEX
 from django_mongo_sessions.findings import FINDINGS, found
 from tests.conftest import ACTIONS, collection
+from tests.test_connection import a_collection
 
 SECRET = "S3CRET"
 
@@ -78,6 +83,8 @@ def test_an_error_stops_and_a_warning_does_not():
         ("E003", {"CLIENT": dict, "COLLECTION": "system.sessions"}, "system."),
         ("E003", {"CLIENT": "nowhere.client"}, "nowhere"),
         ("E003", {"ASYNC_CLIENT": "nowhere.client"}, "nowhere"),
+        ("E003", {"CLIENT": "tests.test_connection.a_client"}, "must name a callable"),
+        ("E003", {"CLIENT": a_collection}, "must name a callable"),
         ("E004", {"URI": "mongodb://"}, "hostname"),
         ("E004", {"URI": "mongodb://localhost/a b"}, "database name"),
         ("E004", {"URI": "mongodb://user:pw@localhost/a\\b"}, "database names cannot contain"),
@@ -158,6 +165,10 @@ def test_what_is_wrong_is_said_once_and_by_no_other_check(settings, no_connectio
     [
         f"mongodb://user:a@{SECRET}@localhost/site",
         f"mongodb://user:{SECRET}/x@localhost/site",
+        f"mongodb://user:2024/{SECRET}@localhost",
+        f"mongodb://user:2024?{SECRET}@localhost",
+        f"mongodb://user:2024?{SECRET}=x@localhost",
+        f"mongodb://user:2024?w={SECRET}&j={SECRET}@localhost",
         f"mongodb://user:{SECRET}@localhost/a b",
         f"mongodb://localhost/site?tlsCertificateKeyFilePassword={SECRET}&maxPoolSize={SECRET}",
     ],
@@ -192,6 +203,16 @@ class Unpickles:
         return pickle.loads(body)
 
 
+class Wraps:
+    """The same, in less space."""
+
+    def dumps(self, data):
+        return zlib.compress(pickle.dumps(data))
+
+    def loads(self, body):
+        return pickle.loads(zlib.decompress(body))
+
+
 class Stamps(serializers.JSONSerializer):
     """One whose bodies of one dict differ, as those do that encrypt with a nonce."""
 
@@ -209,9 +230,11 @@ class Fails(Stamps):
     [
         ("django.contrib.sessions.serializers.JSONSerializer", []),
         ("tests.test_checks.Unpickles", ["W001"]),
+        ("tests.test_checks.Wraps", ["W001"]),
         ("tests.test_checks.Stamps", ["W013"]),
         ("tests.test_checks.Fails", []),
         ("tests.nowhere.Serializer", ["E007"]),
+        ("tests.test_checks.SECRET", ["E007"]),
     ],
 )
 def test_a_serializer_that_does_not_fit_is_found(settings, path, ids):
@@ -301,6 +324,16 @@ def test_a_server_that_is_right_is_left_in_peace(mongod_engine):
     assert said(databases=["default"]) == {}
 
 
+def test_a_server_has_to_answer_within_the_clients_own_deadline(mongod_engine, settings, commands):
+    options = {**settings.MONGO_SESSIONS["CLIENT_OPTIONS"], "timeoutMS": 900}
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "CLIENT_OPTIONS": options}
+
+    assert said(databases=["default"]) == {}
+
+    assert commands.sent
+    assert all(command["maxTimeMS"] <= 900 for _, command in commands.sent)
+
+
 def test_a_wrong_index_is_named_with_the_command_that_mends_it(mongod_engine):
     collection().create_index([("expires_at", 1)], name=TTL_INDEX.name, expireAfterSeconds=60)
 
@@ -345,6 +378,16 @@ def test_a_shared_client_that_cannot_be_used_is_an_error(settings):
     assert "returned a dict" in said(databases=["default"])["E008"].msg
 
 
+@pytest.mark.parametrize("database", [None, "site"])
+def test_a_shared_client_should_name_a_database_too(settings, database):
+    with MongoClient("mongodb://127.0.0.1:1") as client:
+        settings.MONGO_SESSIONS = {"CLIENT": lambda: client, "DATABASE": database, "TIMEOUT": 0.5}
+        assert said() == {}
+
+        unnamed = [] if database else ["W003"]
+        assert list(said(databases=["default"])) == [*unnamed, "W010"]
+
+
 @pytest.mark.django_db
 def test_the_first_migrate_misses_no_index_that_it_is_about_to_create(mongod_engine):
     collection().drop()
@@ -368,8 +411,21 @@ def test_a_server_that_is_too_old_is_an_error(mongod_engine, monkeypatch):
     assert "older than" in said(databases=["default"])["E006"].msg
 
 
-def test_mongomock_is_no_server(settings):
-    settings.MONGO_SESSIONS = {"URI": "mongomock://"}
+@pytest.mark.django_db
+def test_a_server_that_says_an_old_version_can_be_migrated_on(mongod_engine, settings, monkeypatch):
+    monkeypatch.setattr(checks, "OLDEST_SERVER", [99, 0])
+    with pytest.raises(SystemCheckError, match="E006"):
+        call_command("migrate", skip_checks=False, verbosity=0)
+
+    settings.SILENCED_SYSTEM_CHECKS = ["mongo_sessions.E006"]
+    call_command("migrate", skip_checks=False, verbosity=0)
+
+    assert TTL_INDEX.name in collection().index_information()
+
+
+@pytest.mark.parametrize("given", [{"URI": "mongomock://"}, {"CLIENT": mongomock.MongoClient}])
+def test_mongomock_is_no_server(settings, given):
+    settings.MONGO_SESSIONS = given
     settings.DEBUG = True
 
     assert said(databases=["default"]) == {}

@@ -1,6 +1,7 @@
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
+from django.views.debug import SafeExceptionReporterFilter
 from pymongo import MongoClient
 from pymongo.errors import InvalidName
 
@@ -13,16 +14,16 @@ BAD_COLLECTIONS = ["", "a$b", "a..b", ".a", "a.", "a\0b"]
 # Each key with values that it takes, and values that it does not.
 VALUES = {
     "URI": (["mongodb://localhost", "mongomock://"], ["", None, ["localhost"], 27017]),
-    "DATABASE": (["site", None, "a-b:c*é"], [1, *BAD_DATABASES]),
+    "DATABASE": (["site", None, "a-b:c*é", 31 * "é"], [1, *BAD_DATABASES, 32 * "é", "\ud800"]),
     "COLLECTION": (["sessions", "a b.c/d.system.e"], [None, 1, "system.a", *BAD_COLLECTIONS]),
     "CLIENT": ([None, dict, "site.mongo.client"], ["client", 1, {}]),
     "ASYNC_CLIENT": ([None, dict, "site.mongo.client"], ["client", 1, {}]),
     "CLIENT_OPTIONS": ([{}, {"maxPoolSize": 5}], [None, [], {1: 2}, "maxPoolSize=5"]),
-    "TIMEOUT": ([0.5, 5], [0, -1, "5", None, True]),
+    "TIMEOUT": ([0.5, 5], [0, -1, "5", None, True, float("inf"), float("nan")]),
     "ASYNC": (["auto", "native", "threads"], ["sync", None, True]),
     "ON_CONFLICT": (["merge", "raise"], ["overwrite", None, True]),
     "TOUCH_INTERVAL": ([None, 0.5, 3600], [0, -1, "5", True]),
-    "ABSOLUTE_AGE": ([None, 0.5, 43_200], [0, -1, "5", True]),
+    "ABSOLUTE_AGE": ([None, 0.5, 43_200], [0, -1, "5", True, float("inf")]),
     "TRACK_NESTED": ([True, False], ["yes", None, 1]),
 }
 
@@ -112,6 +113,15 @@ def test_the_key_that_signs_comes_before_those_that_may_only_open(settings):
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", ["old", "older"]
 
     assert conf.SIGNING_KEYS == ["new", "old", "older"]
+
+
+def test_djangos_error_pages_mask_a_password_that_has_a_name(settings):
+    settings.MONGO_SESSIONS = {"CLIENT_OPTIONS": {"username": "site", "password": "S3CRET"}}
+
+    shown = SafeExceptionReporterFilter().get_safe_settings()["MONGO_SESSIONS"]
+
+    assert shown["CLIENT_OPTIONS"]["username"] == "site"
+    assert "S3CRET" not in str(shown)
 
 
 def test_a_name_is_refused_as_pymongo_would():

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from bson.binary import UuidRepresentation
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from pymongo import AsyncMongoClient, MongoClient, ReadPreference
 
@@ -119,6 +120,67 @@ def test_a_delete_is_majority_whatever_was_given(mongod_engine, use, commands, s
     concerns = {name: command.get("writeConcern") for name, command in commands.sent}
     assert concerns["insert"] == {"w": 1}
     assert concerns["delete"] == {"w": "majority"}
+
+
+# The app
+
+
+@pytest.fixture
+def a_new_process(use, settings):
+    """As the first use of sessions in a process; `a_new_process(*apps)`."""
+
+    def begin(*apps):
+        settings.DEBUG = True
+        connection._mention_the_app.cache_clear()
+        settings.INSTALLED_APPS = [*apps]
+        use(URI=NOWHERE)
+
+    yield begin
+    connection._mention_the_app.cache_clear()
+
+
+@pytest.mark.parametrize(("debug", "level"), [(True, "WARNING"), (False, "INFO")])
+def test_a_missing_app_is_said_once_by_the_log(
+    a_new_process, use, settings, caplog, logged, debug, level
+):
+    caplog.set_level("INFO")
+    a_new_process("django.contrib.sessions")
+    settings.DEBUG = debug
+
+    clients.sessions()
+    use(URI=f"{NOWHERE}/other")
+    clients.sessions()
+
+    [record] = logged()
+    assert (record.name, record.levelname) == ("django_mongo_sessions", level)
+    assert "'django_mongo_sessions' is not in INSTALLED_APPS" in record.getMessage()
+    assert "Add 'django_mongo_sessions' to INSTALLED_APPS." in record.getMessage()
+
+
+def test_an_app_that_is_there_is_not_mentioned(a_new_process, logged):
+    a_new_process("django_mongo_sessions")
+
+    clients.sessions()
+
+    assert not logged()
+
+
+def test_an_app_whose_check_is_silenced_is_not_mentioned(a_new_process, settings, logged):
+    settings.SILENCED_SYSTEM_CHECKS = ["mongo_sessions.W005"]
+    a_new_process()
+
+    clients.sessions()
+
+    assert not logged()
+
+
+def test_before_django_has_its_apps_nothing_is_said_of_one(a_new_process, monkeypatch, logged):
+    a_new_process()
+    monkeypatch.setattr(apps, "ready", False)
+
+    clients.sessions()
+
+    assert not logged()
 
 
 # mongomock
@@ -249,6 +311,21 @@ def test_a_path_that_leads_nowhere_is_refused(use):
         clients.sessions()
 
 
+a_client = MongoClient(NOWHERE, connect=False)
+a_database = a_client["site"]
+a_collection = a_database["sessions"]
+
+
+@pytest.mark.parametrize("name", ["a_client", "a_database", "a_collection", "NOWHERE"])
+@pytest.mark.parametrize("setting", ["CLIENT", "ASYNC_CLIENT"])
+def test_what_cannot_be_called_for_a_client_is_refused_with_what_can(use, setting, name):
+    use(**{setting: f"tests.test_connection.{name}"})
+
+    kind = type(globals()[name]).__name__
+    with pytest.raises(ImproperlyConfigured, match=f"names a {kind}. It must name a callable"):
+        connection.factory(setting)
+
+
 def test_without_an_asynchronous_client_a_shared_one_means_threads(use, shared):
     use(CLIENT=shared)
     assert not connection.has_async()
@@ -280,6 +357,8 @@ SECRET = "S3CRET"
         ("mongodb://user:S3C/RET@host/db", "quote_plus"),
         ("mongodb://user:S3C?RET@host/db", "quote_plus"),
         ("mongodb://user:S3C%RET@host/db", "quote_plus"),
+        ("mongodb://user:2024/S3CRET@host", "quote_plus"),
+        ("mongodb://user:2024?S3CRET@host/db?w=1", "quote_plus"),
         ("mongodb://user:S3CRET@host/a b", "database name"),
         ("mongodb://user:S3CRET@host/a\\b", "database names cannot contain"),
         ("mongodb://user:S3CRET@host:port/", "quote_plus|Port"),

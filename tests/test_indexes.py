@@ -11,7 +11,7 @@ from django_mongo_sessions import dates, indexes, refusals
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.documents import TTL_INDEX
 from django_mongo_sessions.drivers import run
-from tests.conftest import collection
+from tests.conftest import ACTIONS, collection
 
 NAME = TTL_INDEX.name
 
@@ -264,6 +264,15 @@ def test_an_index_of_others_is_reported_and_left(mongod_engine):
     assert "unique: it may refuse our sessions" in others[1].detail
 
 
+def test_an_index_of_others_that_removes_sessions_says_when(mongod_engine):
+    collection().create_index([("created_at", 1)], name="by_age", expireAfterSeconds=3600)
+
+    _, theirs = drive(indexes.reporting())
+
+    assert theirs.state == "foreign"
+    assert theirs.detail == "on created_at: 1, removes sessions 3600 s after created_at"
+
+
 def test_an_index_on_a_part_of_the_sessions_does_not_count(mongod_engine):
     partial = {"partialFilterExpression": {"user_id": {"$exists": True}}, "expireAfterSeconds": 0}
     collection().create_index([("expires_at", 1)], name="theirs", **partial)
@@ -287,8 +296,20 @@ def test_without_the_privilege_there_is_one_warning_that_names_it(limited, logge
 
     assert store.exists(store.session_key)
     [record] = logged()
+    assert record.getMessage().startswith("There is no TTL index")
     assert "lacks the privilege createIndex" in record.getMessage()
     assert "pw" not in record.getMessage()
+
+
+def test_where_the_indexes_may_not_be_seen_nobody_says_that_there_is_none(limited, allow, logged):
+    limited.create_index(TTL_INDEX.keys, name=NAME, **TTL)
+    allow(*ACTIONS - {"listIndexes"})
+
+    drive(indexes.ensuring())
+
+    [record] = logged()
+    assert record.getMessage().startswith("Cannot tell whether there is a TTL index")
+    assert "lacks the privilege listIndexes" in record.getMessage()
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ PACKAGE = Path(django_mongo_sessions.__file__).parent
 FLOORS = [
     {
         *("__init__", "conf", "codec", "dates", "documents", "drivers", "exceptions"),
-        *("findings", "merging", "models", "refusals", "snapshots", "uris"),
+        *("factories", "findings", "merging", "models", "probes", "refusals", "snapshots", "uris"),
     },
-    {"operations", "connection", "mapper"},
+    {"operations", "connection", "mapper", "verdicts"},
     {"state", "indexes", "clients"},
     {"steps", "status", "driving"},
     {"verbs"},

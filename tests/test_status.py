@@ -1,5 +1,6 @@
 """The numbers of `manage.py mongosessions status`."""
 
+import contextlib
 import functools
 import json
 from datetime import timedelta
@@ -72,6 +73,34 @@ def test_estimates_read_a_sample_and_no_more(sessions, monkeypatch, commands):
     assert all(("$collStats" in first or "$sample" in first) for first, *_ in pipelines)
 
 
+@pytest.fixture
+def little_memory(guarded):
+    """A server that sorts 1 MB in memory, and on the disk only what may go there."""
+    parameters = {
+        "allowDiskUseByDefault": False,  # as it was before MongoDB 6.0
+        "internalQueryMaxBlockingSortMemoryUsageBytes": 1_000_000,
+    }
+    admin = guarded.client.admin
+    before = {}
+    for name, value in parameters.items():
+        with contextlib.suppress(OperationFailure):  # where the server is so old
+            before[name] = admin.command("setParameter", **{name: value})["was"]
+    yield guarded.sessions
+    for name, value in before.items():
+        admin.command("setParameter", **{name: value})
+
+
+def test_a_sample_that_does_not_fit_into_memory_goes_to_the_disk(
+    little_memory, limited, monkeypatch
+):
+    monkeypatch.setattr(status, "SAMPLE", 150)
+    limited.insert_many({"payload": bytes(10_000)} for _ in range(200))
+    with pytest.raises(OperationFailure, match="memory"):
+        list(limited.aggregate([{"$sample": {"size": 150}}]))
+
+    assert status.status(collection())["sessions"]["average_bytes"] > 10_000
+
+
 def test_a_collection_that_is_not_there_yet_has_no_sessions(mongod_engine):
     collection().drop()
 
@@ -113,6 +142,17 @@ def test_settings_are_shown_as_they_take_effect_without_the_password(
     clients.reset()
 
 
+def test_the_server_has_to_answer_within_the_clients_own_deadline(sessions, settings, commands):
+    options = {**settings.MONGO_SESSIONS["CLIENT_OPTIONS"], "timeoutMS": 900}
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "CLIENT_OPTIONS": options}
+
+    status.status(collection())
+
+    [deadline] = [command["maxTimeMS"] for name, command in commands.sent if name == "ping"]
+    assert deadline <= 900
+    clients.reset()
+
+
 class Factory:
     """A project's own, of which no text is known."""
 
@@ -137,6 +177,26 @@ def test_a_shared_client_is_shown_by_its_name(mongod_engine, settings, client, s
 
     with MongoClient(mongod_engine) as ours:
         assert status.status(ours.none.sessions)["settings"]["CLIENT"] == shown
+
+
+def test_the_database_is_shown_that_takes_effect(mongod_engine, settings):
+    settings.MONGO_SESSIONS = {"URI": mongod_engine}
+
+    assert status.status(collection())["settings"]["DATABASE"] == collection().database.name
+    clients.reset()
+
+
+def test_what_a_shared_client_leaves_unused_is_said(mongod_engine, settings):
+    settings.MONGO_SESSIONS = {
+        "CLIENT": "site.mongo.client",
+        "URI": mongod_engine,
+        "CLIENT_OPTIONS": {"maxPoolSize": 7},
+    }
+
+    with MongoClient(mongod_engine) as ours:
+        shown = status.status(ours.none.sessions)["settings"]
+
+    assert shown["URI"] == shown["CLIENT_OPTIONS"] == "not used, because of CLIENT"
 
 
 def test_all_of_it_is_json_but_for_dates(sessions):

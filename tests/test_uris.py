@@ -1,6 +1,9 @@
 import functools
+from pathlib import Path
+from urllib.parse import quote_plus
 
 import pytest
+from pymongo import MongoClient
 
 from django_mongo_sessions import uris
 
@@ -59,6 +62,39 @@ def test_secret_values_are_masked_wherever_they_stand():
 
 
 @pytest.mark.parametrize(
+    ("uri", "text", "shown"),
+    [
+        ("mongodb://site:1?hunter2=x@db", "no hunter2: x, in text", "no ***: ***, in text"),
+        (
+            "mongodb://db/?appName=me@x&wrong=1",
+            "wrong is 1 at some time",
+            "wrong is 1 at some time",
+        ),
+        ("mongodb://user:p@db/?a=me@x", "a me", "a me"),
+    ],
+)
+def test_what_may_be_of_a_password_in_the_query_is_masked_as_a_word(uri, text, shown):
+    assert uris.without_secrets(text, uri, {}) == shown
+
+
+@pytest.mark.parametrize(
+    ("uri", "may"),
+    [
+        ("mongodb://site:2024/hunter2@db1", True),
+        ("mongodb://site:2024?hunter2@db1", True),
+        ("mongodb://site:2024/?hunter2@db1", True),
+        ("mongodb://site:2024/a?b@db1/site?w=1", True),
+        ("mongodb://site:2024@db1/a@b", False),
+        ("mongodb://db1/site?appName=me@db1", False),
+        ("mongodb://db1?w=1&me@db1", False),
+        ("mongodb://db1", False),
+    ],
+)
+def test_half_a_password_is_told_from_an_option(uri, may):
+    assert uris.may_hold_half_a_password(uri) == may
+
+
+@pytest.mark.parametrize(
     ("uri", "local"),
     [
         ("mongodb://localhost", True),
@@ -76,18 +112,56 @@ def test_a_server_is_local_or_not(uri, local):
     assert uris.is_local(uri) == local
 
 
+CA_FILE = str(Path(__file__).parent / "ca.pem")
+
+
 @pytest.mark.parametrize(
-    ("uri", "options", "tls"),
+    ("query", "options", "tls"),
     [
-        ("mongodb://host", {}, False),
-        ("mongodb://host/?tls=true", {}, True),
-        ("mongodb://host/?ssl=true", {}, True),
-        ("mongodb://host/?tlsCAFile=ca.pem", {}, True),
-        ("mongodb://host", {"tls": True}, True),
-        ("mongodb://host/?tls=true", {"TLS": False}, False),
-        ("mongodb+srv://host", {}, True),
-        ("mongodb+srv://host/?tls=false", {}, False),
+        ("", {}, False),
+        ("?tls=true", {}, True),
+        ("?ssl=true", {}, True),
+        ("?tls=TRUE", {}, False),
+        ("?tls=TRUE", {"tls": True}, True),
+        ("?ssl=true", {"SSL": False}, False),
+        ("", {"tls": True}, True),
+        ("", {"TLS": "true"}, True),
+        ("?tls=true", {"TLS": False}, False),
+        (f"?tlsCAFile={quote_plus(CA_FILE)}", {}, True),
+        ("", {"tlsCAFile": CA_FILE}, True),
+        ("", {"tlsCAFile": None}, False),
+        ("", {"tlsCRLFile": CA_FILE}, True),
+        ("", {"tlsCertificateKeyFilePassword": "p"}, True),
+        ("?tlsCertificateKeyFilePassword=", {}, False),
+        *(
+            pair
+            for lenient in [
+                *("tlsInsecure", "tlsAllowInvalidCertificates", "tlsAllowInvalidHostnames"),
+                "tlsDisableOCSPEndpointCheck",
+            ]
+            for pair in [
+                (f"?{lenient}=true", {}, False),
+                (f"?{lenient}=false", {}, True),
+                (f"?{lenient}=0", {}, False),
+                ("", {lenient: True}, False),
+                ("", {lenient: False}, True),
+                ("?tls=true", {lenient: True}, True),
+            ]
+        ),
+        ("?tlsBogus=false", {}, False),
     ],
 )
-def test_tls_is_asked_for_or_not(uri, options, tls):
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyMongo's, of what it ignores
+def test_tls_is_asked_for_as_pymongo_reads_it(query, options, tls):
+    uri = f"mongodb://host/{query}"
+    with MongoClient(uri, **options, connect=False) as client:
+        assert bool(client.options.pool_options._ssl_context) == tls
+
     assert uris.has_tls(uri, options) == tls
+
+
+@pytest.mark.parametrize(
+    ("query", "tls"), [("", True), ("?tls=false", False), ("?tlsInsecure=true", True)]
+)
+def test_a_name_to_look_up_means_tls_unless_it_is_switched_off(query, tls):
+    assert uris.has_tls(f"mongodb+srv://host/{query}", {}) == tls

@@ -4,6 +4,7 @@ import io
 import json
 from datetime import datetime, timedelta
 
+import mongomock
 import pytest
 from bson.datetime_ms import DatetimeMS
 from django.contrib.auth import SESSION_KEY
@@ -47,6 +48,14 @@ def test_indexes_applies_what_is_right_and_then_succeeds(mongod_engine):
     assert call("indexes", "--apply") == "mongo_sessions_expires_at: ok\n"
 
 
+def test_indexes_says_what_leaves_no_place_for_ours(mongod_engine):
+    for direction in (1, -1):
+        collection().create_index([("expires_at", direction)])
+
+    with pytest.raises(CommandError, match="in both directions, .* names them, drop one$"):
+        call("indexes", "--apply")
+
+
 def test_an_outage_is_said_without_the_password(settings):
     uri = "mongodb://user:S3CRET@127.0.0.1:1/site"
     settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.5}
@@ -63,6 +72,16 @@ def test_wrong_settings_are_said(settings):
 
     with pytest.raises(CommandError, match="Did you mean 'URI'"):
         call("status")
+
+
+@pytest.mark.parametrize("command", [["indexes"], ["status"], ["show", "0" * 32]])
+@pytest.mark.parametrize("given", [{"URI": "mongomock://"}, {"CLIENT": mongomock.MongoClient}])
+def test_of_mongomock_there_is_nothing_to_tell(settings, command, given):
+    settings.MONGO_SESSIONS = given
+
+    with pytest.raises(CommandError, match="mongomock: each process has sessions of its own"):
+        call(*command)
+    clients.reset()
 
 
 # status
@@ -98,13 +117,6 @@ def test_status_tells_machines_too(store):
     assert told["sessions"]["signed_in"] == 1
     assert told["sessions"]["oldest"].startswith("20")
     assert told["storage"]["documents"] == 1
-
-
-def test_status_of_mongomock_says_that_there_is_none(settings):
-    settings.MONGO_SESSIONS = {"URI": "mongomock://"}
-
-    with pytest.raises(CommandError, match="mongomock"):
-        call("status")
 
 
 # show
@@ -151,6 +163,15 @@ def test_show_tells_dates_in_the_sites_zone_if_it_has_them(store, settings, zone
     collection().update_one({}, {"$set": {"expires_at": date, "first": date}})
 
     assert shown in call("show", store.session_key)
+
+
+def test_show_reads_within_the_deadline(store, settings, commands):
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "TIMEOUT": 2}
+
+    call("show", store.session_key)
+
+    [deadline] = [command["maxTimeMS"] for name, command in commands.sent if name == "find"]
+    assert deadline <= 2000
 
 
 def test_show_opens_the_payload_if_it_is_asked_to(store):

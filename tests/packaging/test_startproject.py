@@ -25,6 +25,7 @@ from testproject import mongod
 from tests.conftest import DATABASE
 
 WAIT = 60  # seconds
+MENTION = "'django_mongo_sessions' is not in INSTALLED_APPS"
 USER = {"username": "admin", "password": "a password for this site alone"}
 
 
@@ -96,7 +97,7 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, mongod_uri):
-    """The site, with the two lines in its settings."""
+    """The site, with the two lines in its settings, and other settings with the third."""
     folder = tmp_path_factory.mktemp("startproject")
     site = Site(folder)
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
@@ -109,6 +110,9 @@ def site(tmp_path_factory, mongod_uri):
             'SESSION_ENGINE = "django_mongo_sessions.backends.mongodb"\n'
             f'MONGO_SESSIONS = {{"URI": "{uri}"}}\n'
         )
+    (site.folder / "mysite" / "recommended.py").write_text(
+        'from mysite.settings import *\n\nINSTALLED_APPS += ["django_mongo_sessions"]\n'
+    )
     site.manage("migrate")
     site.manage(
         *("createsuperuser", "--noinput", "--email", "admin@example.com"),
@@ -117,12 +121,28 @@ def site(tmp_path_factory, mongod_uri):
     return site
 
 
+@pytest.fixture(scope="module", params=["settings", "recommended"])
+def settings(request):
+    """What the site's settings are to be: without the app, then with it."""
+    return f"--settings=mysite.{request.param}"
+
+
+def mentions(settings):
+    """How often a process tells of the app in its log."""
+    return 0 if "recommended" in settings else 1
+
+
 @pytest.fixture(scope="module")
-def address(site):
+def server_log(site, settings):
+    return site.folder / f"server{settings}.log"
+
+
+@pytest.fixture(scope="module")
+def address(site, settings, server_log):
     """The address of the site while it is served."""
     port = mongod.free_port()
-    log = site.folder / "server.log"
-    command = site.command("python", "manage.py", "runserver", "--noreload", str(port))
+    log = server_log
+    command = site.command("python", "manage.py", "runserver", "--noreload", str(port), settings)
     with (
         log.open("wb") as output,
         subprocess.Popen(
@@ -176,13 +196,15 @@ def test_the_package_brings_django_and_pymongo_and_what_these_need(site):
     }
 
 
-def test_the_checks_find_no_issues(site):
-    assert site.manage("check") == "System check identified no issues (0 silenced).\n"
+def test_the_checks_find_no_issues(site, settings):
+    output = site.manage("check", settings)
+
+    assert output == "System check identified no issues (0 silenced).\n"
 
 
-def test_the_checks_of_a_deployment_run(site):
+def test_the_checks_of_a_deployment_run(site, settings):
     # A new site is not ready for deployment, which Django 6.1 calls an error.
-    output = site.manage("check", "--deploy", "--fail-level", "CRITICAL")
+    output = site.manage("check", "--deploy", "--fail-level", "CRITICAL", settings)
 
     assert "System check identified " in output
 
@@ -213,6 +235,22 @@ def test_signing_in_stores_one_document_without_the_key(browser, sessions):
     assert key not in bson.encode(document)
 
 
+def test_the_log_mentions_the_app_once_where_it_is_missing(browser, sessions, settings, server_log):
+    browser.sign_in()
+    browser.get("/admin/")
+
+    assert server_log.read_text().count(MENTION) == mentions(settings)
+
+
+def test_with_the_app_migrate_creates_the_index_and_the_command_tells_of_it(site, sessions):
+    settings = "--settings=mysite.recommended"
+    sessions.drop_indexes()
+
+    site.manage("migrate", settings)
+
+    assert site.manage("mongosessions", settings, "indexes") == "mongo_sessions_expires_at: ok\n"
+
+
 def test_djangos_own_table_stays_empty(browser, sessions, site):
     browser.sign_in()
 
@@ -230,7 +268,7 @@ def test_signing_out_deletes_the_document(browser, sessions):
     assert browser.get("/admin/") == (302, "/admin/login/?next=/admin/")
 
 
-def test_clearsessions_removes_what_has_expired(browser, sessions, site):
+def test_clearsessions_removes_what_has_expired(browser, sessions, site, settings):
     browser.sign_in()
     Browser(browser.address).sign_in()
     sessions.drop_indexes()  # or MongoDB's TTL monitor might be faster
@@ -238,7 +276,8 @@ def test_clearsessions_removes_what_has_expired(browser, sessions, site):
     yesterday = datetime.now(timezone.utc) - timedelta(days=1)
     sessions.update_one({"_id": expired}, {"$set": {"expires_at": yesterday}})
 
-    assert site.manage("clearsessions") == ""
+    output = site.manage("clearsessions", settings)
+    assert len(output.splitlines()) == mentions(settings) == output.count(MENTION)
 
     [left] = sessions.find()
     assert left["_id"] != expired

@@ -16,8 +16,18 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.timezone import localtime
 from pymongo.errors import PyMongoError
 
-from django_mongo_sessions import clients, connection, dates, documents, indexes, refusals
+from django_mongo_sessions import (
+    clients,
+    connection,
+    dates,
+    documents,
+    factories,
+    indexes,
+    operations,
+    refusals,
+)
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.drivers import Verb
 from django_mongo_sessions.driving import drive
 from django_mongo_sessions.status import SAMPLE, status
 
@@ -49,6 +59,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, subcommand: str, **options: Any) -> None:
         """Run a subcommand; what the settings or MongoDB refuse is a CommandError."""
         try:
+            if factories.is_mock(clients.sessions().client):
+                raise CommandError(
+                    "MONGO_SESSIONS leads to mongomock: each process has sessions of its own, and "
+                    "this one has none."
+                )
             if subcommand == "indexes":
                 self._indexes(options["apply"])
             elif subcommand == "status":
@@ -72,11 +87,6 @@ class Command(BaseCommand):
             raise CommandError("An index is not right. --apply mends it, and touches no session.")
 
     def _status(self, as_json: bool, exact: bool) -> None:
-        if connection.is_mock():
-            raise CommandError(
-                "MONGO_SESSIONS['URI'] is mongomock://: each process has sessions of its own, and "
-                "this one has none."
-            )
         found = status(clients.sessions().sessions, exact)
         if as_json:
             self.stdout.write(json.dumps(found, indent=2, default=_plain))
@@ -112,8 +122,7 @@ class Command(BaseCommand):
             raise CommandError(
                 "That cannot be the value of a session cookie: it has 32 characters of a-z, 0-9."
             )
-        # Not by the store, which never reads what has expired.
-        document = clients.sessions().sessions.find_one({"_id": document_id})
+        document = drive(_reading(document_id))
         if document is None:
             raise CommandError("There is no such session: it was deleted, or was never stored.")
         self._write("_id", document_id.hex())
@@ -130,6 +139,12 @@ class Command(BaseCommand):
                     "or SESSION_SERIALIZER. The log says more."
                 )
             self.stdout.write(f"data:\n{pformat(snapshot.data)}")
+
+
+def _reading(document_id: bytes) -> Verb[Mapping[str, Any] | None]:
+    # Not by the store, which never reads what has expired.
+    document: Mapping[str, Any] | None = yield operations.find_whole(document_id)
+    return document
 
 
 def _plain(value: Any) -> Any:
