@@ -120,7 +120,12 @@ def made(kind: Any) -> Any:
 
 def _make(kind: Any, uri: str) -> Any:
     named = {name.lower() for name in (*uris.options(uri), *conf.CLIENT_OPTIONS)}
-    options = {name: value for name, value in _DEFAULTS.items() if name.lower() not in named}
+    defaults = dict(_DEFAULTS)
+    if conf.ASYNC == "native" and issubclass(kind, AsyncMongoClient):
+        # A loop may be short, and PyMongo leaves a connection that is cut short as it is opened to
+        # the garbage collector. This makes do without the one that opens in the background.
+        defaults["serverMonitoringMode"] = "poll"
+    options = {name: value for name, value in defaults.items() if name.lower() not in named}
     options["driver"] = DriverInfo(_DISTRIBUTION, __version__)
     # Whoever needs the client connects it, at once; `manage.py check` only looks at it.
     client = kind(uri, **{**options, **conf.CLIENT_OPTIONS, "connect": False})

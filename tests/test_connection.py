@@ -62,6 +62,22 @@ def test_our_defaults_give_way_to_client_options(use):
     assert options().server_selection_timeout == 0.7
 
 
+@pytest.mark.parametrize(
+    ("given", "mode"),
+    [
+        ({}, "auto"),
+        ({"ASYNC": "native"}, "poll"),
+        ({"ASYNC": "native", "CLIENT_OPTIONS": {"servermonitoringmode": "stream"}}, "stream"),
+    ],
+)
+def test_loops_that_may_be_short_open_no_second_connection_in_the_background(use, given, mode):
+    use(URI=NOWHERE, **given)
+
+    client = connection.made(AsyncMongoClient)
+
+    assert client.options.server_monitoring_mode == mode
+
+
 def test_the_clients_own_deadline_comes_before_ours(use):
     use(URI=f"{NOWHERE}/?timeoutMS=900", TIMEOUT=7)
     assert clients.sessions().timeout is None

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import threading
+import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -115,6 +116,10 @@ def test_neither_our_code_nor_pymongos_leaves_the_loops_thread(settings, site, e
     settings.SESSION_SAVE_EVERY_REQUEST = every
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "native"}
     clients.reset()
+    deadline = time.monotonic() + 30
+    while any("pymongo" in thread.name for thread in threading.enumerate()):
+        assert time.monotonic() < deadline, threading.enumerate()
+        time.sleep(0.05)
 
     with Threads() as threads:
         contents = asyncio.run(visit(AsyncClient(), *VIEWS, count, read))
