@@ -1,0 +1,20 @@
+"""Which cases are measured at which sizes of a session. Pure."""
+
+from __future__ import annotations
+
+from benchmarks.contenders import ALL, OWN_CPU, TASKS, THREADS
+from benchmarks.payloads import SIZES
+
+# Every case is measured at 0.4 kB, where what surrounds a session weighs the most against it.
+# Larger ones are measured where their size tells: on the way to the server, and back.
+_SMALL, *_LARGER = SIZES
+_OF_SIZE = ["load", "save", "load-change-save", "first save", "WSGI request"]
+MATRIX = [
+    *((case, _SMALL) for case in [*ALL, OWN_CPU]),
+    *((case, size) for size in _LARGER for case in _OF_SIZE),
+]
+
+
+def concurrency(case: str) -> int:
+    """Return how many operations of a case are under way at once."""
+    return int(case.split()[0]) if case in [*TASKS, *THREADS] else 1
