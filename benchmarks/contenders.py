@@ -32,6 +32,7 @@ class Contender:
     durability: str
     settings: sites.Settings
     cases: list[str] = field(default_factory=lambda: ALL)
+    waits: bool = False  # whether a write is on the disk when it is answered
     stores: str = "benchmarks.django_cases"  # the module whose `Cases` runs them
     middleware: str = DJANGO_MIDDLEWARE
 
@@ -48,14 +49,16 @@ CONTENDERS = [
         _JOURNALED,
         sites.ours("sessions"),
         [*ALL, OWN_CPU],
-        "benchmarks.our_cases",
-        OUR_MIDDLEWARE,
+        waits=True,
+        stores="benchmarks.our_cases",
+        middleware=OUR_MIDDLEWARE,
     ),
     Contender(
         "ours-journal",
         "django_mongo_sessions, j=True",
         "w=majority, j=True: with the journal's fsync",
         sites.ours("journaled", journal=True),
+        waits=True,
         middleware=OUR_MIDDLEWARE,
     ),
     Contender(
@@ -71,17 +74,21 @@ CONTENDERS = [
         _JOURNALED,
         sites.ours("raw"),
         ["load", "save", "load-change-save"],
+        waits=True,
         stores="benchmarks.pymongo_cases",
     ),
-    Contender(POSTGRESQL, "Django db, PostgreSQL", _WAL, sites.db(sites.postgresql)),
+    Contender(POSTGRESQL, "Django db, PostgreSQL", _WAL, sites.db(sites.postgresql), waits=True),
     Contender(
         "db-postgresql-pool",
         "Django db, PostgreSQL, psycopg's pool",
         _WAL,
         sites.db(lambda addresses: sites.postgresql(addresses, pool=True)),
         ["ASGI request", *TASKS],
+        waits=True,
     ),
-    Contender("db-sqlite", "Django db, SQLite in WAL mode", _WAL, sites.db(sites.sqlite)),
+    Contender(
+        "db-sqlite", "Django db, SQLite in WAL mode", _WAL, sites.db(sites.sqlite), waits=True
+    ),
     Contender(
         BACKEND,
         "Django db, django-mongodb-backend",
@@ -93,6 +100,7 @@ CONTENDERS = [
         "Django cached_db, Redis and PostgreSQL",
         f"{_WAL}; of the cache none",
         sites.cached_db,
+        waits=True,
     ),
     Contender(CACHE, "Django cache, Redis", "none: lost with Redis's process", sites.cache),
     Contender("file", "Django file", "none: no fsync", sites.file),
@@ -113,8 +121,9 @@ GROWTH = [
         _JOURNALED,
         sites.ours(f"growth_{number}"),
         ["load", "save"],
-        "benchmarks.growth_cases",
-        OUR_MIDDLEWARE,
+        waits=True,
+        stores="benchmarks.growth_cases",
+        middleware=OUR_MIDDLEWARE,
     )
     for number in range(3)
 ]
@@ -124,8 +133,8 @@ COUNTED = Contender(
     "django_mongo_sessions",
     _JOURNALED,
     sites.ours("counted", event_listeners=[listener.COMMANDS]),
-    ALL,
-    "benchmarks.counted_cases",
-    OUR_MIDDLEWARE,
+    waits=True,
+    stores="benchmarks.counted_cases",
+    middleware=OUR_MIDDLEWARE,
 )
 BY_NAME = {contender.name: contender for contender in [*CONTENDERS, *GROWTH, COUNTED]}

@@ -31,5 +31,5 @@ def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
         "fastest_round": min(medians) / 1_000,
         "slowest_round": max(medians) / 1_000,
         "cpu": cpu / len(durations) / 1_000,
-        "per_second": len(durations) / (wall / 1e9),
+        "per_second": len(durations) * 1e9 / wall,
     }

@@ -7,6 +7,8 @@ from typing import Any
 
 import matplotlib
 from matplotlib import pyplot
+from matplotlib.patches import Patch
+from matplotlib.ticker import ScalarFormatter
 
 from benchmarks import payloads
 from benchmarks.contenders import BY_NAME, OURS, TASKS
@@ -60,7 +62,16 @@ def _bars(axes: Any, results: dict[str, Any]) -> None:
     medians = [one["median"] / 1_000 for _, one in figures]
     colours = [_OURS if name == OURS else _OTHERS for name, _ in figures]
     bars = axes.barh(titles, medians, color=colours)
+    for bar, (name, _) in zip(bars, figures, strict=True):
+        if not BY_NAME[name].waits:
+            bar.set(facecolor="white", edgecolor=_OTHERS, hatch="///")
     axes.bar_label(bars, [f"{median:.2f}" for median in medians], padding=3)
+    axes.margins(x=0.12)
+    meanings = [
+        Patch(facecolor=_OTHERS, label="answers when it is on the disk"),
+        Patch(facecolor="white", edgecolor=_OTHERS, hatch="///", label="answers before"),
+    ]
+    axes.legend(handles=meanings, loc="upper right", fontsize="small")
     axes.set_xlabel("milliseconds, median of load-change-save, 0.4 kB")
 
 
@@ -69,6 +80,8 @@ def _sizes(axes: Any, results: dict[str, Any]) -> None:
         medians = [_case(results, _BOTH, size)[name]["median"] / 1_000 for size in payloads.SIZES]
         axes.plot([size / 1_000 for size in payloads.SIZES], medians, **_style(name))
     axes.set(xscale="log", yscale="log", xlabel="kB of a session", ylabel="ms, load-change-save")
+    for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        formatter(ScalarFormatter())
     axes.set_xticks([size / 1_000 for size in payloads.SIZES], ["0.4", "4", "64"])
     axes.figure.legend(loc="outside right upper", fontsize="x-small")
 
@@ -92,5 +105,7 @@ def _growth(axes: Any, results: dict[str, Any]) -> None:
 
 def _memory(axes: Any, results: dict[str, Any]) -> None:
     served, memory = zip(*results["growth"]["memory"], strict=True)
-    axes.plot(served, [number / 2**20 for number in memory], color=_OURS)
-    axes.set(xlabel="different sessions served", ylabel="MiB of one process", ylim=(0, None))
+    used = [number / 2**20 for number in memory]
+    axes.plot(served, used, color=_OURS, marker=".")
+    axes.set(xlabel="different sessions served", ylabel="MiB of one process")
+    axes.set_ylim(0, max(used) * 1.2)

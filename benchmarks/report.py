@@ -50,7 +50,9 @@ def readme(results: Results) -> str:
         [
             f"Medians in microseconds, of a session of {payloads.label(small)}, all in one run on "
             f"{about['cores']} cores of {about['processor']}.",
-            _table(results, _IN_THE_README, small, lambda one: f"{one['median']:.0f}", _PEERS),
+            side_by_side(
+                results, _IN_THE_README, small, lambda one: f"{one['median']:.0f}", _PEERS
+            ),
             f"{versions}.",
         ]
     )
@@ -69,6 +71,10 @@ def times(figures: dict[str, Any]) -> str:
     return f"{figures['median']:.0f} / {figures['p99']:.0f}"
 
 
+def _median(figures: dict[str, Any]) -> str:
+    return f"{figures['median']:.0f}"
+
+
 def throughput(figures: dict[str, Any]) -> str:
     """Return the cell of a case that is told as operations a second."""
     return f"{figures['per_second']:,.0f}"
@@ -80,10 +86,10 @@ def processor(figures: dict[str, Any]) -> str:
 
 
 def _section(results: Results, cases: list[str], size: int, cell: Cell) -> str:
-    return f"A session of {payloads.label(size)}:\n\n{_table(results, cases, size, cell)}"
+    return f"A session of {payloads.label(size)}:\n\n{side_by_side(results, cases, size, cell)}"
 
 
-def _table(
+def side_by_side(
     results: Results, cases: list[str], size: int, cell: Cell, names: Iterable[str] = BY_NAME
 ) -> str:
     """Return the cases side by side, a contender a line, without empty lines and columns."""

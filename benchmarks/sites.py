@@ -12,6 +12,8 @@ _DATABASE = "benchmarks"
 
 
 def ours(name: str, **options: Any) -> Settings:
+    """The engine, in a collection of that name, with more options of its client."""
+
     def settings(addresses: Addresses) -> dict[str, Any]:
         return {
             "SESSION_ENGINE": "django_mongo_sessions.backends.mongodb",
@@ -26,15 +28,16 @@ def ours(name: str, **options: Any) -> Settings:
     return settings
 
 
-def db(database: Callable[[Addresses], dict[str, Any]], **more: Any) -> Settings:
+def db(database: Callable[[Addresses], dict[str, Any]]) -> Settings:
+    """Django's `db`, in a database."""
     return lambda addresses: {
         "SESSION_ENGINE": "django.contrib.sessions.backends.db",
         "DATABASES": {"default": database(addresses)},
-        **more,
     }
 
 
 def postgresql(addresses: Addresses, pool: bool = False) -> dict[str, Any]:
+    """A connection that stays open, or a pool of them."""
     database = {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": "postgres",
@@ -48,6 +51,7 @@ def postgresql(addresses: Addresses, pool: bool = False) -> dict[str, Any]:
 
 
 def sqlite(addresses: Addresses) -> dict[str, Any]:
+    """A file that is written ahead of, and waited for by who finds it locked."""
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": f"{addresses.folder}/sessions.sqlite3",
@@ -61,6 +65,7 @@ def sqlite(addresses: Addresses) -> dict[str, Any]:
 
 
 def mongodb_backend(addresses: Addresses) -> dict[str, Any]:
+    """django-mongodb-backend, as its documentation has it."""
     return {
         "ENGINE": "django_mongodb_backend",
         "HOST": addresses.mongodb,
@@ -79,6 +84,7 @@ def _redis(addresses: Addresses, number: int) -> dict[str, Any]:
 
 
 def cached_db(addresses: Addresses) -> dict[str, Any]:
+    """Django's `cached_db`: Redis before PostgreSQL."""
     return {
         "SESSION_ENGINE": "django.contrib.sessions.backends.cached_db",
         "DATABASES": {"default": postgresql(addresses)},
@@ -87,6 +93,7 @@ def cached_db(addresses: Addresses) -> dict[str, Any]:
 
 
 def cache(addresses: Addresses) -> dict[str, Any]:
+    """Django's `cache`, in Redis."""
     return {
         "SESSION_ENGINE": "django.contrib.sessions.backends.cache",
         "CACHES": _redis(addresses, 1),
@@ -94,6 +101,7 @@ def cache(addresses: Addresses) -> dict[str, Any]:
 
 
 def file(addresses: Addresses) -> dict[str, Any]:
+    """Django's `file`."""
     return {
         "SESSION_ENGINE": "django.contrib.sessions.backends.file",
         "SESSION_FILE_PATH": addresses.folder,
