@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from benchmarks import django_cases
 from benchmarks.listener import COMMANDS, Sent
 from benchmarks.running import Operation
@@ -14,7 +16,7 @@ class Cases(django_cases.Cases):
         """See django_cases."""
         ready = super().prepare(case, size)
 
-        def counted(number: int) -> list[Operation]:
+        def counted(number: int) -> Sequence[Operation]:
             operations = ready(number)
             COMMANDS.sent.clear()
             return operations

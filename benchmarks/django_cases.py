@@ -6,7 +6,7 @@ without arguments, each on a session of its own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from itertools import cycle, islice
@@ -22,7 +22,7 @@ from benchmarks.running import Operation
 # Sessions that the cases which delete none take in turns.
 _POOL = 600
 
-Ready = Callable[[int], list[Operation]]
+Ready = Callable[[int], Sequence[Operation]]
 
 
 class Cases:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from itertools import cycle, islice
@@ -27,7 +27,7 @@ class Cases:
     def __init__(self) -> None:
         self.client: MongoClient[Any] = MongoClient(settings.MONGODB)
         self.interface = MongoDBSessionInterface(Flask(__name__), self.client)
-        self.ids = iter(())
+        self.ids: Iterator[str] = iter(())
 
     def close(self) -> None:
         """Close the client."""

@@ -38,8 +38,9 @@ def run(addresses: Addresses, scale: float, progress: Progress) -> dict[str, Any
     with workers.running(GROWTH, addresses) as collections:
         for worker, number in zip(collections, stored, strict=True):
             _fill(worker, number, progress)
-        speed = _speed(collections, scale, progress)
+        # First, since it lets the server write down what it was given.
         space = [worker("ask", method="space") for worker in collections]
+        speed = _speed(collections, scale, progress)
     memory = _memory(addresses, stored[-1], max(_LEAST, round(SERVED * scale)), progress)
     with workers.running(GROWTH[1:], addresses) as collections:
         among = list(zip(collections, stored[1:], strict=True))

@@ -66,7 +66,7 @@ class Cases(django_cases.Cases):
         document_id = documents.stored_id(session_key)
         password = hashlib.sha256(session_key.encode()).hexdigest()
         user = {"_auth_user_id": f"{number:06d}", "_auth_user_hash": password}
-        document, _ = self.store()._new(session_key, document_id, {**cart, **user})
+        document: dict[str, Any] = self.store()._new(session_key, document_id, {**cart, **user})[0]
         return document
 
     def serve(self, first: int, number: int) -> int:
@@ -78,7 +78,7 @@ class Cases(django_cases.Cases):
                 self.store(key(each)).load()
             else:
                 handlers.wsgi(key(each))
-        return self.process.memory_info().rss
+        return int(self.process.memory_info().rss)
 
     def clear_expired(self) -> tuple[int, float]:
         """Remove what has expired; return how many that were, and the seconds that it took."""

@@ -50,7 +50,7 @@ def _file_system(folder: Path) -> str:
         for partition in psutil.disk_partitions(all=True)
         if folder.resolve().is_relative_to(partition.mountpoint)
     ]
-    return max(holding, key=lambda partition: len(partition.mountpoint)).fstype
+    return str(max(holding, key=lambda partition: len(partition.mountpoint)).fstype)
 
 
 def versions(addresses: Addresses) -> dict[str, str]:

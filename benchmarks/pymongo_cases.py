@@ -54,7 +54,7 @@ class Cases(django_cases.Cases):
 
     def _find(self, document_id: bytes) -> dict[str, Any]:
         wanted = documents.live(document_id, self.now)
-        found = self.collection.find_one(wanted, documents.PROJECTION)
+        found: dict[str, Any] | None = self.collection.find_one(wanted, documents.PROJECTION)
         assert found is not None
         return found
 
