@@ -7,11 +7,12 @@ from benchmarks.payloads import SIZES
 
 # Every case is measured at 0.4 kB, where what surrounds a session weighs the most against it.
 # Larger ones are measured where their size tells: on the way to the server, and back.
-_SMALL, *_LARGER = SIZES
-_OF_SIZE = ["load", "save", "load-change-save", "first save", "WSGI request"]
+_SMALL, _MEDIUM, _LARGE = SIZES
 MATRIX = [
     *((case, _SMALL) for case in [*ALL, OWN_CPU]),
-    *((case, size) for size in _LARGER for case in _OF_SIZE),
+    *((case, _MEDIUM) for case in ["load", "save", "load-change-save", "first save"]),
+    *((case, _LARGE) for case in ["load", "load-change-save"]),
+    *(("WSGI request", size) for size in (_MEDIUM, _LARGE)),
 ]
 
 
