@@ -12,8 +12,8 @@ import psutil
 from pymongo import WriteConcern
 
 from benchmarks import django_cases, handlers, payloads
-from django_mongo_sessions import clients, dates, documents, indexes
-from django_mongo_sessions.drivers import run
+from django_mongo_sessions import clients, dates
+from django_mongo_sessions.connection import Reach
 
 _BATCH = 1_000
 _CARTS = 100
@@ -25,6 +25,17 @@ def key(number: int) -> str:
     return hashlib.blake2b(number.to_bytes(8, "big"), digest_size=16).hexdigest()
 
 
+class Collecting:
+    """Stands in for a collection, and keeps what it is given: one at a time is slow to send."""
+
+    def __init__(self) -> None:
+        self.documents: list[dict[str, Any]] = []
+
+    def insert_one(self, document: dict[str, Any]) -> None:
+        """Keep a document. Of an insert's reply, the engine reads nothing."""
+        self.documents.append(document)
+
+
 class Cases(django_cases.Cases):
     """Load and save among many sessions, and what is asked of them besides."""
 
@@ -34,6 +45,8 @@ class Cases(django_cases.Cases):
         self.chance = random.Random(0)
         self.sessions = clients.sessions().sessions
         self.process = psutil.Process()
+        size = payloads.SIZES[0]
+        self.carts = [payloads.another(size, True, random.Random(each)) for each in range(_CARTS)]
 
     def prepare(self, case: str, size: int) -> django_cases.Ready:
         """See django_cases. The sessions are there."""
@@ -46,28 +59,33 @@ class Cases(django_cases.Cases):
 
     def fill(self, first: int, number: int, expired: bool = False) -> None:
         """Store sessions, as the engine's own documents. Expired ones are not used by the cases."""
-        reach = clients.sessions()
-        run(indexes.ensuring(), reach.sessions, reach.timeout)
+        probe = self.store()
+        probe.save()  # with the first of a process comes the index
+        probe.delete()
         many = self.sessions.with_options(write_concern=WriteConcern(w=1))
-        size = payloads.SIZES[0]
-        carts = [payloads.another(size, True, random.Random(each)) for each in range(_CARTS)]
-        past = dates.utc_now() - _DAY
+        past = {"expires_at": dates.utc_now() - _DAY} if expired else {}
         for begin in range(first, first + number, _BATCH):
-            batch = []
-            for each in range(begin, min(begin + _BATCH, first + number)):
-                document = self._document(each, carts[each % _CARTS])
-                batch.append(document | {"expires_at": past} if expired else document)
-            many.insert_many(batch, ordered=False)
+            batch = self._documents(range(begin, min(begin + _BATCH, first + number)))
+            many.insert_many([document | past for document in batch], ordered=False)
         if not expired:
             self.total = first + number
 
-    def _document(self, number: int, cart: dict[str, Any]) -> dict[str, Any]:
-        session_key = key(number)
-        document_id = documents.stored_id(session_key)
-        password = hashlib.sha256(session_key.encode()).hexdigest()
-        user = {"_auth_user_id": f"{number:06d}", "_auth_user_hash": password}
-        document: dict[str, Any] = self.store()._new(session_key, document_id, {**cart, **user})[0]
-        return document
+    def _documents(self, numbers: range) -> list[dict[str, Any]]:
+        """Return the documents that the engine makes of sessions."""
+        reach, collecting = clients.sessions(), Collecting()
+        clients._clients.blocking = Reach(collecting, reach.timeout, ours=False)
+        try:
+            for number in numbers:
+                session_key = key(number)
+                password = hashlib.sha256(session_key.encode()).hexdigest()
+                store = self.store(session_key)
+                store.clear()  # there is nothing to load
+                store.update(self.carts[number % len(self.carts)])
+                store.update({"_auth_user_id": f"{number:06d}", "_auth_user_hash": password})
+                store.save(must_create=True)
+        finally:
+            clients._clients.blocking = reach
+        return collecting.documents
 
     def serve(self, first: int, number: int) -> int:
         """Serve different sessions: of ten, nine are read, and one is changed by a whole request.
