@@ -1,13 +1,16 @@
-# `make demo` shows the site, `make demo-async` shows it by uvicorn, `make test` runs all tests. Each
-# does its own set-up.
+# `make demo` shows the site, and `make demo-async` by uvicorn; `make test` runs all tests; `make bench`
+# measures beside the peers, and `make bench-quick` counts what is sent. Each does its own set-up.
 
 PYTHON ?= python3
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH_VENV := .venv-bench
+BENCH_BIN := $(BENCH_VENV)/bin
+SCALE ?= 1
 export PORT
 
-.PHONY: demo demo-async test clean
+.PHONY: demo demo-async test bench bench-quick clean
 
 demo: $(VENV)/ready
 	@$(BIN)/python -m testproject.demo
@@ -21,11 +24,24 @@ test: $(VENV)/ready
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
+bench: $(BENCH_VENV)/ready
+	$(BENCH_BIN)/python -m benchmarks run --scale $(SCALE)
+	[ "$(SCALE)" != 1 ] || $(BENCH_BIN)/python -m benchmarks report
+
+bench-quick: $(VENV)/ready
+	@$(BIN)/python -m benchmarks quick
+
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable . --group test
 	@touch $@
 
+$(BENCH_VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_BIN)/python -m pip install --quiet --upgrade pip
+	$(BENCH_BIN)/python -m pip install --quiet --editable . --group bench
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .tox .cache .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) .tox .cache .coverage* .mypy_cache .pytest_cache .ruff_cache

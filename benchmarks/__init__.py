@@ -1,0 +1,1 @@
+"""How fast the engine is, beside its peers; never shipped. `make bench` runs all of it."""

@@ -1,0 +1,146 @@
+"""The cases, for every engine of Django's `SessionBase`.
+
+Each method readies `number` operations, which is not timed, and returns them, which is: functions
+without arguments, each on a session of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from importlib import import_module
+from itertools import cycle, islice
+from typing import Any
+
+from django.conf import settings
+
+from benchmarks import handlers, payloads
+from benchmarks.contenders import TASKS, THREADS
+from benchmarks.payloads import following
+from benchmarks.running import Operation
+
+# Sessions that the cases which delete none take in turns.
+_POOL = 600
+
+Ready = Callable[[int], Sequence[Operation]]
+
+
+class Cases:
+    """The cases of one engine, on sessions of one size."""
+
+    def __init__(self) -> None:
+        self.store: Any = import_module(settings.SESSION_ENGINE).SessionStore
+        self.keys: Iterator[str] = iter(())
+        self.size = 0
+        self.cases: dict[str, Ready] = {
+            "load": self.load,
+            "save": self.save,
+            "load-change-save": self.load_change_save,
+            "first save": self.first_save,
+            "login": self.login,
+            "logout": self.logout,
+            "unchanged save": self.unchanged_save,
+            "WSGI request": self.wsgi_request,
+            "ASGI request": self.asgi_request,
+            **dict.fromkeys(TASKS, self.aload_change_save),
+            **dict.fromkeys(THREADS, self.load_change_save),
+        }
+
+    def prepare(self, case: str, size: int) -> Ready:
+        """Store the sessions that a case needs, of `size` bytes of JSON; return what readies it."""
+        if size != self.size:
+            self.size = size
+            self.keys = cycle([self._stored().session_key for _ in range(_POOL)])
+        return self.cases[case]
+
+    def close(self) -> None:
+        """Let go of what the cases hold; an engine's own is closed at exit."""
+
+    # The verbs
+
+    def load(self, number: int) -> list[Operation]:
+        """Read a session: `SessionStore(key).load()`."""
+        return [self.store(key).load for key in self._next(number)]
+
+    def save(self, number: int) -> list[Operation]:
+        """Write a session that was read and changed before."""
+        return [self._changed(key).save for key in self._next(number)]
+
+    def load_change_save(self, number: int) -> list[Operation]:
+        """Read a session, change a value, write it."""
+        return [partial(count, self.store, key) for key in self._next(number)]
+
+    def first_save(self, number: int) -> list[Operation]:
+        """Write a new session, which has no key yet."""
+        return [self._new().save for _ in range(number)]
+
+    def login(self, number: int) -> list[Operation]:
+        """Sign in, in an anonymous session that was read before: `cycle_key()` and `save()`."""
+        keys = [self._stored(signed_in=False).session_key for _ in range(number)]
+        return [partial(_sign_in, self._read(key)) for key in keys]
+
+    def logout(self, number: int) -> list[Operation]:
+        """Sign out of a session that was read before: `flush()`."""
+        keys = [self._stored().session_key for _ in range(number)]
+        return [self._read(key).flush for key in keys]
+
+    def unchanged_save(self, number: int) -> list[Operation]:
+        """Save a session that was read before, and in which nothing has changed."""
+        return [self._read(key).save for key in self._next(number)]
+
+    # Whole requests, and tasks
+
+    def wsgi_request(self, number: int) -> list[Operation]:
+        """Answer a request whose view reads and changes the session."""
+        return [partial(handlers.wsgi, key) for key in self._next(number)]
+
+    def asgi_request(self, number: int) -> list[Callable[[], Awaitable[object]]]:
+        """See wsgi_request()."""
+        return [partial(handlers.asgi, key) for key in self._next(number)]
+
+    def aload_change_save(self, number: int) -> list[Callable[[], Awaitable[object]]]:
+        """See load_change_save()."""
+        return [partial(_acount, self.store, key) for key in self._next(number)]
+
+    # Sessions
+
+    def _next(self, number: int) -> list[str]:
+        return list(islice(self.keys, number))
+
+    def _new(self, signed_in: bool = True) -> Any:
+        store = self.store()
+        store.update(payloads.data(self.size, signed_in))
+        return store
+
+    def _stored(self, signed_in: bool = True) -> Any:
+        store = self._new(signed_in)
+        store.save()
+        return store
+
+    def _read(self, key: str) -> Any:
+        store = self.store(key)
+        store["count"]  # which reads it
+        return store
+
+    def _changed(self, key: str) -> Any:
+        store = self.store(key)
+        store["count"] = following(store["count"])
+        return store
+
+
+def count(store: Any, key: str) -> None:
+    session = store(key)
+    session["count"] = following(session["count"])
+    session.save()
+
+
+async def _acount(store: Any, key: str) -> None:
+    session = store(key)
+    await session.aset("count", following(await session.aget("count")))
+    await session.asave()
+
+
+def _sign_in(session: Any) -> None:
+    session.cycle_key()
+    session.update(payloads.SIGNED_IN)
+    session.save()

@@ -1,0 +1,118 @@
+"""The engine on a collection of many sessions, all of them different."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from datetime import timedelta
+from typing import Any
+
+import psutil
+from pymongo import WriteConcern
+
+from benchmarks import django_cases, handlers, payloads
+from django_mongo_sessions import clients, dates
+from django_mongo_sessions.connection import Reach
+
+_BATCH = 1_000
+_CARTS = 100
+_DAY = timedelta(days=1)
+
+
+def key(number: int) -> str:
+    """Return the key of a session by its number, so that nobody has to remember millions."""
+    return hashlib.blake2b(number.to_bytes(8, "big"), digest_size=16).hexdigest()
+
+
+class Collecting:
+    """Stands in for a collection, and keeps what it is given: one at a time is slow to send."""
+
+    def __init__(self) -> None:
+        self.documents: list[dict[str, Any]] = []
+
+    def insert_one(self, document: dict[str, Any]) -> None:
+        """Keep a document. Of an insert's reply, the engine reads nothing."""
+        self.documents.append(document)
+
+
+class Cases(django_cases.Cases):
+    """Load and save among many sessions, and what is asked of them besides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+        self.chance = random.Random(0)
+        self.sessions = clients.sessions().sessions
+        self.process = psutil.Process()
+        size = payloads.SIZES[0]
+        self.carts = [payloads.another(size, True, random.Random(each)) for each in range(_CARTS)]
+
+    def prepare(self, case: str, size: int) -> django_cases.Ready:
+        """See django_cases. The sessions are there."""
+        return self.cases[case]
+
+    def _next(self, number: int) -> list[str]:
+        return [key(each) for each in self.chance.sample(range(self.total), number)]
+
+    # What `Runner.ask` is for
+
+    def fill(self, first: int, number: int, expired: bool = False) -> None:
+        """Store sessions, as the engine's own documents. Expired ones are not used by the cases."""
+        probe = self.store()
+        probe.save()  # with the first of a process comes the index
+        probe.delete()
+        many = self.sessions.with_options(write_concern=WriteConcern(w=1))
+        past = {"expires_at": dates.utc_now() - _DAY} if expired else {}
+        for begin in range(first, first + number, _BATCH):
+            batch = self._documents(range(begin, min(begin + _BATCH, first + number)))
+            many.insert_many([document | past for document in batch], ordered=False)
+        if not expired:
+            self.total = first + number
+
+    def _documents(self, numbers: range) -> list[dict[str, Any]]:
+        """Return the documents that the engine makes of sessions."""
+        reach, collecting = clients.sessions(), Collecting()
+        clients._clients.blocking = Reach(collecting, reach.timeout, ours=False)
+        try:
+            for number in numbers:
+                session_key = key(number)
+                password = hashlib.sha256(session_key.encode()).hexdigest()
+                store = self.store(session_key)
+                store.clear()  # there is nothing to load
+                store.update(self.carts[number % len(self.carts)])
+                store.update({"_auth_user_id": f"{number:06d}", "_auth_user_hash": password})
+                store.save(must_create=True)
+        finally:
+            clients._clients.blocking = reach
+        return collecting.documents
+
+    def serve(self, first: int, number: int) -> int:
+        """Serve different sessions: of ten, nine are read, and one is changed by a whole request.
+        Returns the bytes of memory that this process then has (its resident set).
+        """
+        for each in range(first, first + number):
+            if each % 10:
+                self.store(key(each)).load()
+            else:
+                handlers.wsgi(key(each))
+        return int(self.process.memory_info().rss)
+
+    def clear_expired(self) -> tuple[int, float]:
+        """Remove what has expired; return how many that were, and the seconds that it took."""
+        begun = time.perf_counter()
+        count = self.store.clear_expired()
+        return count, time.perf_counter() - begun
+
+    def space(self) -> dict[str, Any]:
+        """Return bytes a session: of its document, on disk, and of each index on disk."""
+        database = self.sessions.database
+        database.client.admin.command("fsync")  # sizes are those of the last checkpoint
+        stats = database.command("collStats", self.sessions.name)
+        count = stats["count"]
+        return {
+            "sessions": count,
+            "document": stats["size"] / count,
+            "collection": stats["storageSize"] / count,
+            "indexes": {name: size / count for name, size in stats["indexSizes"].items()},
+        }

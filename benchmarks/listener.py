@@ -1,0 +1,58 @@
+"""What PyMongo sends: each command's name, and its bytes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import bson
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
+
+from django_mongo_sessions import codec
+
+# What PyMongo adds for a replica set, and not for a single server.
+_OF_THE_TOPOLOGY = ("$clusterTime", "$readPreference", "txnNumber")
+
+
+class Sent(NamedTuple):
+    """A command."""
+
+    name: str
+    beside: int  # bytes of its document without the payload
+    payload: int | None  # bytes; None where it is compressed, to what zlib's version makes of it
+
+
+class Commands(CommandListener):
+    """Keeps what was sent, until somebody clears it."""
+
+    def __init__(self) -> None:
+        self.sent: list[Sent] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        """Note a command."""
+        command = {
+            name: value for name, value in event.command.items() if name not in _OF_THE_TOPOLOGY
+        }
+        payload = _payload(command)
+        length = None if payload[:1] == codec.COMPRESSED else len(payload)
+        self.sent.append(Sent(event.command_name, len(bson.encode(command)) - len(payload), length))
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Nothing more was sent."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Nothing more was sent; whoever has called gets the error."""
+
+
+def _payload(command: dict[str, Any]) -> bytes:
+    [document] = command.get("documents", [{}])
+    [update] = command.get("updates", [{}])
+    payload: bytes = document.get("payload") or update.get("u", {}).get("$set", {}).get("payload")
+    return payload or b""
+
+
+COMMANDS = Commands()

@@ -1,0 +1,58 @@
+"""The engine's cases: everybody's, and one of its own time alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from pymongo.results import UpdateResult
+
+from benchmarks import django_cases
+from benchmarks.contenders import OWN_CPU
+from benchmarks.running import Operation
+from django_mongo_sessions import clients, documents
+from django_mongo_sessions.connection import Reach
+
+
+class Instant:
+    """Stands in for a collection: it has one document, and answers at once, with real replies."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
+        self.updated = UpdateResult({"n": 1, "nModified": 1}, acknowledged=True)
+
+    def find_one(self, *args: Any) -> dict[str, Any]:
+        """Return a dict of its own to each, as decoding a reply does."""
+        return dict(self.document)
+
+    def update_one(self, *args: Any) -> UpdateResult:
+        """Say that the document was changed."""
+        return self.updated
+
+
+class Cases(django_cases.Cases):
+    """Everybody's cases, and `OWN_CPU`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reach = clients.sessions()
+        self.cases[OWN_CPU] = self.own_cpu
+
+    def prepare(self, case: str, size: int) -> django_cases.Ready:
+        """See django_cases."""
+        clients._clients.blocking = self.reach
+        ready = super().prepare(case, size)
+        if case == OWN_CPU:
+            self._replace_the_collection()
+        return ready
+
+    def _replace_the_collection(self) -> None:
+        self.key = self._next(1)[0]
+        document_id = documents.stored_id(self.key)
+        document = self.reach.sessions.find_one({"_id": document_id})
+        clients._clients.blocking = Reach(Instant(document), self.reach.timeout, ours=False)
+
+    def own_cpu(self, number: int) -> list[Operation]:
+        """Load, change and save, where MongoDB and PyMongo take no time."""
+        return [partial(django_cases.count, self.store, self.key)] * number

@@ -1,0 +1,68 @@
+"""The floor: what the engine sends, sent by PyMongo alone on documents that the engine stored.
+
+No deadline, no seal, no serializer: nothing but the calls.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from pymongo import MongoClient
+
+from benchmarks import django_cases
+from benchmarks.running import Operation
+from django_mongo_sessions import clients, dates, documents
+
+
+class Cases(django_cases.Cases):
+    """The same cases, without the engine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        reach = clients.sessions()
+        ours = reach.sessions
+        self.client: MongoClient[Any] = MongoClient(*reach.client.address)
+        self.collection = self.client[ours.database.name].get_collection(
+            ours.name, codec_options=ours.codec_options, write_concern=ours.write_concern
+        )
+        self.now = dates.utc_now()
+        self.expires_at = self.now + timedelta(days=14)
+
+    def close(self) -> None:
+        """Close the client."""
+        self.client.close()
+
+    def load(self, number: int) -> list[Operation]:
+        """See django_cases."""
+        return [partial(self._find, self._id(key)) for key in self._next(number)]
+
+    def save(self, number: int) -> list[Operation]:
+        """See django_cases."""
+        ids = [self._id(key) for key in self._next(number)]
+        return [partial(self._update, self._find(document_id)) for document_id in ids]
+
+    def load_change_save(self, number: int) -> list[Operation]:
+        """See django_cases."""
+        return [partial(self._find_and_update, self._id(key)) for key in self._next(number)]
+
+    def _id(self, key: str) -> bytes:
+        document_id = documents.stored_id(key)
+        assert document_id is not None
+        return document_id
+
+    def _find(self, document_id: bytes) -> dict[str, Any]:
+        wanted = documents.live(document_id, self.now)
+        found: dict[str, Any] | None = self.collection.find_one(wanted, documents.PROJECTION)
+        assert found is not None
+        return found
+
+    def _update(self, found: dict[str, Any]) -> None:
+        wanted = documents.revised(found["_id"], found["revision"])
+        fields = {"user_id": "1"}
+        change = documents.replacing(found["payload"], self.now, self.expires_at, fields)
+        assert self.collection.update_one(wanted, change).matched_count
+
+    def _find_and_update(self, document_id: bytes) -> None:
+        self._update(self._find(document_id))
