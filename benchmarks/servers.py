@@ -39,16 +39,14 @@ class Addresses(NamedTuple):
 @contextmanager
 def all_of_them() -> Iterator[Addresses]:
     """Run every server; yield where they are."""
-    programs = {name: find(name) for name in ("initdb", "postgres", "redis-server")}
+    redis_server = find("redis-server")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
         folder.chmod(0o755)  # PostgreSQL's user has to find its data in there
         mongodb = stack.enter_context(mongod.running(folder / "mongodb"))
-        postgresql = stack.enter_context(
-            _postgresql(programs["initdb"], programs["postgres"], folder / "postgresql")
-        )
-        redis = stack.enter_context(_redis(programs["redis-server"], folder / "redis"))
-        yield Addresses(mongodb, postgresql, redis, str(folder))
+        port = stack.enter_context(postgresql(folder / "postgresql"))
+        redis = stack.enter_context(_redis(redis_server, folder / "redis"))
+        yield Addresses(mongodb, port, redis, str(folder))
 
 
 def find(program: str) -> str:
@@ -67,10 +65,14 @@ def find(program: str) -> str:
 
 
 @contextmanager
-def _postgresql(initdb: str, postgres: str, folder: Path) -> Iterator[int]:
-    """Run PostgreSQL as it is after its installation, with a database and a user `postgres`."""
+def postgresql(folder: Path) -> Iterator[int]:
+    """Run PostgreSQL as it is after its installation, with a database and a user `postgres`.
+
+    Yield its port. Where this is root, PostgreSQL's user must be able to reach the new folder.
+    """
     import psycopg
 
+    initdb, postgres = find("initdb"), find("postgres")
     folder.mkdir()
     become: list[str] = []
     if os.geteuid() == 0:

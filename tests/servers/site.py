@@ -38,6 +38,7 @@ if "SITE_POSTGRESQL" in os.environ:
         "PORT": os.environ["SITE_POSTGRESQL"],
         "NAME": "postgres",
         "USER": "postgres",
+        "OPTIONS": {"pool": True} if "SITE_POOL" in os.environ else {},
     }
 
 
