@@ -4,6 +4,7 @@ import secrets
 import pytest
 from django.contrib.sessions.serializers import JSONSerializer
 from django.core.signing import BadSignature
+from django.utils.crypto import salted_hmac
 
 from django_mongo_sessions import codec
 
@@ -79,6 +80,15 @@ def test_large_bodies_are_compressed_and_small_or_random_ones_are_not():
     assert codec.close(b"x" * 1024, BINDING, "key")[:1] == codec.COMPRESSED
     assert len(codec.close(b"x" * 100_000, BINDING, "key")) < 1000
     assert codec.close(secrets.token_bytes(2000), BINDING, "key")[:1] == codec.SEALED
+
+
+@pytest.mark.parametrize("key", ["a key", b"a key in bytes"])
+def test_the_seal_is_djangos_salted_hmac(key):
+    payload = codec.close(b"body", b"binding", key)
+
+    signed = b"\x01" + b"binding" + b"body"
+    seal = salted_hmac("django_mongo_sessions.codec", signed, secret=key, algorithm="sha256")
+    assert payload == b"\x01" + seal.digest() + b"body"
 
 
 @pytest.mark.parametrize("body", [b'{"a":1}', b"x" * 5000])
