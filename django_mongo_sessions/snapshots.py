@@ -36,3 +36,12 @@ class Content(NamedTuple):
 
     data: dict[str, Any]
     body: bytes
+
+
+class Attempt(NamedTuple):
+    """An update that was sent."""
+
+    base: Snapshot  # what was known when it was sent
+    ours: Content  # what the session was then
+    content: Content  # what is to be stored
+    written: Snapshot  # what is known once it is

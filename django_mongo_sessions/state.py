@@ -14,7 +14,7 @@ from django_mongo_sessions import dates, merging
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.exceptions import SessionConflict
 from django_mongo_sessions.mapper import SessionMapper
-from django_mongo_sessions.snapshots import Content, Snapshot
+from django_mongo_sessions.snapshots import Attempt, Content, Snapshot
 
 WRITE_INTERVAL = 1.0  # seconds in which a store that has written does not write the same again
 
@@ -107,9 +107,32 @@ class SessionState(SessionMapper):
             raise SessionConflict(f"another request has changed {named} too", merged.conflicts)
         return Content(merged.data, self._dump(merged.data))
 
-    def _bring_up_to_date(self, live: dict[str, Any], ours: Content, content: Content) -> None:
-        """Let the session show what was stored; what it was changed to meanwhile stays."""
-        if content.body != ours.body:
-            now = self._load(self._dump(live))
-            merged = merging.merge(self._dump, self._load(ours.body), content.data, now)
-            merging.bring_up_to_date(self._dump, self._load, live, merged.data)
+    def _settled(self, attempt: Attempt) -> None:
+        """Know that the server has done it, and let the session show it.
+
+        Another task of the request may have cleared the session meanwhile, or moved it to another
+        key, or stored it later than this: then it shows that already.
+        """
+        base, ours, content, written = attempt
+        known = self._current()
+        if known is None or known.data is not base.data or known.key != written.key:
+            return
+        if known.revision > written.revision:
+            return
+        if known.body != base.body or content.body != ours.body:
+            brought = None if known.body == base.body else known.body
+            self._bring_up_to_date(base.data, ours, content, brought)
+        self._wrote(replace(written, data=base.data))
+
+    def _bring_up_to_date(
+        self, live: dict[str, Any], ours: Content, content: Content, brought: bytes | None = None
+    ) -> None:
+        """Let the session show what was stored; what it was changed to meanwhile stays.
+
+        But not what another task of the request has brought it up to.
+        """
+        before, now = self._load(ours.body), self._load(self._dump(live))
+        if brought is not None:
+            now = merging.merge(self._dump, self._load(brought), before, now).data
+        merged = merging.merge(self._dump, before, content.data, now)
+        merging.bring_up_to_date(self._dump, self._load, live, merged.data)

@@ -16,7 +16,7 @@ from django.contrib.sessions.backends.base import UpdateError
 from django_mongo_sessions import dates, documents, operations
 from django_mongo_sessions.drivers import Verb, Wait
 from django_mongo_sessions.exceptions import SessionConflict
-from django_mongo_sessions.snapshots import Content, Snapshot
+from django_mongo_sessions.snapshots import Attempt, Content, Snapshot
 from django_mongo_sessions.steps import SessionSteps
 
 Result = TypeVar("Result")
@@ -40,31 +40,35 @@ class SessionVerbs(SessionSteps):
         if must_create:
             yield from self._inserting([self.session_key], data)
             return
+        base = self._current() or (yield from self._reading())
         dumped, self._dumped = self._dumped, None  # once: it may have changed by the next save
-        ours = Content(data, dumped or self._dump(data))
-        base = yield from self._base()
+        ours = Content(self._session_cache, dumped or self._dump(self._session_cache))
         if base and base.holds(ours) and self._has_just_written():
             return
-        yield from self._settling(base, base, ours, None)
+        yield from self._settling(base, None, ours)
 
     def _mutating(self, function: Function[Result]) -> Verb[Result | None]:
         data = yield from self._data()
-        ours = Content(data, self._dump(data))
         if self.session_key is None:
+            ours = Content(data, self._dump(data))
             result, content = self._applied(function, ours)
             self._bring_up_to_date(data, ours, content)
             yield from self._saving()
             return result
-        base = yield from self._base()
-        newest = yield from self._finding()
-        return (yield from self._settling(base, newest, ours, function))
+        newest = yield from self._reading()
+        return (yield from self._settling(newest, function))
 
-    def _base(self) -> Verb[Snapshot | None]:
-        """Return what the session was made from; where that is not known, it replaces all."""
-        base = self._current()
-        if base is None and (found := (yield from self._finding())):
-            base = replace(found, replaced=True)
-        return base
+    def _reading(self) -> Verb[Snapshot | None]:
+        """Read the newest of the session; one of which nothing was known replaces it."""
+        before = self._current()
+        newest = yield from self._finding()
+        known = self._current()
+        if newest and known is None and newest.key == self.session_key:
+            self._snapshot = replace(newest, data=self._session_cache, replaced=True)
+        # Another task of the request may have stored a newer one while we asked.
+        if newest and known and known is not before and newest.revision < known.revision:
+            return known
+        return newest
 
     def _applied(
         self, function: Function[Result] | None, content: Content
@@ -84,29 +88,30 @@ class SessionVerbs(SessionSteps):
 
     def _settling(
         self,
-        base: Snapshot | None,
         newest: Snapshot | None,
-        ours: Content,
         function: Function[Result] | None,
+        ours: Content | None = None,
     ) -> Verb[Result | None]:
-        """Store what the session was made into since the base, and what the function makes of it.
+        """Store what the session was made into, and what the function makes of it.
 
-        Compares and sets, until nobody else has been faster.
+        Compares and sets, until nobody else has been faster. Each attempt begins with the session
+        as it is then: another task of the request may have changed it, or stored it.
         """
         for attempt in range(_MOST_ATTEMPTS):
+            base = self._current()
             if base is None or newest is None:
                 raise UpdateError("the session is gone")
+            ours = ours or Content(base.data, self._dump(base.data))
             if not newest.opened:
                 return (yield from self._settling_elsewhere(base, ours, function))
             merged = self._merged(base, newest, ours)
             result, content = self._applied(function, merged)
             update, written = self._update(newest, content)
             if (yield operations.update(newest.document_id, newest.revision, update)):
-                self._bring_up_to_date(ours.data, ours, content)
-                self._wrote(replace(written, data=ours.data))
+                self._settled(Attempt(base, ours, content, written))
                 return result
             yield _pause(attempt)
-            newest = yield from self._finding()
+            newest, ours = (yield from self._reading()), None
         raise _overtaken()
 
     def _settling_elsewhere(

@@ -10,7 +10,7 @@ from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import UpdateError
 from pymongo.errors import AutoReconnect
 
-from django_mongo_sessions import dates, documents, operations, verbs
+from django_mongo_sessions import dates, documents, drivers, operations, verbs
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.exceptions import SessionConflict
 from django_mongo_sessions.snapshots import Content
@@ -483,11 +483,23 @@ def test_clear_means_it_where_the_store_has_just_written_the_same(do, two, held)
 # Two tasks of one request
 
 
+def answer(operation):
+    """Do what a verb asks for; its answer arrives when it is sent."""
+    if isinstance(operation, drivers.Wait):
+        return None
+    return operation.read(operation.call(collection()))
+
+
 def finish(verb, operation):
     """Do the rest of a verb that waits for an operation's answer."""
+    return hand(verb, answer(operation))
+
+
+def hand(verb, reply):
+    """Do the rest of a verb whose answer arrives now."""
     while True:
         try:
-            operation = verb.send(operation.read(operation.call(collection())))
+            reply = answer(verb.send(reply))
         except StopIteration as stop:
             return stop.value
 
@@ -532,6 +544,86 @@ def test_two_tasks_that_move_a_session_leave_one_that_is_signed_in(do, two, held
     assert store.session_key == key
     assert held(store) == {SESSION_KEY: "1"}
     assert collection().count_documents({}) == 1
+
+
+def test_a_save_that_a_sibling_and_another_request_overtake_knows_what_is_stored(do, two, held):
+    store, other = two()
+    store["a"] = 1
+    slower = store._saving()
+    operation = next(slower)
+    do(store, "mutate", visit)
+    do(other, "mutate", visit)
+
+    finish(slower, operation)
+
+    assert dict(store.items()) == held(store) == {"a": 1, "visits": 2}
+    store["b"] = 2
+    do(store, "save")
+    assert held(store) == {"a": 1, "visits": 2, "b": 2}
+
+
+def test_an_answer_that_arrives_after_that_to_a_later_write_changes_nothing(do, two, held):
+    store, _ = two()
+    slower = store._mutating(visit)
+    late = answer(slower.send(answer(next(slower))))
+    do(store, "mutate", visit)
+    store["a"] = 1
+    do(store, "save")
+
+    assert hand(slower, late) == 1
+
+    assert dict(store.items()) == held(store) == {"visits": 2, "a": 1}
+    del store["a"]
+    do(store, "save")
+    assert held(store) == {"visits": 2}
+
+
+def test_what_a_late_answer_brings_is_no_change_of_this_request(do, two, held):
+    store, other = two(n=0)
+    first = store._mutating(lambda data: data.update(n=1))
+    operation = first.send(answer(next(first)))
+    second = store._saving()
+    missed = next(second)
+    late = answer(operation)
+    do(other, "mutate", lambda data: data.update(n=2))
+    update = second.send(answer(second.send(answer(second.send(answer(missed))))))
+
+    hand(first, late)
+    finish(second, update)
+
+    assert dict(store.items()) == held(store) == {"n": 2}
+    store["a"] = 1
+    do(store, "save")
+    assert held(store) == {"n": 2, "a": 1}
+
+
+def test_what_a_sibling_stores_during_a_read_is_no_conflict(do, two, held, settings):
+    raise_conflicts(settings)
+    store, _ = two()
+    slower = store._mutating(visit)
+    late = answer(next(slower))
+    store["a"] = 1
+    do(store, "save")
+    store["a"] = 2
+
+    assert hand(slower, late) == 1
+
+    assert dict(store.items()) == held(store) == {"a": 2, "visits": 1}
+
+
+def test_a_save_under_way_does_not_undo_a_clear(do, two, held):
+    store, other = two(a=1)
+    store["b"] = 2
+    slower = store._saving()
+    late = answer(next(slower))
+    store.clear()
+    store["c"] = 3
+
+    hand(slower, late)
+
+    do(other, "save")
+    do(store, "save")
+    assert held(store) == {"c": 3}
 
 
 # What does not open
