@@ -5,7 +5,6 @@ No update is lost: they compare and set by the revision, and merge what others h
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from inspect import iscoroutine
@@ -14,8 +13,8 @@ from typing import Any, TypeVar
 from django.contrib.sessions.backends.base import UpdateError
 
 from django_mongo_sessions import dates, documents, operations
-from django_mongo_sessions.drivers import Verb, Wait
-from django_mongo_sessions.exceptions import SessionConflict
+from django_mongo_sessions.attempts import pauses
+from django_mongo_sessions.drivers import Verb
 from django_mongo_sessions.snapshots import Attempt, Content, Snapshot
 from django_mongo_sessions.steps import SessionSteps
 
@@ -23,11 +22,6 @@ Result = TypeVar("Result")
 Function = Callable[[dict[str, Any]], Result]
 
 EXPIRED_BATCH = 1_000  # documents, whose removal takes some tens of milliseconds
-
-_MOST_ATTEMPTS = 200
-# Seconds. Of many that race for a large session in one event loop, shorter pauses let everybody be
-# overtaken by everybody else: 32 requests at once took twice as long with 0.004 and 0.25.
-_FIRST_WAIT, _LONGEST_WAIT = 0.032, 1.0
 
 
 class SessionVerbs(SessionSteps):
@@ -97,7 +91,8 @@ class SessionVerbs(SessionSteps):
         Compares and sets, until nobody else has been faster. Each attempt begins with the session
         as it is then: another task of the request may have changed it, or stored it.
         """
-        for attempt in range(_MOST_ATTEMPTS):
+        waits = pauses()
+        while True:
             base = self._current()
             if base is None or newest is None:
                 raise UpdateError("the session is gone")
@@ -110,9 +105,8 @@ class SessionVerbs(SessionSteps):
             if (yield operations.update(newest.document_id, newest.revision, update)):
                 self._settled(Attempt(base, ours, content, written))
                 return result
-            yield _pause(attempt)
+            yield next(waits)
             newest, ours = (yield from self._reading()), None
-        raise _overtaken()
 
     def _settling_elsewhere(
         self, base: Snapshot, ours: Content, function: Function[Result] | None
@@ -148,7 +142,8 @@ class SessionVerbs(SessionSteps):
             base, revision = None, None
         else:
             revision = base.revision
-        for attempt in range(_MOST_ATTEMPTS):
+        waits = pauses()
+        while True:
             if (yield from self._deleting(key, revision)):
                 self._bring_up_to_date(data, ours, content)
                 self._wrote(replace(new, data=data))
@@ -165,8 +160,7 @@ class SessionVerbs(SessionSteps):
             if not (yield operations.update(new.document_id, new.revision, update)):
                 raise UpdateError("the session is gone")
             new, revision = written, newest.revision
-            yield _pause(attempt)
-        raise _overtaken()
+            yield next(waits)
 
     def _flushing(self) -> Verb[None]:
         self.clear()
@@ -188,12 +182,3 @@ class SessionVerbs(SessionSteps):
             if edge is None:
                 return count
             after = edge
-
-
-def _pause(attempt: int) -> Wait:
-    """Return a pause of full jitter, longer on average with each attempt."""
-    return Wait(random.uniform(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)))
-
-
-def _overtaken() -> SessionConflict:
-    return SessionConflict(f"{_MOST_ATTEMPTS} attempts to store the session were overtaken")

@@ -10,7 +10,7 @@ from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import UpdateError
 from pymongo.errors import AutoReconnect
 
-from django_mongo_sessions import dates, documents, drivers, operations, verbs
+from django_mongo_sessions import attempts, dates, documents, drivers, operations
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.exceptions import SessionConflict
 from django_mongo_sessions.snapshots import Content
@@ -704,8 +704,8 @@ def test_a_conflict_during_a_login_leaves_the_session_under_its_key(do, two, hel
 
 @pytest.mark.parametrize("verb", ["save", "cycle_key"])
 def test_a_race_that_is_always_lost_ends_in_a_conflict(do, two, monkeypatch, verb):
-    monkeypatch.setattr(verbs, "_MOST_ATTEMPTS", 3)
-    monkeypatch.setattr(verbs, "_LONGEST_WAIT", 0)
+    monkeypatch.setattr(attempts, "_MOST", 3)
+    monkeypatch.setattr(attempts, "_LONGEST_WAIT", 0)
     store, _ = two(a=1)
     store["b"] = 2
     update, delete = operations.update, operations.delete

@@ -13,7 +13,7 @@ FLOORS = [
         *("__init__", "conf", "codec", "dates", "documents", "drivers", "exceptions"),
         *("findings", "merging", "models", "refusals", "snapshots", "uris"),
     },
-    {"operations", "connection", "mapper"},
+    {"operations", "connection", "mapper", "attempts"},
     {"state", "indexes", "clients"},
     {"steps", "status", "driving"},
     {"verbs"},
