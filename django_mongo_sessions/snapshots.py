@@ -39,9 +39,10 @@ class Content(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """An update that was sent."""
+    """A write that was sent."""
 
     base: Snapshot  # what was known when it was sent
+    newest: Snapshot  # what it takes the place of
     ours: Content  # what the session was then
     content: Content  # what is to be stored
     written: Snapshot  # what is known once it is

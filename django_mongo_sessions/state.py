@@ -26,6 +26,7 @@ class SessionState(SessionMapper):
     _snapshot: Snapshot | None = None
     _written_at: float | None = None  # by time.monotonic(): this store's own last write
     _modified = False
+    _left = 0  # how many tasks wait to hear that the session is gone from its old key
     _dumped: bytes | None = None  # the body that `modified` was answered by
     _passed_over: bytes | None = None  # the body at `modified = False`
 
@@ -113,11 +114,13 @@ class SessionState(SessionMapper):
         Another task of the request may have cleared the session meanwhile, or moved it to another
         key, or stored it later than this: then it shows that already.
         """
-        base, ours, content, written = attempt
+        base, newest, ours, content, written = attempt
         known = self._current()
-        if known is None or known.data is not base.data or known.key != written.key:
+        if known is None or known.key != newest.key or known.revision > newest.revision:
             return
-        if known.revision > written.revision:
+        self._session_key = written.key
+        if known.data is not base.data:
+            self._snapshot = replace(written, data=known.data, replaced=True)
             return
         if known.body != base.body or content.body != ours.body:
             brought = None if known.body == base.body else known.body

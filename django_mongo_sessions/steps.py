@@ -13,7 +13,7 @@ from pymongo.errors import DuplicateKeyError
 
 from django_mongo_sessions import dates, documents, operations
 from django_mongo_sessions.drivers import Verb
-from django_mongo_sessions.snapshots import Snapshot
+from django_mongo_sessions.snapshots import Content, Snapshot
 from django_mongo_sessions.state import SessionState
 
 _NEW_KEY_ATTEMPTS = 8
@@ -62,44 +62,51 @@ class SessionSteps(SessionState):
         there: bool = yield operations.exists(document_id, dates.utc_now())
         return there
 
-    def _creating(self, origin: Snapshot | None = None) -> Verb[bool]:
-        """Store the session under a new key, and answer whether that is the session's now.
-
-        `origin` is the session under its old key, where it moves.
-        """
+    def _creating(self) -> Verb[bool]:
+        """Store the session under a new key, and answer whether that is the session's now."""
         data = yield from self._data(no_load=True)
-        keys = (self._get_new_session_key() for _ in range(_NEW_KEY_ATTEMPTS))
-        inserted = yield from self._inserting(keys, data, origin)
+        inserted = yield from self._inserting(self._new_keys(), data)
         self.modified = True  # as Django's stores do, and code relies on it
         return inserted
 
-    def _inserting(
-        self, keys: Iterable[str | None], data: dict[str, Any], origin: Snapshot | None = None
-    ) -> Verb[bool]:
+    def _inserting(self, keys: Iterable[str | None], data: dict[str, Any]) -> Verb[bool]:
         """Store a new session under the first of the keys that can be had.
 
         Answers False where another task of the request has stored one meanwhile: that one stays.
         """
         before = self.session_key
+        written = yield from self._storing(keys, Content(data, self._dump(data)))
+        if self.session_key != before:
+            yield operations.delete(written.document_id)
+            return False
+        self._session_key = written.key
+        self._wrote(written)
+        yield from self._after_insert()
+        return True
+
+    def _storing(
+        self, keys: Iterable[str | None], content: Content, origin: Snapshot | None = None
+    ) -> Verb[Snapshot]:
+        """Insert a document under the first of the keys that can be had.
+
+        `origin` is the session under its old key, where it moves.
+        """
         for key in keys:
             document_id = documents.stored_id(key)
             if key is None or document_id is None:
                 continue
-            document, written = self._new(key, document_id, data, origin)
+            document, written = self._new(key, document_id, content, origin)
             try:
                 yield operations.insert(document)
             except DuplicateKeyError as error:
                 if "_id" not in (error.details or {}).get("keyPattern", "_id"):
                     raise  # somebody else's unique index, which no other key would satisfy
                 continue
-            if self.session_key != before:
-                yield operations.delete(document_id)
-                return False
-            self._session_key = key
-            self._wrote(written)
-            yield from self._after_insert()
-            return True
+            return written
         raise CreateError("every session key that was tried is taken, or is none of this store's")
+
+    def _new_keys(self) -> Iterable[str]:
+        return (self._get_new_session_key() for _ in range(_NEW_KEY_ATTEMPTS))
 
     def _deleting(self, session_key: str | None = None, revision: int | None = None) -> Verb[bool]:
         """Delete a session, if asked to only at a revision, and answer whether it was there."""

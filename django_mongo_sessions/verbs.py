@@ -5,26 +5,22 @@ No update is lost: they compare and set by the revision, and merge what others h
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from inspect import iscoroutine
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.contrib.sessions.backends.base import UpdateError
 
 from django_mongo_sessions import dates, documents, operations
 from django_mongo_sessions.attempts import pauses
 from django_mongo_sessions.drivers import Verb
+from django_mongo_sessions.settling import Function, SessionSettling
 from django_mongo_sessions.snapshots import Attempt, Content, Snapshot
-from django_mongo_sessions.steps import SessionSteps
 
 Result = TypeVar("Result")
-Function = Callable[[dict[str, Any]], Result]
 
 EXPIRED_BATCH = 1_000  # documents, whose removal takes some tens of milliseconds
 
 
-class SessionVerbs(SessionSteps):
+class SessionVerbs(SessionSettling):
     """The verbs. `SessionStore` adds who drives them."""
 
     def _saving(self, must_create: bool = False) -> Verb[None]:
@@ -52,115 +48,72 @@ class SessionVerbs(SessionSteps):
         newest = yield from self._reading()
         return (yield from self._settling(newest, function))
 
-    def _reading(self) -> Verb[Snapshot | None]:
-        """Read the newest of the session; one of which nothing was known replaces it."""
-        before = self._current()
-        newest = yield from self._finding()
-        known = self._current()
-        if newest and known is None and newest.key == self.session_key:
-            self._snapshot = replace(newest, data=self._session_cache, replaced=True)
-        # Another task of the request may have stored a newer one while we asked.
-        if newest and known and known is not before and newest.revision < known.revision:
-            return known
-        return newest
-
-    def _applied(
-        self, function: Function[Result] | None, content: Content
-    ) -> tuple[Result | None, Content]:
-        """Return what a function returns, and what it makes of a copy in stored form."""
-        if function is None:
-            return None, content
-        data = self._load(content.body)
-        result = function(data)
-        if iscoroutine(result):
-            result.close()
-            raise TypeError(
-                "mutate() takes a function that does no I/O, since it may run more than once, and "
-                f"{function!r} is asynchronous. Await what it needs before."
-            )
-        return result, Content(data, self._dump(data))
-
-    def _settling(
-        self,
-        newest: Snapshot | None,
-        function: Function[Result] | None,
-        ours: Content | None = None,
-    ) -> Verb[Result | None]:
-        """Store what the session was made into, and what the function makes of it.
-
-        Compares and sets, until nobody else has been faster. Each attempt begins with the session
-        as it is then: another task of the request may have changed it, or stored it.
-        """
-        waits = pauses()
-        while True:
-            base = self._current()
-            if base is None or newest is None:
-                raise UpdateError("the session is gone")
-            ours = ours or Content(base.data, self._dump(base.data))
-            if not newest.opened:
-                return (yield from self._settling_elsewhere(base, ours, function))
-            merged = self._merged(base, newest, ours)
-            result, content = self._applied(function, merged)
-            update, written = self._update(newest, content)
-            if (yield operations.update(newest.document_id, newest.revision, update)):
-                self._settled(Attempt(base, ours, content, written))
-                return result
-            yield next(waits)
-            newest, ours = (yield from self._reading()), None
-
-    def _settling_elsewhere(
-        self, base: Snapshot, ours: Content, function: Function[Result] | None
-    ) -> Verb[Result | None]:
-        """Store the session under a new key: a document that does not open may open for another
-        host, or be evidence, and stays.
-        """
-        result, content = self._applied(function, ours)
-        if content.data and content.body != base.body:
-            self._bring_up_to_date(ours.data, ours, content)
-            yield from self._creating()
-        return result
-
     def _cycling(self) -> Verb[None]:
-        data = yield from self._data()
-        key, base = self.session_key, self._current()
-        moved = yield from self._creating(base)  # first: a crash between the two loses nothing
-        if key is None or not moved or (base and not base.opened):
+        yield from self._data()
+        if self.session_key is None and (yield from self._creating()):
             return
-        try:
-            yield from self._leaving(key, base, data)
-        except UpdateError:
-            yield from self._deleting()  # or signing in would go through all the same
-            self._session_key, self._snapshot = key, base
-            raise
+        if self._current() is None:
+            yield from self._reading()
+        base = self._current()
+        if base is None and self._is_signed_in():
+            raise UpdateError("the session is gone")
+        if base is None or not base.opened:
+            yield from self._creating()
+            return
+        yield from self._moving(base)
+        self.modified = True
+        yield from self._after_insert()
 
-    def _leaving(self, key: str, base: Snapshot | None, data: dict[str, Any]) -> Verb[None]:
-        """Delete the session under its old key; what others stored there moves to the new one."""
-        new = self._snapshot
-        assert new is not None
-        ours = content = Content(data, new.body)
-        if base is None or base.replaced:
-            base, revision = None, None
-        else:
-            revision = base.revision
-        waits = pauses()
-        while True:
-            if (yield from self._deleting(key, revision)):
-                self._bring_up_to_date(data, ours, content)
-                self._wrote(replace(new, data=data))
-                return
-            newest = (yield from self._finding(key)) if base else None
-            if base is None or newest is None:
-                if documents.user_id(data) is not None:
+    def _moving(self, base: Snapshot) -> Verb[None]:
+        """Store the session under a new key too, and then delete it under its old one.
+
+        That is its key until then: whatever others store meanwhile, other tasks of the request
+        among them, is stored there, and moves along.
+        """
+        ours = Content(base.data, self._dump(base.data))
+        new = yield from self._storing(self._new_keys(), ours, base)
+        attempt, waits = Attempt(base, base, ours, ours, new), pauses()
+        try:
+            while not (yield from self._leaving(attempt)):
+                yield next(waits)
+                newest = yield from self._reading()
+                known = self._current()
+                if known is None or known.key != base.key:
+                    break  # another task has moved it, or flushed it
+                if newest is None and self._is_signed_in():
                     raise UpdateError("the session is gone")
-                return  # an anonymous one may be: two clicks on "sign in" do that
-            if not newest.opened:
-                return
-            content = self._merged(base, newest, ours)
-            update, written = self._update(new, content)
-            if not (yield operations.update(new.document_id, new.revision, update)):
-                raise UpdateError("the session is gone")
-            new, revision = written, newest.revision
-            yield next(waits)
+                if newest is None or not newest.opened:
+                    self._settled(attempt)  # two clicks on "sign in" do that
+                    break
+                attempt = yield from self._following(known, newest, attempt.written)
+        except UpdateError:
+            yield from self._deleting(new.key)  # or signing in would go through all the same
+            raise
+        if self.session_key != new.key:
+            yield from self._deleting(new.key)
+
+    def _leaving(self, attempt: Attempt) -> Verb[bool]:
+        """Delete the session under its old key, if nobody has stored it meanwhile."""
+        self._left += 1
+        try:
+            left = yield from self._deleting(attempt.newest.key, attempt.newest.revision)
+            if left:
+                self._settled(attempt)
+            return left
+        finally:
+            self._left -= 1
+
+    def _following(self, base: Snapshot, newest: Snapshot, new: Snapshot) -> Verb[Attempt]:
+        """Store under the new key what was stored under the old one meanwhile."""
+        ours = Content(base.data, self._dump(base.data))
+        content = self._merged(base, newest, ours)
+        update, written = self._update(new, content)
+        if not (yield operations.update(new.document_id, new.revision, update)):
+            raise UpdateError("the session is gone")
+        return Attempt(base, newest, ours, content, written)
+
+    def _is_signed_in(self) -> bool:
+        return documents.user_id(self._session_cache) is not None
 
     def _flushing(self) -> Verb[None]:
         self.clear()

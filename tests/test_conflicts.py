@@ -333,7 +333,7 @@ def test_a_new_session_deleted_while_the_old_one_moves_stays_deleted(do, two, mo
     merged = SessionStore._merged
 
     def deleting(self, *args):
-        collection().delete_one({"_id": documents.stored_id(self.session_key)})
+        collection().delete_one({"_id": {"$ne": documents.stored_id(self.session_key)}})
         return merged(self, *args)
 
     monkeypatch.setattr(SessionStore, "_merged", deleting)
@@ -354,6 +354,35 @@ def test_after_a_clear_a_move_takes_nothing_along(do, two, held):
 
     assert held(store) == {"c": 3}
     assert collection().count_documents({}) == 1
+
+
+def test_nor_does_it_where_nothing_was_known_of_the_session(do, stored, held):
+    key = stored(a=1).session_key
+    store = SessionStore(key)
+    store.clear()
+    store["c"] = 3
+
+    do(store, "cycle_key")
+
+    assert store.session_key != key
+    assert held(store) == {"c": 3}
+    assert collection().count_documents({}) == 1
+
+
+@pytest.mark.parametrize("data", [{SESSION_KEY: "7"}, {"a": 1}])
+def test_a_session_that_was_never_read_and_is_gone_moves_if_it_is_anonymous(do, stored, data):
+    store = SessionStore(stored(a=1).session_key)
+    store.clear()
+    store.update(data)
+    collection().delete_many({})
+
+    if SESSION_KEY in data:
+        with pytest.raises(UpdateError):
+            do(store, "cycle_key")
+    else:
+        do(store, "cycle_key")
+
+    assert collection().count_documents({}) == (SESSION_KEY not in data)
 
 
 def test_a_session_signed_out_while_it_moves_is_not_raised_from_the_dead(do, two):
@@ -624,6 +653,95 @@ def test_a_save_under_way_does_not_undo_a_clear(do, two, held):
     do(other, "save")
     do(store, "save")
     assert held(store) == {"c": 3}
+
+
+def test_a_task_that_saves_while_the_session_moves_and_loses_a_race_is_kept(do, two, held):
+    login, request = two(**{SESSION_KEY: "1"})
+    do(request, "mutate", visit)
+    moving = login._cycling()
+    missed = moving.send(answer(next(moving)))
+    operation = moving.send(answer(missed))
+    login["a"] = 1
+    do(login, "save")
+
+    finish(moving, operation)
+
+    assert login.session_key != request.session_key
+    assert dict(login.items()) == held(login) == {SESSION_KEY: "1", "visits": 1, "a": 1}
+    assert collection().count_documents({}) == 1
+
+
+def test_a_task_whose_session_moves_meanwhile_follows_it(do, two, held):
+    store, _ = two(a=1)
+    slower = store._mutating(visit)
+    operation = next(slower)
+    do(store, "cycle_key")
+
+    assert finish(slower, operation) == 1
+
+    assert dict(store.items()) == held(store) == {"a": 1, "visits": 1}
+    assert collection().count_documents({}) == 1
+
+
+def test_a_task_waits_to_hear_where_its_session_has_gone(do, two, held):
+    store, _ = two(**{SESSION_KEY: "1"})
+    moving = store._cycling()
+    late = answer(moving.send(answer(next(moving))))
+    slower = store._mutating(visit)
+    pause = slower.send(answer(next(slower)))
+    assert isinstance(pause, drivers.Wait)
+
+    hand(moving, late)
+
+    assert hand(slower, None) == 1
+    assert held(store) == {SESSION_KEY: "1", "visits": 1}
+
+
+def test_a_move_that_failed_takes_nothing_of_what_a_task_has_stored(do, two, held, settings):
+    raise_conflicts(settings)
+    store, other = two(a=1)
+    do(other, "mutate", lambda data: data.update(a=2))
+    store["a"] = 3
+    moving = store._cycling()
+    operation = next(moving)
+    store["a"] = 2
+    store["b"] = 1
+    do(store, "save")
+    store["b"] = 2
+    do(other, "mutate", lambda data: data.update(b=3))
+
+    with pytest.raises(SessionConflict, match="'b'"):
+        finish(moving, operation)
+
+    assert store.session_key == other.session_key
+    assert held(store) == {"a": 2, "b": 3}
+    assert collection().count_documents({}) == 1
+
+
+def test_a_flush_while_the_session_moves_leaves_nothing(do, two):
+    store, _ = two(**{SESSION_KEY: "1"})
+    moving = store._cycling()
+    operation = moving.send(answer(next(moving)))
+    do(store, "flush")
+
+    finish(moving, operation)
+
+    assert store.session_key is None
+    assert collection().count_documents({}) == 0
+
+
+def test_a_clear_while_the_session_moves_means_what_it_says(do, two, held):
+    store, _ = two(a=1)
+    moving = store._cycling()
+    late = answer(moving.send(answer(next(moving))))
+    store.clear()
+    store["b"] = 2
+
+    hand(moving, late)
+
+    do(store, "save")
+    assert held(store) == {"b": 2}
+    assert collection().count_documents({}) == 1
 
 
 # What does not open

@@ -16,6 +16,7 @@ FLOORS = [
     {"operations", "connection", "mapper", "attempts"},
     {"state", "indexes", "clients"},
     {"steps", "status", "driving"},
+    {"settling"},
     {"verbs"},
     {"backends.mongodb"},
     {"checks", "management.commands.mongosessions"},
