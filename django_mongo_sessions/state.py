@@ -122,20 +122,26 @@ class SessionState(SessionMapper):
         if known.data is not base.data:
             self._snapshot = replace(written, data=known.data, replaced=True)
             return
-        if known.body != base.body or content.body != ours.body:
+        body = content.body
+        if known.body != base.body or body != ours.body:
             brought = None if known.body == base.body else known.body
-            self._bring_up_to_date(base.data, ours, content, brought)
-        self._wrote(replace(written, data=base.data))
+            body = self._bring_up_to_date(base.data, ours, content, brought)
+        self._wrote(replace(written, data=base.data, body=body))
 
     def _bring_up_to_date(
         self, live: dict[str, Any], ours: Content, content: Content, brought: bytes | None = None
-    ) -> None:
+    ) -> bytes:
         """Let the session show what was stored; what it was changed to meanwhile stays.
 
-        But not what another task of the request has brought it up to.
+        But not what another task of the request has brought it up to. Returns the body that the
+        session has while it is what was stored: its keys may stand in another order.
         """
-        before, now = self._load(ours.body), self._load(self._dump(live))
+        # Not their data, which may be the very dict that the session shows.
+        before, after = self._load(ours.body), self._load(content.body)
+        now = self._load(self._dump(live))
         if brought is not None:
             now = merging.merge(self._dump, self._load(brought), before, now).data
-        merged = merging.merge(self._dump, before, content.data, now)
+        merged = merging.merge(self._dump, before, after, now)
         merging.bring_up_to_date(self._dump, self._load, live, merged.data)
+        is_stored = merging.same(self._dump, merged.data, after)
+        return self._dump(live) if is_stored else content.body

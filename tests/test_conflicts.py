@@ -1003,6 +1003,62 @@ def test_mutate_of_what_did_not_open_and_does_now_merges_with_it(do, two, held, 
     assert held(store) == {"a": 1, "b": 2, "visits": 1}
 
 
+# A save that changes nothing, after one that has merged
+
+
+@pytest.fixture
+def merged(do, two):
+    """A store whose keys stand in another order than they are stored in."""
+    earlier, later = two(z=1)
+    earlier["a"] = 1
+    do(earlier, "save")
+    later["b"] = 2
+    do(later, "save")
+    assert list(later.keys()) == ["z", "b", "a"]
+    return later
+
+
+def test_within_a_second_it_sends_nothing(do, merged):
+    [document] = collection().find({})
+
+    do(merged, "save")
+
+    assert list(collection().find({})) == [document]
+
+
+def test_later_it_sends_no_payload(do, merged):
+    [before] = collection().find({})
+    merged._forget_write()
+
+    do(merged, "save")
+
+    [after] = collection().find({})
+    assert (after["payload"], after["revision"]) == (before["payload"], before["revision"])
+
+
+def test_nor_does_it_look_changed(do, tracking, two):
+    store, other = two(y=1, z=1)
+    other["y"] = other.pop("y")
+    do(other, "save")
+
+    do(store, "mutate", visit)
+
+    assert not store.modified
+
+
+def test_what_was_changed_during_the_merge_is_saved(do, two, held):
+    store, other = two(a=1)
+    do(other, "mutate", visit)
+    saving = store._saving()
+    operation = saving.send(answer(saving.send(answer(saving.send(answer(next(saving)))))))
+    store["b"] = 1
+
+    finish(saving, operation)
+
+    do(store, "save")
+    assert held(store) == {"a": 1, "visits": 1, "b": 1}
+
+
 # Changes inside of values
 
 
