@@ -73,25 +73,23 @@ class SessionSettling(SessionSteps):
             if base is None or newest is None:
                 raise UpdateError("the session is gone")
             ours = ours or Content(base.data, self._dump(base.data))
-            if not newest.opened:
-                return (yield from self._settling_elsewhere(base, ours, function))
-            merged = self._merged(base, newest, ours)
-            result, content = self._applied(function, merged)
-            update, written = self._update(newest, content)
-            if (yield operations.update(newest.document_id, newest.revision, update)):
-                self._settled(Attempt(base, newest, ours, content, written))
-                return result
+            if newest.opened:
+                result, content = self._applied(function, self._merged(base, newest, ours))
+                update, written = self._update(newest, content)
+                if (yield operations.update(newest.document_id, newest.revision, update)):
+                    self._settled(Attempt(base, newest, ours, content, written))
+                    return result
+            else:
+                result, content = self._applied(function, ours)
+                if (yield from self._settling_elsewhere(base, content)):
+                    return result
             yield next(waits)
             newest, ours = (yield from self._reading()), None
 
-    def _settling_elsewhere(
-        self, base: Snapshot, ours: Content, function: Function[Result] | None
-    ) -> Verb[Result | None]:
+    def _settling_elsewhere(self, base: Snapshot, content: Content) -> Verb[bool]:
         """Store the session under a new key: a document that does not open may open for another
         host, or be evidence, and stays.
         """
-        result, content = self._applied(function, ours)
-        if content.data and content.body != base.body:
-            self._bring_up_to_date(ours.data, ours, content)
-            yield from self._creating()
-        return result
+        if not content.data or content.body == base.body:
+            return True
+        return (yield from self._creating(content))

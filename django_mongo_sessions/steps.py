@@ -6,6 +6,7 @@ None of them touches `self._session`, which hides I/O: they ask `yield from self
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from django.contrib.sessions.backends.base import CreateError
@@ -62,25 +63,32 @@ class SessionSteps(SessionState):
         there: bool = yield operations.exists(document_id, dates.utc_now())
         return there
 
-    def _creating(self) -> Verb[bool]:
-        """Store the session under a new key, and answer whether that is the session's now."""
+    def _creating(self, content: Content | None = None) -> Verb[bool]:
+        """Store the session, or what a function has made of it, under a new key.
+
+        Answers whether that is the session's now.
+        """
         data = yield from self._data(no_load=True)
-        inserted = yield from self._inserting(self._new_keys(), data)
+        ours = Content(data, self._dump(data))
+        inserted = yield from self._inserting(self._new_keys(), ours, content or ours)
         self.modified = True  # as Django's stores do, and code relies on it
         return inserted
 
-    def _inserting(self, keys: Iterable[str | None], data: dict[str, Any]) -> Verb[bool]:
-        """Store a new session under the first of the keys that can be had.
+    def _inserting(self, keys: Iterable[str | None], ours: Content, content: Content) -> Verb[bool]:
+        """Store a new session under the first of the keys that can be had, and let it show that.
 
         Answers False where another task of the request has stored one meanwhile: that one stays.
         """
         before = self.session_key
-        written = yield from self._storing(keys, Content(data, self._dump(data)))
+        written = yield from self._storing(keys, content)
         if self.session_key != before:
             yield operations.delete(written.document_id)
             return False
         self._session_key = written.key
-        self._wrote(written)
+        body = content.body
+        if body != ours.body:
+            body = self._bring_up_to_date(ours.data, ours, content)
+        self._wrote(replace(written, data=ours.data, body=body))
         yield from self._after_insert()
         return True
 

@@ -28,7 +28,8 @@ class SessionVerbs(SessionSettling):
             return
         data = yield from self._data(no_load=must_create)
         if must_create:
-            yield from self._inserting([self.session_key], data)
+            ours = Content(data, self._dump(data))
+            yield from self._inserting([self.session_key], ours, ours)
             return
         base = self._current() or (yield from self._reading())
         dumped, self._dumped = self._dumped, None  # once: it may have changed by the next save
@@ -42,9 +43,8 @@ class SessionVerbs(SessionSettling):
         if self.session_key is None:
             ours = Content(data, self._dump(data))
             result, content = self._applied(function, ours)
-            self._bring_up_to_date(data, ours, content)
-            yield from self._saving()
-            return result
+            if (yield from self._creating(content)):
+                return result
         newest = yield from self._reading()
         return (yield from self._settling(newest, function))
 

@@ -557,7 +557,7 @@ def test_two_tasks_that_mutate_a_new_session_store_one(do, engine, held):
 
     finish(slower, operation)
 
-    assert held(store) == {"items": [1, 2]}
+    assert dict(store.items()) == held(store) == {"items": [2, 1]}
     assert collection().count_documents({}) == 1
 
 
@@ -915,6 +915,24 @@ def test_mutate_of_a_session_not_yet_saved_saves_it(do, held):
     assert dict(store.items()) == {"a": 1, "visits": 1}
 
 
+def test_mutate_whose_insert_fails_has_changed_nothing(do, held, monkeypatch):
+    store = SessionStore()
+    insert = operations.insert
+
+    def fail(reply):
+        raise AutoReconnect("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "insert", lambda *args: replace(insert(*args), read=fail))
+        with pytest.raises(AutoReconnect):
+            do(store, "mutate", visit)
+    assert dict(store.items()) == {}
+
+    assert do(store, "mutate", visit) == 1
+
+    assert held(store) == {"visits": 1}
+
+
 @pytest.mark.parametrize("saved", [True, False])
 def test_an_error_of_the_function_writes_nothing(do, two, saved, held):
     store = two(a=1)[0] if saved else SessionStore()
@@ -969,6 +987,19 @@ def test_mutate_of_what_does_not_open_stores_under_a_new_key(do, two, held):
     assert held(store) == {"a": 1, "visits": 1}
     assert dict(store.items()) == held(store)
     assert collection().count_documents({"payload": b"\x01forged"}) == 1
+
+
+def test_two_that_mutate_what_does_not_open_store_under_one_new_key(do, two, held):
+    store, _ = two(a=1)
+    collection().update_one({}, {"$set": {"payload": b"\x01forged"}})
+    slower = store._mutating(visit)
+    operation = slower.send(answer(next(slower)))
+    do(store, "mutate", visit)
+
+    assert finish(slower, operation) == 2
+
+    assert dict(store.items()) == held(store) == {"a": 1, "visits": 2}
+    assert collection().count_documents({}) == 2
 
 
 def test_mutate_gives_the_function_what_is_stored(do, two):
