@@ -31,6 +31,8 @@ class SessionSettling(SessionSteps):
         waits = pauses()
         while (newest := (yield from self._finding())) is None and self._left:
             yield next(waits)
+        if newest:
+            self._recognized(newest)
         known = self._current()
         if newest and known is None and newest.key == self.session_key:
             self._snapshot = replace(newest, data=self._session_cache, replaced=True)
@@ -76,9 +78,12 @@ class SessionSettling(SessionSteps):
             if newest.opened:
                 result, content = self._applied(function, self._merged(base, newest, ours))
                 update, written = self._update(newest, content)
+                attempt = Attempt(base, newest, ours, content, written)
+                before, self._unanswered = self._unanswered, attempt
                 if (yield operations.update(newest.document_id, newest.revision, update)):
-                    self._settled(Attempt(base, newest, ours, content, written))
+                    self._settled(attempt)
                     return result
+                self._unanswered = before
             else:
                 result, content = self._applied(function, ours)
                 if (yield from self._settling_elsewhere(base, content)):

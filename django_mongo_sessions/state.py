@@ -26,6 +26,7 @@ class SessionState(SessionMapper):
     _snapshot: Snapshot | None = None
     _written_at: float | None = None  # by time.monotonic(): this store's own last write
     _modified = False
+    _unanswered: Attempt | None = None  # the last write, until its answer arrives
     _left = 0  # how many tasks wait to hear that the session is gone from its old key
     _dumped: bytes | None = None  # the body that `modified` was answered by
     _passed_over: bytes | None = None  # the body at `modified = False`
@@ -118,7 +119,7 @@ class SessionState(SessionMapper):
         known = self._current()
         if known is None or known.key != newest.key or known.revision > newest.revision:
             return
-        self._session_key = written.key
+        self._session_key, self._unanswered = written.key, None
         if known.data is not base.data:
             self._snapshot = replace(written, data=known.data, replaced=True)
             return
@@ -127,6 +128,14 @@ class SessionState(SessionMapper):
             brought = None if known.body == base.body else known.body
             body = self._bring_up_to_date(base.data, ours, content, brought)
         self._wrote(replace(written, data=base.data, body=body))
+
+    def _recognized(self, newest: Snapshot) -> None:
+        """Know the last write, if its answer was lost, by what the server holds."""
+        sent = self._unanswered
+        if sent is None or (newest.key, newest.body) != (sent.written.key, sent.content.body):
+            return
+        if newest.revision == sent.written.revision:
+            self._settled(sent)
 
     def _bring_up_to_date(
         self, live: dict[str, Any], ours: Content, content: Content, brought: bytes | None = None
