@@ -68,6 +68,8 @@ def run(verb: Verb[Result], sessions: Any, timeout: float | None) -> Result:
                 step, argument = verb.send, operation.read(reply)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+    finally:
+        verb.close()  # now, also where the call was given up
 
 
 async def arun(verb: Verb[Result], sessions: Any, timeout: float | None) -> Result:
@@ -90,6 +92,8 @@ async def arun(verb: Verb[Result], sessions: Any, timeout: float | None) -> Resu
                 step, argument = verb.send, operation.read(reply)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+    finally:
+        verb.close()  # now, also where the call was given up
 
 
 def _deadline(seconds: float | None) -> AbstractContextManager[None]:

@@ -58,16 +58,17 @@ class SessionMapper(SessionBase):
         )
 
     def _new(
-        self, key: str, document_id: bytes, data: dict[str, Any], origin: Snapshot | None
+        self, key: str, document_id: bytes, content: Content, origin: Snapshot | None
     ) -> tuple[dict[str, Any], Snapshot]:
         """Return the document to insert, and what will be known once it is.
 
         `origin` is the session under its old key, where it moves to this one.
         """
+        data, body = content
         now = dates.utc_now()
         began = self._began(origin, data, now)
         user_id = documents.user_id(data)
-        written = Snapshot(key, document_id, data, began, now, self._dump(data), user_id)
+        written = Snapshot(key, document_id, data, began, now, body, user_id)
         document = documents.new(
             *(document_id, self._sealed(written), began, now),
             self._expires_at(data, now, began),

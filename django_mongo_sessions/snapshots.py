@@ -36,3 +36,13 @@ class Content(NamedTuple):
 
     data: dict[str, Any]
     body: bytes
+
+
+class Attempt(NamedTuple):
+    """A write that was sent."""
+
+    base: Snapshot  # what was known when it was sent
+    newest: Snapshot  # what it takes the place of
+    ours: Content  # what the session was then
+    content: Content  # what is to be stored
+    written: Snapshot  # what is known once it is

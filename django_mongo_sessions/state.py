@@ -14,7 +14,7 @@ from django_mongo_sessions import dates, merging
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.exceptions import SessionConflict
 from django_mongo_sessions.mapper import SessionMapper
-from django_mongo_sessions.snapshots import Content, Snapshot
+from django_mongo_sessions.snapshots import Attempt, Content, Snapshot
 
 WRITE_INTERVAL = 1.0  # seconds in which a store that has written does not write the same again
 
@@ -26,6 +26,8 @@ class SessionState(SessionMapper):
     _snapshot: Snapshot | None = None
     _written_at: float | None = None  # by time.monotonic(): this store's own last write
     _modified = False
+    _unanswered: Attempt | None = None  # the last write, until its answer arrives
+    _left = 0  # how many tasks wait to hear that the session is gone from its old key
     _dumped: bytes | None = None  # the body that `modified` was answered by
     _passed_over: bytes | None = None  # the body at `modified = False`
 
@@ -114,9 +116,48 @@ class SessionState(SessionMapper):
             raise SessionConflict(f"another request has changed {named} too", merged.conflicts)
         return Content(merged.data, self._dump(merged.data))
 
-    def _bring_up_to_date(self, live: dict[str, Any], ours: Content, content: Content) -> None:
-        """Let the session show what was stored; what it was changed to meanwhile stays."""
-        if content.body != ours.body:
-            now = self._load(self._dump(live))
-            merged = merging.merge(self._dump, self._load(ours.body), content.data, now)
-            merging.bring_up_to_date(self._dump, self._load, live, merged.data)
+    def _settled(self, attempt: Attempt) -> None:
+        """Know that the server has done it, and let the session show it.
+
+        Another task of the request may have cleared the session meanwhile, or moved it to another
+        key, or stored it later than this: then it shows that already.
+        """
+        base, newest, ours, content, written = attempt
+        known = self._current()
+        if known is None or known.key != newest.key or known.revision > newest.revision:
+            return
+        self._session_key, self._unanswered = written.key, None
+        if known.data is not base.data:
+            self._snapshot = replace(written, data=known.data, replaced=True)
+            return
+        body = content.body
+        if known.body != base.body or body != ours.body:
+            brought = None if known.body == base.body else known.body
+            body = self._bring_up_to_date(base.data, ours, content, brought)
+        self._wrote(replace(written, data=base.data, body=body))
+
+    def _recognized(self, newest: Snapshot) -> None:
+        """Know the last write, if its answer was lost, by what the server holds."""
+        sent = self._unanswered
+        if sent is None or (newest.key, newest.body) != (sent.written.key, sent.content.body):
+            return
+        if newest.revision == sent.written.revision:
+            self._settled(sent)
+
+    def _bring_up_to_date(
+        self, live: dict[str, Any], ours: Content, content: Content, brought: bytes | None = None
+    ) -> bytes:
+        """Let the session show what was stored; what it was changed to meanwhile stays.
+
+        But not what another task of the request has brought it up to. Returns the body that the
+        session has while it is what was stored: its keys may stand in another order.
+        """
+        # Not their data, which may be the very dict that the session shows.
+        before, after = self._load(ours.body), self._load(content.body)
+        now = self._load(self._dump(live))
+        if brought is not None:
+            now = merging.merge(self._dump, self._load(brought), before, now).data
+        merged = merging.merge(self._dump, before, after, now)
+        merging.bring_up_to_date(self._dump, self._load, live, merged.data)
+        is_stored = merging.same(self._dump, merged.data, after)
+        return self._dump(live) if is_stored else content.body

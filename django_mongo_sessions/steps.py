@@ -6,6 +6,7 @@ None of them touches `self._session`, which hides I/O: they ask `yield from self
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from django.contrib.sessions.backends.base import CreateError
@@ -77,44 +78,58 @@ class SessionSteps(SessionState):
             self._wrote(written)
         return moved
 
-    def _creating(self, origin: Snapshot | None = None) -> Verb[bool]:
-        """Store the session under a new key, and answer whether that is the session's now.
+    def _creating(self, content: Content | None = None) -> Verb[bool]:
+        """Store the session, or what a function has made of it, under a new key.
 
-        `origin` is the session under its old key, where it moves.
+        Answers whether that is the session's now.
         """
         data = yield from self._data(no_load=True)
-        keys = (self._get_new_session_key() for _ in range(_NEW_KEY_ATTEMPTS))
-        inserted = yield from self._inserting(keys, data, origin)
+        ours = Content(data, self._dump(data))
+        inserted = yield from self._inserting(self._new_keys(), ours, content or ours)
         self.modified = True  # as Django's stores do, and code relies on it
         return inserted
 
-    def _inserting(
-        self, keys: Iterable[str | None], data: dict[str, Any], origin: Snapshot | None = None
-    ) -> Verb[bool]:
-        """Store a new session under the first of the keys that can be had.
+    def _inserting(self, keys: Iterable[str | None], ours: Content, content: Content) -> Verb[bool]:
+        """Store a new session under the first of the keys that can be had, and let it show that.
 
         Answers False where another task of the request has stored one meanwhile: that one stays.
         """
         before = self.session_key
+        written = yield from self._storing(keys, content)
+        if self.session_key != before:
+            yield operations.delete(written.document_id)
+            return False
+        self._session_key = written.key
+        body = content.body
+        if body != ours.body:
+            body = self._bring_up_to_date(ours.data, ours, content)
+        self._wrote(replace(written, data=ours.data, body=body))
+        yield from self._after_insert()
+        return True
+
+    def _storing(
+        self, keys: Iterable[str | None], content: Content, origin: Snapshot | None = None
+    ) -> Verb[Snapshot]:
+        """Insert a document under the first of the keys that can be had.
+
+        `origin` is the session under its old key, where it moves.
+        """
         for key in keys:
             document_id = documents.stored_id(key)
             if key is None or document_id is None:
                 continue
-            document, written = self._new(key, document_id, data, origin)
+            document, written = self._new(key, document_id, content, origin)
             try:
                 yield operations.insert(document)
             except DuplicateKeyError as error:
                 if "_id" not in (error.details or {}).get("keyPattern", "_id"):
                     raise  # somebody else's unique index, which no other key would satisfy
                 continue
-            if self.session_key != before:
-                yield operations.delete(document_id)
-                return False
-            self._session_key = key
-            self._wrote(written)
-            yield from self._after_insert()
-            return True
+            return written
         raise CreateError("every session key that was tried is taken, or is none of this store's")
+
+    def _new_keys(self) -> Iterable[str]:
+        return (self._get_new_session_key() for _ in range(_NEW_KEY_ATTEMPTS))
 
     def _deleting(self, session_key: str | None = None, revision: int | None = None) -> Verb[bool]:
         """Delete a session, if asked to only at a revision, and answer whether it was there."""

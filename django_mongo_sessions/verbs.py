@@ -5,32 +5,22 @@ No update is lost: they compare and set by the revision, and merge what others h
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-from dataclasses import replace
-from inspect import iscoroutine
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.contrib.sessions.backends.base import UpdateError
 
 from django_mongo_sessions import dates, documents, operations
-from django_mongo_sessions.drivers import Verb, Wait
-from django_mongo_sessions.exceptions import SessionConflict
-from django_mongo_sessions.snapshots import Content, Snapshot
-from django_mongo_sessions.steps import SessionSteps
+from django_mongo_sessions.attempts import pauses
+from django_mongo_sessions.drivers import Verb
+from django_mongo_sessions.settling import Function, SessionSettling
+from django_mongo_sessions.snapshots import Attempt, Content, Snapshot
 
 Result = TypeVar("Result")
-Function = Callable[[dict[str, Any]], Result]
 
 EXPIRED_BATCH = 1_000  # documents, whose removal takes some tens of milliseconds
 
-_MOST_ATTEMPTS = 200
-# Seconds. Of many that race for a large session in one event loop, shorter pauses let everybody be
-# overtaken by everybody else: 32 requests at once took twice as long with 0.004 and 0.25.
-_FIRST_WAIT, _LONGEST_WAIT = 0.032, 1.0
 
-
-class SessionVerbs(SessionSteps):
+class SessionVerbs(SessionSettling):
     """The verbs. `SessionStore` adds who drives them."""
 
     def _saving(self, must_create: bool = False) -> Verb[None]:
@@ -38,130 +28,92 @@ class SessionVerbs(SessionSteps):
             return
         data = yield from self._data(no_load=must_create)
         if must_create:
-            yield from self._inserting([self.session_key], data)
+            ours = Content(data, self._dump(data))
+            yield from self._inserting([self.session_key], ours, ours)
             return
+        base = self._current() or (yield from self._reading())
         dumped, self._dumped = self._dumped, None  # once: it may have changed by the next save
-        ours = Content(data, dumped or self._dump(data))
-        base = yield from self._base()
+        ours = Content(self._session_cache, dumped or self._dump(self._session_cache))
         if base and base.holds(ours) and self._has_just_written():
             return
-        yield from self._settling(base, base, ours, None)
+        yield from self._settling(base, None, ours)
 
     def _mutating(self, function: Function[Result]) -> Verb[Result | None]:
         data = yield from self._data()
-        ours = Content(data, self._dump(data))
         if self.session_key is None:
+            ours = Content(data, self._dump(data))
             result, content = self._applied(function, ours)
-            self._bring_up_to_date(data, ours, content)
-            yield from self._saving()
-            return result
-        base = yield from self._base()
-        newest = yield from self._finding()
-        return (yield from self._settling(base, newest, ours, function))
-
-    def _base(self) -> Verb[Snapshot | None]:
-        """Return what the session was made from; where that is not known, it replaces all."""
-        base = self._current()
-        if base is None and (found := (yield from self._finding())):
-            base = replace(found, replaced=True)
-        return base
-
-    def _applied(
-        self, function: Function[Result] | None, content: Content
-    ) -> tuple[Result | None, Content]:
-        """Return what a function returns, and what it makes of a copy in stored form."""
-        if function is None:
-            return None, content
-        data = self._load(content.body)
-        result = function(data)
-        if iscoroutine(result):
-            result.close()
-            raise TypeError(
-                "mutate() takes a function that does no I/O, since it may run more than once, and "
-                f"{function!r} is asynchronous. Await what it needs before."
-            )
-        return result, Content(data, self._dump(data))
-
-    def _settling(
-        self,
-        base: Snapshot | None,
-        newest: Snapshot | None,
-        ours: Content,
-        function: Function[Result] | None,
-    ) -> Verb[Result | None]:
-        """Store what the session was made into since the base, and what the function makes of it.
-
-        Compares and sets, until nobody else has been faster.
-        """
-        for attempt in range(_MOST_ATTEMPTS):
-            if base is None or newest is None:
-                raise UpdateError("the session is gone")
-            if not newest.opened:
-                return (yield from self._settling_elsewhere(base, ours, function))
-            merged = self._merged(base, newest, ours)
-            result, content = self._applied(function, merged)
-            update, written = self._update(newest, content)
-            if (yield operations.update(newest.document_id, newest.revision, update)):
-                self._bring_up_to_date(ours.data, ours, content)
-                self._wrote(replace(written, data=ours.data))
+            if (yield from self._creating(content)):
                 return result
-            yield _pause(attempt)
-            newest = yield from self._finding()
-        raise _overtaken()
-
-    def _settling_elsewhere(
-        self, base: Snapshot, ours: Content, function: Function[Result] | None
-    ) -> Verb[Result | None]:
-        """Store the session under a new key: a document that does not open may open for another
-        host, or be evidence, and stays.
-        """
-        result, content = self._applied(function, ours)
-        if content.data and content.body != base.body:
-            self._bring_up_to_date(ours.data, ours, content)
-            yield from self._creating()
-        return result
+        newest = yield from self._reading()
+        return (yield from self._settling(newest, function))
 
     def _cycling(self) -> Verb[None]:
-        data = yield from self._data()
-        key, base = self.session_key, self._current()
-        moved = yield from self._creating(base)  # first: a crash between the two loses nothing
-        if key is None or not moved or (base and not base.opened):
+        yield from self._data()
+        if self.session_key is None and (yield from self._creating()):
             return
-        try:
-            yield from self._leaving(key, base, data)
-        except UpdateError:
-            yield from self._deleting()  # or signing in would go through all the same
-            self._session_key, self._snapshot = key, base
-            raise
+        if self._current() is None:
+            yield from self._reading()
+        base = self._current()
+        if base is None and self._is_signed_in():
+            raise UpdateError("the session is gone")
+        if base is None or not base.opened:
+            yield from self._creating()
+            return
+        yield from self._moving(base)
+        self.modified = True
+        yield from self._after_insert()
 
-    def _leaving(self, key: str, base: Snapshot | None, data: dict[str, Any]) -> Verb[None]:
-        """Delete the session under its old key; what others stored there moves to the new one."""
-        new = self._snapshot
-        assert new is not None
-        ours = content = Content(data, new.body)
-        if base is None or base.replaced:
-            base, revision = None, None
-        else:
-            revision = base.revision
-        for attempt in range(_MOST_ATTEMPTS):
-            if (yield from self._deleting(key, revision)):
-                self._bring_up_to_date(data, ours, content)
-                self._wrote(replace(new, data=data))
-                return
-            newest = (yield from self._finding(key)) if base else None
-            if base is None or newest is None:
-                if documents.user_id(data) is not None:
+    def _moving(self, base: Snapshot) -> Verb[None]:
+        """Store the session under a new key too, and then delete it under its old one.
+
+        That is its key until then: whatever others store meanwhile, other tasks of the request
+        among them, is stored there, and moves along.
+        """
+        ours = Content(base.data, self._dump(base.data))
+        new = yield from self._storing(self._new_keys(), ours, base)
+        attempt, waits = Attempt(base, base, ours, ours, new), pauses()
+        try:
+            while not (yield from self._leaving(attempt)):
+                yield next(waits)
+                newest = yield from self._reading()
+                known = self._current()
+                if known is None or known.key != base.key:
+                    break  # another task has moved it, or flushed it
+                if newest is None and self._is_signed_in():
                     raise UpdateError("the session is gone")
-                return  # an anonymous one may be: two clicks on "sign in" do that
-            if not newest.opened:
-                return
-            content = self._merged(base, newest, ours)
-            update, written = self._update(new, content)
-            if not (yield operations.update(new.document_id, new.revision, update)):
-                raise UpdateError("the session is gone")
-            new, revision = written, newest.revision
-            yield _pause(attempt)
-        raise _overtaken()
+                if newest is None or not newest.opened:
+                    self._settled(attempt)  # two clicks on "sign in" do that
+                    break
+                attempt = yield from self._following(known, newest, attempt.written)
+        except UpdateError:
+            yield from self._deleting(new.key)  # or signing in would go through all the same
+            raise
+        if self.session_key != new.key:
+            yield from self._deleting(new.key)
+
+    def _leaving(self, attempt: Attempt) -> Verb[bool]:
+        """Delete the session under its old key, if nobody has stored it meanwhile."""
+        self._left += 1
+        try:
+            left = yield from self._deleting(attempt.newest.key, attempt.newest.revision)
+            if left:
+                self._settled(attempt)
+            return left
+        finally:
+            self._left -= 1
+
+    def _following(self, base: Snapshot, newest: Snapshot, new: Snapshot) -> Verb[Attempt]:
+        """Store under the new key what was stored under the old one meanwhile."""
+        ours = Content(base.data, self._dump(base.data))
+        content = self._merged(base, newest, ours)
+        update, written = self._update(new, content)
+        if not (yield operations.update(new.document_id, new.revision, update)):
+            raise UpdateError("the session is gone")
+        return Attempt(base, newest, ours, content, written)
+
+    def _is_signed_in(self) -> bool:
+        return documents.user_id(self._session_cache) is not None
 
     def _flushing(self) -> Verb[None]:
         self.clear()
@@ -183,12 +135,3 @@ class SessionVerbs(SessionSteps):
             if edge is None:
                 return count
             after = edge
-
-
-def _pause(attempt: int) -> Wait:
-    """Return a pause of full jitter, longer on average with each attempt."""
-    return Wait(random.uniform(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)))
-
-
-def _overtaken() -> SessionConflict:
-    return SessionConflict(f"{_MOST_ATTEMPTS} attempts to store the session were overtaken")

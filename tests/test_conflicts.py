@@ -10,7 +10,7 @@ from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import UpdateError
 from pymongo.errors import AutoReconnect
 
-from django_mongo_sessions import dates, documents, operations, verbs
+from django_mongo_sessions import attempts, dates, documents, drivers, operations
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.exceptions import SessionConflict
 from django_mongo_sessions.snapshots import Content
@@ -206,26 +206,59 @@ def test_a_save_after_one_that_failed_loses_nothing(do, two, held):
     assert held(later) == {"a": 1, "b": 2, "c": 3}
 
 
-def test_a_write_whose_answer_was_lost_is_not_taken_for_anothers(
-    do, two, held, settings, monkeypatch
-):
-    raise_conflicts(settings)
-    store, _ = two(a=1)
-    store["a"] = 2
-    update = operations.update
+@pytest.fixture
+def save_unheard(do, monkeypatch):
+    """Save, but lose the server's answer."""
 
     def lost(reply):
         raise AutoReconnect("the server did it, and its answer never came")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(operations, "update", lambda *args: replace(update(*args), read=lost))
-        with pytest.raises(AutoReconnect):
-            do(store, "save")
-    store["b"] = 3
+    def save(store):
+        update = operations.update
+        with monkeypatch.context() as patch:
+            patch.setattr(operations, "update", lambda *args: replace(update(*args), read=lost))
+            with pytest.raises(AutoReconnect):
+                do(store, "save")
+
+    return save
+
+
+@pytest.mark.parametrize("last", [2, 3])
+def test_a_write_whose_answer_was_lost_is_not_taken_for_anothers(
+    do, two, held, settings, save_unheard, last
+):
+    raise_conflicts(settings)
+    store, _ = two(a=1)
+    store["a"] = 2
+    save_unheard(store)
+    store.update({"a": last, "b": 3})
 
     do(store, "save")
 
-    assert held(store) == {"a": 2, "b": 3}
+    assert held(store) == {"a": last, "b": 3}
+
+
+def test_what_it_has_added_can_be_deleted(do, two, held, save_unheard):
+    store, _ = two(a=1)
+    store["b"] = 2
+    save_unheard(store)
+    del store["b"]
+
+    do(store, "save")
+
+    assert dict(store.items()) == held(store) == {"a": 1}
+
+
+def test_what_others_stored_after_it_is_merged(do, two, held, save_unheard):
+    store, other = two(a=1)
+    store["b"] = 2
+    save_unheard(store)
+    do(other, "mutate", visit)
+    store["c"] = 3
+
+    do(store, "save")
+
+    assert held(store) == {"a": 1, "b": 2, "c": 3, "visits": 1}
 
 
 def test_a_change_made_while_the_save_is_under_way_is_not_undone(do, two, held, monkeypatch):
@@ -333,7 +366,7 @@ def test_a_new_session_deleted_while_the_old_one_moves_stays_deleted(do, two, mo
     merged = SessionStore._merged
 
     def deleting(self, *args):
-        collection().delete_one({"_id": documents.stored_id(self.session_key)})
+        collection().delete_one({"_id": {"$ne": documents.stored_id(self.session_key)}})
         return merged(self, *args)
 
     monkeypatch.setattr(SessionStore, "_merged", deleting)
@@ -354,6 +387,35 @@ def test_after_a_clear_a_move_takes_nothing_along(do, two, held):
 
     assert held(store) == {"c": 3}
     assert collection().count_documents({}) == 1
+
+
+def test_nor_does_it_where_nothing_was_known_of_the_session(do, stored, held):
+    key = stored(a=1).session_key
+    store = SessionStore(key)
+    store.clear()
+    store["c"] = 3
+
+    do(store, "cycle_key")
+
+    assert store.session_key != key
+    assert held(store) == {"c": 3}
+    assert collection().count_documents({}) == 1
+
+
+@pytest.mark.parametrize("data", [{SESSION_KEY: "7"}, {"a": 1}])
+def test_a_session_that_was_never_read_and_is_gone_moves_if_it_is_anonymous(do, stored, data):
+    store = SessionStore(stored(a=1).session_key)
+    store.clear()
+    store.update(data)
+    collection().delete_many({})
+
+    if SESSION_KEY in data:
+        with pytest.raises(UpdateError):
+            do(store, "cycle_key")
+    else:
+        do(store, "cycle_key")
+
+    assert collection().count_documents({}) == (SESSION_KEY not in data)
 
 
 def test_a_session_signed_out_while_it_moves_is_not_raised_from_the_dead(do, two):
@@ -483,11 +545,23 @@ def test_clear_means_it_where_the_store_has_just_written_the_same(do, two, held)
 # Two tasks of one request
 
 
+def answer(operation):
+    """Do what a verb asks for; its answer arrives when it is sent."""
+    if isinstance(operation, drivers.Wait):
+        return None
+    return operation.read(operation.call(collection()))
+
+
 def finish(verb, operation):
     """Do the rest of a verb that waits for an operation's answer."""
+    return hand(verb, answer(operation))
+
+
+def hand(verb, reply):
+    """Do the rest of a verb whose answer arrives now."""
     while True:
         try:
-            operation = verb.send(operation.read(operation.call(collection())))
+            reply = answer(verb.send(reply))
         except StopIteration as stop:
             return stop.value
 
@@ -516,7 +590,7 @@ def test_two_tasks_that_mutate_a_new_session_store_one(do, engine, held):
 
     finish(slower, operation)
 
-    assert held(store) == {"items": [1, 2]}
+    assert dict(store.items()) == held(store) == {"items": [2, 1]}
     assert collection().count_documents({}) == 1
 
 
@@ -531,6 +605,175 @@ def test_two_tasks_that_move_a_session_leave_one_that_is_signed_in(do, two, held
 
     assert store.session_key == key
     assert held(store) == {SESSION_KEY: "1"}
+    assert collection().count_documents({}) == 1
+
+
+def test_a_save_that_a_sibling_and_another_request_overtake_knows_what_is_stored(do, two, held):
+    store, other = two()
+    store["a"] = 1
+    slower = store._saving()
+    operation = next(slower)
+    do(store, "mutate", visit)
+    do(other, "mutate", visit)
+
+    finish(slower, operation)
+
+    assert dict(store.items()) == held(store) == {"a": 1, "visits": 2}
+    store["b"] = 2
+    do(store, "save")
+    assert held(store) == {"a": 1, "visits": 2, "b": 2}
+
+
+def test_an_answer_that_arrives_after_that_to_a_later_write_changes_nothing(do, two, held):
+    store, _ = two()
+    slower = store._mutating(visit)
+    late = answer(slower.send(answer(next(slower))))
+    do(store, "mutate", visit)
+    store["a"] = 1
+    do(store, "save")
+
+    assert hand(slower, late) == 1
+
+    assert dict(store.items()) == held(store) == {"visits": 2, "a": 1}
+    del store["a"]
+    do(store, "save")
+    assert held(store) == {"visits": 2}
+
+
+def test_what_a_late_answer_brings_is_no_change_of_this_request(do, two, held):
+    store, other = two(n=0)
+    first = store._mutating(lambda data: data.update(n=1))
+    operation = first.send(answer(next(first)))
+    second = store._saving()
+    missed = next(second)
+    late = answer(operation)
+    do(other, "mutate", lambda data: data.update(n=2))
+    update = second.send(answer(second.send(answer(second.send(answer(missed))))))
+
+    hand(first, late)
+    finish(second, update)
+
+    assert dict(store.items()) == held(store) == {"n": 2}
+    store["a"] = 1
+    do(store, "save")
+    assert held(store) == {"n": 2, "a": 1}
+
+
+def test_what_a_sibling_stores_during_a_read_is_no_conflict(do, two, held, settings):
+    raise_conflicts(settings)
+    store, _ = two()
+    slower = store._mutating(visit)
+    late = answer(next(slower))
+    store["a"] = 1
+    do(store, "save")
+    store["a"] = 2
+
+    assert hand(slower, late) == 1
+
+    assert dict(store.items()) == held(store) == {"a": 2, "visits": 1}
+
+
+def test_a_save_under_way_does_not_undo_a_clear(do, two, held):
+    store, other = two(a=1)
+    store["b"] = 2
+    slower = store._saving()
+    late = answer(next(slower))
+    store.clear()
+    store["c"] = 3
+
+    hand(slower, late)
+
+    do(other, "save")
+    do(store, "save")
+    assert held(store) == {"c": 3}
+
+
+def test_a_task_that_saves_while_the_session_moves_and_loses_a_race_is_kept(do, two, held):
+    login, request = two(**{SESSION_KEY: "1"})
+    do(request, "mutate", visit)
+    moving = login._cycling()
+    missed = moving.send(answer(next(moving)))
+    operation = moving.send(answer(missed))
+    login["a"] = 1
+    do(login, "save")
+
+    finish(moving, operation)
+
+    assert login.session_key != request.session_key
+    assert dict(login.items()) == held(login) == {SESSION_KEY: "1", "visits": 1, "a": 1}
+    assert collection().count_documents({}) == 1
+
+
+def test_a_task_whose_session_moves_meanwhile_follows_it(do, two, held):
+    store, _ = two(a=1)
+    slower = store._mutating(visit)
+    operation = next(slower)
+    do(store, "cycle_key")
+
+    assert finish(slower, operation) == 1
+
+    assert dict(store.items()) == held(store) == {"a": 1, "visits": 1}
+    assert collection().count_documents({}) == 1
+
+
+def test_a_task_waits_to_hear_where_its_session_has_gone(do, two, held):
+    store, _ = two(**{SESSION_KEY: "1"})
+    moving = store._cycling()
+    late = answer(moving.send(answer(next(moving))))
+    slower = store._mutating(visit)
+    pause = slower.send(answer(next(slower)))
+    assert isinstance(pause, drivers.Wait)
+
+    hand(moving, late)
+
+    assert hand(slower, None) == 1
+    assert held(store) == {SESSION_KEY: "1", "visits": 1}
+
+
+def test_a_move_that_failed_takes_nothing_of_what_a_task_has_stored(do, two, held, settings):
+    raise_conflicts(settings)
+    store, other = two(a=1)
+    do(other, "mutate", lambda data: data.update(a=2))
+    store["a"] = 3
+    moving = store._cycling()
+    operation = next(moving)
+    store["a"] = 2
+    store["b"] = 1
+    do(store, "save")
+    store["b"] = 2
+    do(other, "mutate", lambda data: data.update(b=3))
+
+    with pytest.raises(SessionConflict, match="'b'"):
+        finish(moving, operation)
+
+    assert store.session_key == other.session_key
+    assert held(store) == {"a": 2, "b": 3}
+    assert collection().count_documents({}) == 1
+
+
+def test_a_flush_while_the_session_moves_leaves_nothing(do, two):
+    store, _ = two(**{SESSION_KEY: "1"})
+    moving = store._cycling()
+    operation = moving.send(answer(next(moving)))
+    do(store, "flush")
+
+    finish(moving, operation)
+
+    assert store.session_key is None
+    assert collection().count_documents({}) == 0
+
+
+def test_a_clear_while_the_session_moves_means_what_it_says(do, two, held):
+    store, _ = two(a=1)
+    moving = store._cycling()
+    late = answer(moving.send(answer(next(moving))))
+    store.clear()
+    store["b"] = 2
+
+    hand(moving, late)
+
+    do(store, "save")
+    assert held(store) == {"b": 2}
     assert collection().count_documents({}) == 1
 
 
@@ -612,8 +855,8 @@ def test_a_conflict_during_a_login_leaves_the_session_under_its_key(do, two, hel
 
 @pytest.mark.parametrize("verb", ["save", "cycle_key"])
 def test_a_race_that_is_always_lost_ends_in_a_conflict(do, two, monkeypatch, verb):
-    monkeypatch.setattr(verbs, "_MOST_ATTEMPTS", 3)
-    monkeypatch.setattr(verbs, "_LONGEST_WAIT", 0)
+    monkeypatch.setattr(attempts, "_MOST", 3)
+    monkeypatch.setattr(attempts, "_LONGEST_WAIT", 0)
     store, _ = two(a=1)
     store["b"] = 2
     update, delete = operations.update, operations.delete
@@ -705,6 +948,24 @@ def test_mutate_of_a_session_not_yet_saved_saves_it(do, held):
     assert dict(store.items()) == {"a": 1, "visits": 1}
 
 
+def test_mutate_whose_insert_fails_has_changed_nothing(do, held, monkeypatch):
+    store = SessionStore()
+    insert = operations.insert
+
+    def fail(reply):
+        raise AutoReconnect("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "insert", lambda *args: replace(insert(*args), read=fail))
+        with pytest.raises(AutoReconnect):
+            do(store, "mutate", visit)
+    assert dict(store.items()) == {}
+
+    assert do(store, "mutate", visit) == 1
+
+    assert held(store) == {"visits": 1}
+
+
 @pytest.mark.parametrize("saved", [True, False])
 def test_an_error_of_the_function_writes_nothing(do, two, saved, held):
     store = two(a=1)[0] if saved else SessionStore()
@@ -761,6 +1022,19 @@ def test_mutate_of_what_does_not_open_stores_under_a_new_key(do, two, held):
     assert collection().count_documents({"payload": b"\x01forged"}) == 1
 
 
+def test_two_that_mutate_what_does_not_open_store_under_one_new_key(do, two, held):
+    store, _ = two(a=1)
+    collection().update_one({}, {"$set": {"payload": b"\x01forged"}})
+    slower = store._mutating(visit)
+    operation = slower.send(answer(next(slower)))
+    do(store, "mutate", visit)
+
+    assert finish(slower, operation) == 2
+
+    assert dict(store.items()) == held(store) == {"a": 1, "visits": 2}
+    assert collection().count_documents({}) == 2
+
+
 def test_mutate_gives_the_function_what_is_stored(do, two):
     store, _ = two()
     store["point"] = (1, 2)
@@ -791,6 +1065,62 @@ def test_mutate_of_what_did_not_open_and_does_now_merges_with_it(do, two, held, 
     do(store, "mutate", visit)
 
     assert held(store) == {"a": 1, "b": 2, "visits": 1}
+
+
+# A save that changes nothing, after one that has merged
+
+
+@pytest.fixture
+def merged(do, two):
+    """A store whose keys stand in another order than they are stored in."""
+    earlier, later = two(z=1)
+    earlier["a"] = 1
+    do(earlier, "save")
+    later["b"] = 2
+    do(later, "save")
+    assert list(later.keys()) == ["z", "b", "a"]
+    return later
+
+
+def test_within_a_second_it_sends_nothing(do, merged):
+    [document] = collection().find({})
+
+    do(merged, "save")
+
+    assert list(collection().find({})) == [document]
+
+
+def test_later_it_sends_no_payload(do, merged):
+    [before] = collection().find({})
+    merged._forget_write()
+
+    do(merged, "save")
+
+    [after] = collection().find({})
+    assert (after["payload"], after["revision"]) == (before["payload"], before["revision"])
+
+
+def test_nor_does_it_look_changed(do, tracking, two):
+    store, other = two(y=1, z=1)
+    other["y"] = other.pop("y")
+    do(other, "save")
+
+    do(store, "mutate", visit)
+
+    assert not store.modified
+
+
+def test_what_was_changed_during_the_merge_is_saved(do, two, held):
+    store, other = two(a=1)
+    do(other, "mutate", visit)
+    saving = store._saving()
+    operation = saving.send(answer(saving.send(answer(saving.send(answer(next(saving)))))))
+    store["b"] = 1
+
+    finish(saving, operation)
+
+    do(store, "save")
+    assert held(store) == {"a": 1, "visits": 1, "b": 1}
 
 
 # Changes inside of values

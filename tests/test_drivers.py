@@ -59,3 +59,16 @@ def test_an_error_is_thrown_into_the_verb_and_through_it(colour):
 
     with pytest.raises(PyMongoError, match="away"):
         drive(colour, asking(colour, fail), None)
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_verb_ends_at_once_where_its_call_is_given_up(colour):
+    def give_up(sessions):
+        raise KeyboardInterrupt
+
+    verb = asking(colour, give_up)
+    with pytest.raises(KeyboardInterrupt) as held:  # and with it the frames that hold the verb
+        drive(colour, verb, None)
+
+    assert held
+    assert verb.gi_frame is None

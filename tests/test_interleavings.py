@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from django_mongo_sessions import documents, drivers, state, verbs
+from django_mongo_sessions import attempts, documents, drivers, state
 from django_mongo_sessions.backends.mongodb import SessionStore
 from tests.conftest import collection
 
@@ -218,7 +218,7 @@ class Sessions(RuleBasedStateMachine):
 
 def test_no_update_is_lost_in_any_interleaving(do, monkeypatch):
     monkeypatch.setattr(state, "WRITE_INTERVAL", 0)  # or a save that changes nothing asks nothing
-    monkeypatch.setattr(verbs, "_LONGEST_WAIT", 0)
+    monkeypatch.setattr(attempts, "_LONGEST_WAIT", 0)
 
     run_state_machine_as_test(
         lambda: Sessions(do),
