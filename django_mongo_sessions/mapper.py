@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -90,11 +89,10 @@ class SessionMapper(SessionBase):
         now = dates.utc_now()
         began = self._began(stored, content.data, now)
         expires_at = self._expires_at(content.data, now, began)
-        written = replace(stored, data=content.data, seen_at=now, replaced=False)
+        written = stored._replace(data=content.data, replaced=False)
         if content.body == stored.body and stored.fresh:
             return documents.touching(now, expires_at), written
-        written = replace(
-            written,
+        written = written._replace(
             created_at=began,
             body=content.body,
             user_id=documents.user_id(content.data),

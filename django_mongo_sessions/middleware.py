@@ -41,33 +41,51 @@ class SessionMiddleware(middleware.SessionMiddleware):
         session = getattr(request, "session", None)
         if not isinstance(session, SessionStore):
             return super().process_response(request, response)
-        stand_in = vars(request).get(_STAND_IN) or _StandIn(session, response, blocks=True)
+        if stand_in := vars(request).get(_STAND_IN):
+            return self._respond(request, response, stand_in)  # or __acall__ awaits what it needs
+        stand_in = _StandIn(session, response)
+        while True:
+            try:
+                return self._respond(request, response, stand_in)
+            except _Needed as needed:
+                verb = needed.verb
+            stand_in.provide(verb)
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponse:
+        """See Django's: what happens round a view in an asynchronous stack."""
+        # Which does no I/O, and answers the request itself if a subclass says so.
+        response: HttpResponse | None = self.process_request(request)  # type: ignore[func-returns-value]
+        if response is None:
+            response = await self.get_response(request)  # type: ignore[misc]
+        session = getattr(request, "session", None)
+        if not isinstance(session, SessionStore):
+            return await sync_to_async(self.process_response)(request, response)
+        vars(request)[_STAND_IN] = stand_in = _StandIn(session, response)
+        try:
+            while True:
+                try:
+                    return self.process_response(request, response)
+                except _Needed as needed:
+                    verb = needed.verb
+                await stand_in.aprovide(verb)
+        finally:
+            del vars(request)[_STAND_IN]
+
+    def _respond(
+        self, request: HttpRequest, response: HttpResponse, stand_in: _StandIn
+    ) -> HttpResponse:
+        """Let Django's code decide by what the stand-in answers; raises _Needed where it cannot."""
         request.session = stand_in  # type: ignore[assignment]
         try:
             response = super().process_response(request, response)
         finally:
-            request.session = session
-        if stand_in.has_saved_nothing():
+            request.session = stand_in.session
+        if stand_in.left_the_document_alone():
             response.cookies.pop(settings.SESSION_COOKIE_NAME, None)
         if settings.SESSION_COOKIE_NAME in response.cookies:
             # As Django does since 5.2.14 and 6.0.5 (CVE-2026-35192), and here on all of them.
             patch_vary_headers(response, ("Cookie",))
         return response
-
-    async def __acall__(self, request: HttpRequest) -> HttpResponse:
-        """See Django's: what happens round a view in an asynchronous stack."""
-        self.process_request(request)  # no I/O
-        response: HttpResponse = await self.get_response(request)  # type: ignore[misc]
-        session = getattr(request, "session", None)
-        if not isinstance(session, SessionStore):
-            return await sync_to_async(self.process_response)(request, response)
-        vars(request)[_STAND_IN] = stand_in = _StandIn(session, response, blocks=False)
-        while True:
-            try:
-                return self.process_response(request, response)
-            except _Needed as needed:
-                verb = needed.verb
-            await stand_in.aprovide(verb)
 
 
 class _StandIn:
@@ -76,7 +94,7 @@ class _StandIn:
     Of the verbs that the answers take, each is done once.
     """
 
-    def __init__(self, session: SessionStore, response: HttpResponse, blocks: bool) -> None:
+    def __init__(self, session: SessionStore, response: HttpResponse) -> None:
         self.session = session
         self.accessed = session.accessed
         self._is_changed = session.modified
@@ -84,7 +102,6 @@ class _StandIn:
         is_due = self._is_changed or settings.SESSION_SAVE_EVERY_REQUEST
         self._is_to_be_saved = is_due and not self._has_failed
         self._is_touch_due = not is_due and not self._has_failed and session._is_touch_due()
-        self._blocks = blocks
         self._outcomes: dict[Verb, Any] = {}
 
     @property
@@ -118,16 +135,15 @@ class _StandIn:
         if not self._is_touch_due and isinstance(error := self._outcome(_SAVE), UpdateError):
             raise error
 
-    def has_saved_nothing(self) -> bool:
-        """Return whether the save left the document alone, as it does with one it cannot open."""
-        return _SAVE in self._outcomes and not self.session._has_just_written()
+    def left_the_document_alone(self) -> bool:
+        """Return whether the save stored nothing, as it does where the document does not open."""
+        stored = self.session._current()
+        return _SAVE in self._outcomes and stored is not None and not stored.opened
 
     def _outcome(self, verb: Verb) -> Any:
         """Return what a verb has returned, or the UpdateError that it has raised."""
         if verb not in self._outcomes:
-            if not self._blocks:
-                raise _Needed(verb)
-            self.provide(verb)
+            raise _Needed(verb)
         return self._outcomes[verb]
 
     def provide(self, verb: Verb) -> None:
@@ -138,11 +154,18 @@ class _StandIn:
             self._outcomes[verb] = error
 
     async def aprovide(self, verb: Verb) -> None:
-        """See provide()."""
+        """See provide(). A project may have overridden the blocking verb alone."""
+        if self._is_overridden(verb):
+            return await sync_to_async(self.provide)(verb)
         try:
             self._outcomes[verb] = await getattr(self.session, verb[1])()
         except UpdateError as error:
             self._outcomes[verb] = error
+
+    def _is_overridden(self, verb: Verb) -> bool:
+        """Return whether a subclass defines the blocking verb, and none below it the twin."""
+        classes = type(self.session).__mro__
+        return verb[1] not in next(vars(cls) for cls in classes if {*verb} & vars(cls).keys())
 
 
 class _Needed(BaseException):

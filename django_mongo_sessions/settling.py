@@ -6,7 +6,6 @@ No I/O happens here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from inspect import iscoroutine
 from typing import Any, TypeVar
 
@@ -35,7 +34,7 @@ class SessionSettling(SessionSteps):
             self._recognized(newest)
         known = self._current()
         if newest and known is None and newest.key == self.session_key:
-            self._snapshot = replace(newest, data=self._session_cache, replaced=True)
+            self._snapshot = newest._replace(data=self._session_cache, replaced=True)
         if known is None or known is before:
             return newest
         # Another task of the request has stored it while we asked, perhaps under a new key.

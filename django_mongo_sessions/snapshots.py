@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """What the server held of a session when its store last read or wrote it.
 
     It belongs to the very dict that came with it, and to its key; it says nothing of any other.
@@ -18,7 +16,7 @@ class Snapshot:
     document_id: bytes
     data: dict[str, Any]
     created_at: datetime
-    seen_at: datetime
+    seen_at: datetime  # as it was read: our own writes do not count
     body: bytes
     user_id: str | None = None
     revision: int = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -67,7 +66,7 @@ class SessionState(SessionMapper):
         stored = self._current()
         super().clear()
         if stored is not None:
-            self._snapshot = replace(stored, data=self._session_cache, replaced=True)
+            self._snapshot = stored._replace(data=self._session_cache, replaced=True)
 
     def _current(self) -> Snapshot | None:
         """Return the snapshot if it belongs to the session's key and to its very dict."""
@@ -128,13 +127,13 @@ class SessionState(SessionMapper):
             return
         self._session_key, self._unanswered = written.key, None
         if known.data is not base.data:
-            self._snapshot = replace(written, data=known.data, replaced=True)
+            self._snapshot = written._replace(data=known.data, replaced=True)
             return
         body = content.body
         if known.body != base.body or body != ours.body:
             brought = None if known.body == base.body else known.body
             body = self._bring_up_to_date(base.data, ours, content, brought)
-        self._wrote(replace(written, data=base.data, body=body))
+        self._wrote(written._replace(data=base.data, body=body))
 
     def _recognized(self, newest: Snapshot) -> None:
         """Know the last write, if its answer was lost, by what the server holds."""

@@ -5,17 +5,19 @@ None of them touches `self._session`, which hides I/O: they ask `yield from self
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 from django.contrib.sessions.backends.base import CreateError
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from django_mongo_sessions import dates, documents, operations
 from django_mongo_sessions.drivers import Verb
 from django_mongo_sessions.snapshots import Content, Snapshot
 from django_mongo_sessions.state import SessionState
+
+logger = logging.getLogger("django_mongo_sessions")
 
 _NEW_KEY_ATTEMPTS = 8
 
@@ -66,16 +68,22 @@ class SessionSteps(SessionState):
     def _touching(self) -> Verb[bool]:
         """Move the expiry of a session that was read, and answer whether that was done.
 
-        It was not where somebody has written to the session since, and so has moved it, or where
-        it is gone.
+        It was not where somebody has written to the session since, and so has moved it, where it
+        is gone, and where MongoDB did not do it, which is no reason to fail: the next one may.
         """
         stored = self._current()
         if stored is None or not stored.opened:
             return False
-        update, written = self._update(stored, Content(stored.data, stored.body))
-        moved: bool = yield operations.update(stored.document_id, stored.revision, update)
+        # The data as they are stored, where they are sealed anew: others may be unsaved.
+        data = stored.data if stored.fresh else self._load(stored.body)
+        update, written = self._update(stored, Content(data, stored.body))
+        try:
+            moved: bool = yield operations.update(stored.document_id, stored.revision, update)
+        except PyMongoError as error:
+            logger.warning("The expiry of a session that was read could not be moved: %s", error)
+            return False
         if moved:
-            self._wrote(written)
+            self._wrote(written._replace(data=stored.data))
         return moved
 
     def _creating(self, content: Content | None = None) -> Verb[bool]:
@@ -95,7 +103,7 @@ class SessionSteps(SessionState):
         Answers False where another task of the request has stored one meanwhile: that one stays.
         """
         before = self.session_key
-        written = yield from self._storing(keys, content)
+        written = yield from self._storing(keys, content, self._current())
         if self.session_key != before:
             yield operations.delete(written.document_id)
             return False
@@ -103,7 +111,7 @@ class SessionSteps(SessionState):
         body = content.body
         if body != ours.body:
             body = self._bring_up_to_date(ours.data, ours, content)
-        self._wrote(replace(written, data=ours.data, body=body))
+        self._wrote(written._replace(data=ours.data, body=body))
         yield from self._after_insert()
         return True
 

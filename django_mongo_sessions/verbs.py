@@ -46,7 +46,9 @@ class SessionVerbs(SessionSettling):
             if (yield from self._creating(content)):
                 return result
         newest = yield from self._reading()
-        return (yield from self._settling(newest, function))
+        result = yield from self._settling(newest, function)
+        self.modified = True  # the cookie moves with the document
+        return result
 
     def _cycling(self) -> Verb[None]:
         yield from self._data()

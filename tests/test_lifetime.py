@@ -205,3 +205,13 @@ def test_without_the_setting_they_are_djangos(do, stored, absolute):
     session.set_expiry(10**8)
 
     assert do(session, "get_expiry_age") == 10**8
+
+
+def test_create_does_not_prolong_it(do, stored):
+    session = stored(a=1, **{SESSION_KEY: "7"})
+    begin = began()
+    wait_for_another_millisecond()
+
+    do(session, "create")
+
+    assert {stored["created_at"] for stored in collection().find({})} == {begin}

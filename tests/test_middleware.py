@@ -7,7 +7,7 @@ from datetime import timedelta
 from importlib import import_module
 
 import pytest
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.contrib.sessions import middleware
 from django.contrib.sessions.exceptions import SessionInterrupted
 from django.contrib.sessions.serializers import JSONSerializer
@@ -60,6 +60,11 @@ class Elsewhere:
 
 
 delete_elsewhere = Elsewhere(lambda session: collection().delete_many({}))
+
+
+def a(kind):
+    """Let the session be of a project's own class."""
+    return lambda session: setattr(session, "__class__", kind)
 
 
 VIEWS = {
@@ -142,8 +147,9 @@ def synchronous(steps):
     def view(request):
         status = 200
         for step in steps:
-            if isinstance(step, str):
-                getattr(request.session, step)()
+            if isinstance(step, (str, tuple)):
+                verb, *arguments = [step] if isinstance(step, str) else step
+                getattr(request.session, verb)(*arguments)
             elif isinstance(step, int):
                 status = step
             else:
@@ -157,9 +163,10 @@ def asynchronous(steps):
     async def view(request):
         status = 200
         for step in steps:
-            if isinstance(step, str):
-                twin = f"_a{step[1:]}" if step.startswith("_") else f"a{step}"
-                await getattr(request.session, twin)()
+            if isinstance(step, (str, tuple)):
+                verb, *arguments = [step] if isinstance(step, str) else step
+                twin = f"_a{verb[1:]}" if verb.startswith("_") else f"a{verb}"
+                await getattr(request.session, twin)(*arguments)
             elif isinstance(step, int):
                 status = step
             else:
@@ -193,7 +200,7 @@ def answer(cls, colour, loop, steps, cookie, settings):
             return request, cls(synchronous(steps))(request)
         stack = cls(asynchronous(steps))
         assert iscoroutinefunction(stack)
-        if any(isinstance(step, Elsewhere) for step in steps):
+        if colour == "threads" or any(isinstance(step, Elsewhere) for step in steps):
             return request, loop.run_until_complete(stack(request))
         with no_blocking_client():
             return request, loop.run_until_complete(stack(request))
@@ -290,9 +297,11 @@ def test_it_answers_as_djangos_does(mongod_engine, native, loop, settings, colou
 # Of its own
 
 
-@pytest.fixture(params=["sync", "native"])
-def ask(request, mongod_engine, native, loop, settings):
-    """`ask(steps, cookie)` answers a request in either colour."""
+@pytest.fixture(params=["sync", "native", "threads"])
+def ask(request, mongod_engine, loop, settings):
+    """`ask(steps, cookie)` answers a request in every colour."""
+    if request.param != "sync":
+        settings.MONGO_SESSIONS["ASYNC"] = request.param
 
     def ask(steps, cookie, cls=SessionMiddleware):
         _, response = answer(cls, request.param, loop, steps, cookie, settings)
@@ -423,6 +432,73 @@ def test_a_touch_seals_what_a_fallback_has_opened_anew(ask, hourly, settings):
     assert SessionStore(key).load() == {"a": 1}
 
 
+def test_a_touch_that_seals_anew_derives_its_fields_from_what_is_stored(ask, hourly, settings):
+    class Extended(SessionStore):
+        def to_document(self, data):
+            return {"a": data["a"]}
+
+    key = stored_key()
+    age(3601)
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "another"
+
+    def forget_to_say(session):
+        session._session_cache["a"] = 2
+
+    ask([a(Extended), "_get_session", forget_to_say], key)
+
+    assert document()["revision"] == 1
+    assert document()["a"] == 1
+
+
+@pytest.fixture
+def refusing(mongod_engine):
+    """`refusing()` lets the server refuse what is written from then on."""
+
+    def change(validator):
+        sessions = collection()
+        sessions.database.command("collMod", sessions.name, validator=validator)
+
+    yield lambda: change({"none": "such"})
+    change({})
+
+
+def test_a_page_that_was_read_is_answered_though_the_touch_fails(ask, hourly, logged, refusing):
+    key = stored_key()
+    age(3601)
+    before = document()
+
+    refusing()
+
+    response = ask(["_get_session"], key)
+
+    assert response.status_code == 200
+    assert not response.cookies
+    assert document() == before
+    [record] = logged()
+    assert record.levelname == "WARNING"
+    assert "could not be moved" in record.getMessage()
+
+
+def test_what_a_mutate_has_moved_the_cookie_follows(ask, hourly):
+    key = stored_key()
+    age(3601)
+
+    response = ask([("mutate", lambda data: data.update(a=2))], key)
+
+    assert SessionStore(key).load() == {"a": 2}
+    assert response.cookies[COOKIE].value == key
+
+
+def test_a_save_of_the_views_does_not_put_the_touch_off(ask, hourly):
+    key = stored_key()
+    age(3601)
+
+    response = ask(["_get_session", "save"], key)
+
+    assert response.cookies[COOKIE].value == key
+
+
 def test_a_touch_takes_one_command(ask, hourly, commands):
     key = stored_key()
     age(3601)
@@ -502,12 +578,78 @@ class Failing(SessionStore):
         self.save()
 
 
-def test_what_a_save_raises_is_raised_alone(ask):
-    def use(session):
-        session.__class__ = Failing
+class Answering(SessionMiddleware):
+    """Lets nobody in."""
 
+    def process_request(self, request):
+        super().process_request(request)
+        return HttpResponse(status=403)
+
+
+def test_a_subclass_may_answer_by_itself(ask):
+    assert ask(["_get_session"], None, cls=Answering).status_code == 403
+
+
+class Slow(SessionStore):
+    """Takes its time after a save, and says what was called. It knows no twin."""
+
+    calls = []
+
+    def save(self, must_create=False):
+        super().save(must_create)
+        self.calls.append("save")
+        self._written_at -= 2  # seconds
+
+
+def test_a_project_may_override_save_alone_and_a_slow_one_is_no_less_a_save(ask):
+    Slow.calls.clear()
+
+    blocking = Elsewhere(lambda session: None)  # what has no twin runs in a thread
+    response = ask([a(Slow), "_get_session", add, blocking], None)
+
+    assert Slow.calls == ["save"]
+    assert response.cookies[COOKIE].value
+    assert collection().count_documents({}) == 1
+
+
+def test_a_request_may_be_answered_twice(ask, mongod_engine):
+    class Twice(SessionMiddleware):
+        async def __acall__(self, request):
+            response = await super().__acall__(request)
+            request.session["late"] = True
+            await sync_to_async(self.process_response)(request, response)
+            return response
+
+        def __call__(self, request):
+            if iscoroutinefunction(self):
+                return self.__acall__(request)
+            response = super().__call__(request)
+            request.session["late"] = True
+            return self.process_response(request, response)
+
+    key = stored_key()
+    ask(["_get_session", Elsewhere(lambda session: None)], key, cls=Twice)
+
+    assert SessionStore(key).load() == {"a": 1, "late": True}
+
+
+def test_an_error_in_a_touch_is_raised_and_not_taken_for_a_missing_session(ask, hourly, settings):
+    class Wrong(SessionStore):
+        def to_document(self, data):
+            raise AttributeError("a project's own")
+
+    key = stored_key()
+    age(3601)
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "another"
+
+    with pytest.raises(AttributeError, match="a project's own"):
+        ask([a(Wrong), "_get_session"], key)
+
+
+def test_what_a_save_raises_is_raised_alone(ask):
     with pytest.raises(TypeError, match="no such thing") as raised:
-        ask(["_get_session", add, use], stored_key())
+        ask([a(Failing), "_get_session", add], stored_key())
 
     assert raised.value.__context__ is None
 

@@ -1,23 +1,23 @@
 """A request that stays in its event loop: no thread in the path."""
 
 import asyncio
+import json
+import subprocess
 import sys
 import threading
-import time
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import django
 import pymongo
 import pytest
-from asgiref.sync import SyncToAsync
+from django.conf import settings
 from django.http import HttpResponse
 from django.test import AsyncClient
 from django.urls import path
 
 import django_mongo_sessions
-from django_mongo_sessions import clients
-from django_mongo_sessions.backends.mongodb import SessionStore
+from tests.conftest import DATABASE
 
 OURS = str(Path(django_mongo_sessions.__file__).parent)
 PYMONGO = str(Path(pymongo.__file__).parent)
@@ -92,58 +92,71 @@ class Threads:
         sys.setprofile(None)
 
 
-@pytest.fixture
-def site(settings, mongod_engine, monkeypatch):
-    # One whose thread begins anew, or it would go unnoticed.
-    with ThreadPoolExecutor(1) as executor:
-        monkeypatch.setattr(SyncToAsync, "single_thread_executor", executor)
-        prepare(settings)
-        yield
-
-
-def prepare(settings):
-    settings.ROOT_URLCONF = __name__
-    settings.MIDDLEWARE = ["django_mongo_sessions.middleware.SessionMiddleware"]
-    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "TOUCH_INTERVAL": 1e-9}
-
-
 async def visit(client, *views):
-    return [(await client.get(f"/{view.__name__}")).content for view in views]
+    return [(await client.get(f"/{view.__name__}")).content.decode() for view in views]
 
 
-@pytest.mark.parametrize("every", [False, True])
-def test_neither_our_code_nor_pymongos_leaves_the_loops_thread(settings, site, every):
-    settings.SESSION_SAVE_EVERY_REQUEST = every
-    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "native"}
-    clients.reset()
-    deadline = time.monotonic() + 30
-    while any("pymongo" in thread.name for thread in threading.enumerate()):
-        assert time.monotonic() < deadline, threading.enumerate()
-        time.sleep(0.05)
+def main(uri, mode, every):
+    """Visit the site in this process, and print what it answered and which threads were seen."""
+    settings.configure(
+        SECRET_KEY="a test's",
+        ROOT_URLCONF=__name__,
+        ALLOWED_HOSTS=["testserver"],
+        MIDDLEWARE=["django_mongo_sessions.middleware.SessionMiddleware"],
+        SESSION_ENGINE="django_mongo_sessions.backends.mongodb",
+        SESSION_SAVE_EVERY_REQUEST=every == "True",
+        MONGO_SESSIONS={
+            "URI": uri,
+            "DATABASE": DATABASE,
+            "ASYNC": mode,
+            "TOUCH_INTERVAL": 1e-9,
+        },
+    )
+    django.setup()
 
     with Threads() as threads:
         contents = asyncio.run(visit(AsyncClient(), *VIEWS, count, read))
 
-    assert contents[0] == contents[-1] == b"1"
-    here = {threading.current_thread().name}
-    assert threads.names == {OURS: here, PYMONGO: here}
+    print(json.dumps({"contents": contents, **{k: sorted(v) for k, v in threads.names.items()}}))
 
 
-def test_where_threads_serve_a_loop_this_would_be_seen(settings, site):
-    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "threads"}
+def threads_of(uri, mode, every=False):
+    """Run this module in a process of its own, where no other test's threads are."""
+    ended = subprocess.run(
+        [sys.executable, "-m", __name__, uri, mode, str(every)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return json.loads(ended.stdout)
 
-    with Threads() as threads:
-        asyncio.run(visit(AsyncClient(), count))
 
-    assert threads.names[BLOCKING]
-    assert len(threads.names[OURS]) > 1
+@pytest.mark.parametrize("every", [False, True])
+def test_neither_our_code_nor_pymongos_leaves_the_loops_thread(mongod_engine, every):
+    seen = threads_of(mongod_engine, "native", every)
+
+    assert seen.pop("contents") == ["1", "1", "", "", "", "", "", "1", "1"]
+    assert seen == {OURS: ["MainThread"], PYMONGO: ["MainThread"]}
 
 
-def test_tasks_of_one_loop_do_not_wait_for_each_other(settings, site):
+def test_where_threads_serve_a_loop_this_would_be_seen(mongod_engine):
+    seen = threads_of(mongod_engine, "threads")
+
+    assert seen[BLOCKING]
+    assert len(seen[OURS]) > 1
+
+
+@pytest.mark.urls(__name__)
+def test_tasks_of_one_loop_do_not_wait_for_each_other(settings, mongod_engine):
+    settings.MIDDLEWARE = ["django_mongo_sessions.middleware.SessionMiddleware"]
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "native"}
 
     async def overlap():
         return await asyncio.gather(*(visit(AsyncClient(), count, count) for _ in range(16)))
 
-    assert asyncio.run(overlap()) == [[b"1", b"2"]] * 16
-    assert SessionStore.clear_expired() == 0
+    assert asyncio.run(overlap()) == [["1", "2"]] * 16
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

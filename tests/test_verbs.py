@@ -778,3 +778,12 @@ def test_what_somebody_else_has_written_to_is_not_touched(do, stored):
     do(other, "save")
 
     assert do(session, "_touch") is False
+
+
+def test_a_session_that_was_mutated_is_modified(do, stored):
+    # So that the middleware lets the cookie follow.
+    session = SessionStore(stored(a=1).session_key)
+
+    do(session, "mutate", lambda data: data.update(a=2))
+
+    assert session.modified
