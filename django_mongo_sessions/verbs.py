@@ -57,7 +57,7 @@ class SessionVerbs(SessionSettling):
         if self._current() is None:
             yield from self._reading()
         base = self._current()
-        if base is None and self._is_signed_in():
+        if base is None and documents.user_id(self._session_cache) is not None:
             raise UpdateError("the session is gone")
         if base is None or not base.opened:
             yield from self._creating()
@@ -82,7 +82,7 @@ class SessionVerbs(SessionSettling):
                 known = self._current()
                 if known is None or known.key != base.key:
                     break  # another task has moved it, or flushed it
-                if newest is None and self._is_signed_in():
+                if newest is None and documents.user_id(attempt.content.data) is not None:
                     raise UpdateError("the session is gone")
                 if newest is None or not newest.opened:
                     self._settled(attempt)  # two clicks on "sign in" do that
@@ -113,9 +113,6 @@ class SessionVerbs(SessionSettling):
         if not (yield operations.update(new.document_id, new.revision, update)):
             raise UpdateError("the session is gone")
         return Attempt(base, newest, ours, content, written)
-
-    def _is_signed_in(self) -> bool:
-        return documents.user_id(self._session_cache) is not None
 
     def _flushing(self) -> Verb[None]:
         self.clear()

@@ -428,6 +428,22 @@ def test_a_session_signed_out_while_it_moves_is_not_raised_from_the_dead(do, two
     assert collection().count_documents({}) == 0
 
 
+def test_nor_is_one_that_another_request_has_signed_in_and_out(do, two):
+    store, other = two(a=1)
+    moving = store._cycling()
+    operation = moving.send(answer(next(moving)))
+    other[SESSION_KEY] = "7"
+    do(other, "save")
+    for _ in range(3):  # it misses the old one, waits and reads it
+        operation = moving.send(answer(operation))
+    do(other, "flush")
+
+    with pytest.raises(UpdateError):
+        finish(moving, operation)
+
+    assert collection().count_documents({}) == 0
+
+
 def test_flush_deletes_whatever_others_have_stored(do, two):
     store, other = two(a=1)
     other["b"] = 2

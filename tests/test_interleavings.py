@@ -5,11 +5,10 @@ since it loaded counts; else what is stored counts.
 """
 
 import os
-from contextlib import contextmanager
 
 import pytest
 from django.contrib.sessions.backends.base import UpdateError
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -20,8 +19,8 @@ from tests.conftest import collection
 CLIENTS = st.integers(0, 2)
 KEYS = st.sampled_from(["a", "b", "_auth_user_id"])
 VALUES = st.sampled_from([0, 1, True, "1", [1], [1, 2]])
-# The matrix of tox repeats these tests many times.
-EXAMPLES = 15 if "TOX_ENV_NAME" in os.environ else 60
+VERBS = {"save": "_saving", "mutate": "_mutating", "cycle_key": "_cycling", "flush": "_flushing"}
+OTHER_VERBS = [*["save"] * 4, *["mutate"] * 4, "cycle_key", "flush", "delete"]
 AGE = 14 * 24 * 60 * 60  # Django's SESSION_COOKIE_AGE, in seconds
 
 
@@ -34,6 +33,7 @@ class Client:
         self.live = dict(stored or {})
         self.key = None if stored is None else store.session_key
         self.replaces = False
+        self.seen = []  # what was stored when it asked
 
     def merged(self, stored):
         """What a save makes of what is stored."""
@@ -53,9 +53,35 @@ def same(one, other, key):
     return repr(one.get(key, absent)) == repr(other.get(key, absent))
 
 
+def equal(one, other):
+    return repr(sorted(one.items())) == repr(sorted(other.items()))
+
+
 def count(data):
     data["count"] = data.get("count", 0) + 1
     return data["count"]
+
+
+def step_by_step(verb, meddle):
+    """Do something else before each thing that a verb asks of the server."""
+    step, argument = verb.send, None
+    while True:
+        try:
+            operation = step(argument)
+        except StopIteration as stop:
+            return stop.value
+        if not isinstance(operation, drivers.Wait):
+            meddle()
+        step, argument = verb.send, (yield operation)
+
+
+CHANGES = st.tuples(CLIENTS, KEYS, VALUES)
+# What others do meanwhile, before each of the first things that a verb asks of the server.
+MEDDLING = st.lists(
+    st.none() | st.tuples(st.integers(1, 2), st.sampled_from(OTHER_VERBS), KEYS, VALUES),
+    min_size=5,
+    max_size=5,
+)
 
 
 class Sessions(RuleBasedStateMachine):
@@ -66,17 +92,23 @@ class Sessions(RuleBasedStateMachine):
         self.do = do
         collection().delete_many({})
         self.stored = {}  # session data by key
-        self.clients = [Client(SessionStore(), None) for _ in range(3)]
-        self.last_key = "0" * 32
+        first = SessionStore()
+        do(first, "create")
+        self.stored[first.session_key] = {}
+        self.last_key = first.session_key
+        self.blocking = False
+        self.clients = [None] * 3
+        for n in range(3):
+            self.load(n)
 
-    @contextmanager
-    def gone(self, expected):
-        """Expect an UpdateError, or none."""
-        if expected:
-            with pytest.raises(UpdateError):
-                yield
-        else:
-            yield
+    def ask(self, client, verb, *args):
+        """Call a verb; answer what it returned, and whether the session was gone."""
+        try:
+            if self.blocking:
+                return getattr(client.store, verb)(*args), False
+            return self.do(client.store, verb, *args), False
+        except UpdateError:
+            return None, True
 
     @rule(n=CLIENTS)
     def load(self, n):
@@ -98,7 +130,7 @@ class Sessions(RuleBasedStateMachine):
             client.live[key] = [*client.live[key], 9]
 
     @rule(n=CLIENTS, key=KEYS)
-    def delete(self, n, key):
+    def pop(self, n, key):
         client = self.clients[n]
         client.store.pop(key, None)
         client.live.pop(key, None)
@@ -118,18 +150,92 @@ class Sessions(RuleBasedStateMachine):
         else:
             client.live["_session_expiry"] = seconds
 
-    @rule(n=CLIENTS)
-    def save(self, n):
-        client = self.clients[n]
-        with self.gone(client.key is not None and client.key not in self.stored):
-            self.do(client.store, "save")
-        self.saved(client)
+    @rule(n=CLIENTS, verb=st.sampled_from(list(VERBS)))
+    def verb(self, n, verb):
+        getattr(self, verb)(self.clients[n], self.ask)
 
-    def saved(self, client):
+    @rule(n=CLIENTS, verb=st.sampled_from(list(VERBS)), meddling=MEDDLING)
+    def verb_while_others_meddle(self, n, verb, meddling):
+        client, meddling = self.clients[n], list(meddling)
+
+        def ask(client, verb, *args):
+            name = VERBS[verb]
+            asked = getattr(client.store, name)
+
+            def meddle():
+                self.meddle(n, meddling.pop(0) if meddling else None)
+                if client.key in self.stored:
+                    client.seen.append(self.stored[client.key])
+
+            def meddled(function):
+                return lambda data: (meddle(), function(data))[1]
+
+            setattr(client.store, name, lambda *args: step_by_step(asked(*args), meddle))
+            try:
+                return self.ask(client, verb, *map(meddled, args))
+            finally:
+                delattr(client.store, name)
+
+        getattr(self, verb)(client, ask)
+
+    def meddle(self, n, what):
+        """Let another client do something. With blocking calls, since a loop may be running."""
+        if what is None:
+            return
+        further, verb, key, value = what
+        other = (n + further) % 3
+        self.blocking, before = True, self.blocking
+        if verb == "save":
+            self.set(other, key, value)
+        getattr(self, verb)(self.clients[other], self.ask)
+        self.blocking = before
+
+    def save(self, client, ask):
+        _, gone = ask(client, "save")
         if client.key is None:
             self.holds(client, client.store.session_key, client.live)
         elif client.key in self.stored:
             self.holds(client, client.key, client.merged(self.stored[client.key]))
+        else:
+            assert gone
+            return
+        assert not gone
+
+    def mutate(self, client, ask):
+        result, gone = ask(client, "mutate", count)
+        assert gone == (client.key is not None and client.key not in self.stored)
+        if not gone:
+            data = client.live if client.key is None else client.merged(self.stored[client.key])
+            data = dict(data)
+            assert result == count(data)
+            self.holds(client, client.store.session_key, data)
+
+    def cycle_key(self, client, ask):
+        client.seen, old = [], client.key
+        _, gone = ask(client, "cycle_key")
+        if old is None or old in self.stored:
+            data = client.live if old is None else client.merged(self.stored.pop(old))
+            assert not gone
+        else:
+            # What it was when it was last seen moves, if nobody is signed in.
+            may_move = [client.live, *map(client.merged, client.seen)]
+            if gone:
+                assert any("_auth_user_id" in data for data in may_move)
+                return
+            live = client.store._get_session()
+            data = next(data for data in may_move if equal(data, live))
+            assert "_auth_user_id" not in data
+        assert client.store.session_key != old
+        self.holds(client, client.store.session_key, data)
+
+    def flush(self, client, ask):
+        ask(client, "flush")
+        self.stored.pop(client.key, None)
+        client.__init__(client.store, None)
+
+    def delete(self, client, ask):
+        ask(client, "delete")
+        self.stored.pop(client.key, None)
 
     def holds(self, client, key, data):
         """The session is stored under the key, and the client knows it as it is stored."""
@@ -137,71 +243,16 @@ class Sessions(RuleBasedStateMachine):
         self.stored[key] = dict(data)
         client.live, client.base, client.replaces = dict(data), dict(data), False
 
-    @rule(n=CLIENTS, other=CLIENTS, key=KEYS, value=VALUES, times=st.integers(1, 2))
-    def save_while_another_saves(self, n, other, key, value, times):
-        """Before each thing that a save asks of the server, another client saves."""
-        client = self.clients[n]
-        if other == n or client.key is None:
-            return
-        verb = client.store._saving()
-        answer = None
-        with self.gone(client.key not in self.stored):
-            try:
-                while True:
-                    operation = verb.send(answer)
-                    answer = None
-                    if not isinstance(operation, drivers.Wait):
-                        if times:
-                            times -= 1
-                            self.set(other, key, value)
-                            self.save(other)
-                        answer = operation.read(operation.call(collection()))
-            except StopIteration:
-                pass
-        self.saved(client)
-
-    @rule(n=CLIENTS)
-    def mutate(self, n):
-        client = self.clients[n]
-        gone = client.key is not None and client.key not in self.stored
-        with self.gone(gone):
-            result = self.do(client.store, "mutate", count)
-        if gone:
-            return
-        data = client.live if client.key is None else client.merged(self.stored[client.key])
-        data = dict(data)
-        assert result == count(data)
-        self.holds(client, client.store.session_key, data)
-
-    @rule(n=CLIENTS)
-    def cycle(self, n):
-        client = self.clients[n]
-        old = client.key
-        is_gone = old is not None and old not in self.stored
-        refused = is_gone and "_auth_user_id" in client.live
-        with self.gone(refused):
-            self.do(client.store, "cycle_key")
-        if refused:
-            return
-        data = client.live
-        if old in self.stored:
-            data = client.merged(self.stored.pop(old))
-        assert client.store.session_key != old
-        self.holds(client, client.store.session_key, data)
-
-    @rule(n=CLIENTS)
-    def flush(self, n):
-        client = self.clients[n]
-        self.do(client.store, "flush")
-        self.stored.pop(client.key, None)
-        self.clients[n] = Client(client.store, None)
+    def check(self):
+        self.mongodb_holds_what_the_model_says()
+        self.every_client_shows_what_the_model_says()
 
     @invariant()
     def mongodb_holds_what_the_model_says(self):
         held = {bytes(document["_id"]): document for document in collection().find({})}
         assert held.keys() == {documents.stored_id(key) for key in self.stored}
         for key, data in self.stored.items():
-            assert repr(sorted(SessionStore(key).load().items())) == repr(sorted(data.items()))
+            assert equal(SessionStore(key).load(), data)
             document = held[documents.stored_id(key)]
             age = (document["expires_at"] - document["seen_at"]).total_seconds()
             assert age == data.get("_session_expiry", AGE)
@@ -212,20 +263,40 @@ class Sessions(RuleBasedStateMachine):
     @invariant()
     def every_client_shows_what_the_model_says(self):
         for client in self.clients:
-            live = client.store._get_session()
-            assert repr(sorted(live.items())) == repr(sorted(client.live.items()))
+            assert equal(client.store._get_session(), client.live)
 
 
-def test_no_update_is_lost_in_any_interleaving(do, monkeypatch):
-    monkeypatch.setattr(state, "WRITE_INTERVAL", 0)  # or a save that changes nothing asks nothing
+@pytest.fixture
+def impatient(monkeypatch):
+    """Do not wait, and let a save that changes nothing ask all the same."""
+    monkeypatch.setattr(state, "WRITE_INTERVAL", 0)
     monkeypatch.setattr(attempts, "_LONGEST_WAIT", 0)
 
-    run_state_machine_as_test(
-        lambda: Sessions(do),
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
+
+def options(examples, **given):
+    # The matrix of tox repeats these tests many times.
+    if "TOX_ENV_NAME" in os.environ:
+        examples //= 4
+    return settings(
+        max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), **given
     )
+
+
+def test_no_update_is_lost_in_any_interleaving(do, impatient):
+    run_state_machine_as_test(lambda: Sessions(do), settings=options(60, stateful_step_count=30))
+
+
+def test_no_update_is_lost_while_others_meddle(do, impatient):
+    @options(400)
+    @given(st.lists(CHANGES, max_size=3), st.sampled_from(list(VERBS)), MEDDLING)
+    def check(changes, verb, meddling):
+        sessions = Sessions(do)
+        for change in changes:
+            sessions.set(*change)
+        sessions.verb_while_others_meddle(0, verb, meddling)
+        sessions.check()
+        for n in range(3):
+            sessions.verb(n, "save")
+        sessions.check()
+
+    check()
