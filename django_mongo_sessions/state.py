@@ -137,11 +137,10 @@ class SessionState(SessionMapper):
 
     def _recognized(self, newest: Snapshot) -> None:
         """Know the last write, if its answer was lost, by what the server holds."""
-        sent = self._unanswered
-        if sent is None or (newest.key, newest.body) != (sent.written.key, sent.content.body):
-            return
-        if newest.revision == sent.written.revision:
-            self._settled(sent)
+        if sent := self._unanswered:
+            left = sent.written.key, sent.written.revision, sent.content.body
+            if (newest.key, newest.revision, newest.body) == left:
+                self._settled(sent)
 
     def _bring_up_to_date(
         self, live: dict[str, Any], ours: Content, content: Content, brought: bytes | None = None
