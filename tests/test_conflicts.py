@@ -1139,6 +1139,21 @@ def test_what_was_changed_during_the_merge_is_saved(do, two, held):
     assert held(store) == {"a": 1, "visits": 1, "b": 1}
 
 
+def test_what_was_changed_while_two_answers_were_late_is_saved(do, merged, held):
+    touching = merged._mutating(len)
+    first = answer(touching.send(answer(next(touching))))
+    merged["c"] = 1
+    saving = merged._saving()
+    second = answer(next(saving))
+    hand(touching, first)
+    merged["d"] = 1
+    hand(saving, second)
+
+    do(merged, "save")
+
+    assert held(merged) == {"z": 1, "a": 1, "b": 2, "c": 1, "d": 1}
+
+
 # Changes inside of values
 
 
