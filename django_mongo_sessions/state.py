@@ -129,11 +129,11 @@ class SessionState(SessionMapper):
         if known.data is not base.data:
             self._snapshot = written._replace(data=known.data, replaced=True)
             return
-        body = content.body
-        if known.body != base.body or body != ours.body:
+        if content is not ours or known.body != base.body:
             brought = None if known.body == base.body else known.body
             body = self._bring_up_to_date(base.data, ours, content, brought)
-        self._wrote(written._replace(data=base.data, body=body))
+            written = written._replace(data=base.data, body=body)
+        self._wrote(written)
 
     def _recognized(self, newest: Snapshot) -> None:
         """Know the last write, if its answer was lost, by what the server holds."""

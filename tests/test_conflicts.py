@@ -497,6 +497,24 @@ def test_a_poll_does_not_undo_an_expiry_that_was_set_meanwhile(do, two, held):
     assert poll.get_expiry_age() == 60
 
 
+@pytest.mark.parametrize("lost_a_race", [True, False])
+def test_a_session_that_expired_meanwhile_lives_on_unless_a_race_was_lost(
+    do, two, held, lost_a_race
+):
+    store, other = two(a=1)
+    if lost_a_race:
+        do(other, "mutate", visit)
+    collection().update_many({}, {"$set": {"expires_at": dates.utc_now() - timedelta(1)}})
+    store["b"] = 2
+
+    if lost_a_race:
+        with pytest.raises(UpdateError):
+            do(store, "save")
+    else:
+        do(store, "save")
+        assert held(store) == {"a": 1, "b": 2}
+
+
 def test_expiry_is_merged_like_any_key_and_the_document_follows(do, two, held):
     earlier, later = two(a=1)
     earlier.set_expiry(60)
@@ -1137,6 +1155,21 @@ def test_what_was_changed_during_the_merge_is_saved(do, two, held):
 
     do(store, "save")
     assert held(store) == {"a": 1, "visits": 1, "b": 1}
+
+
+def test_what_was_changed_while_two_answers_were_late_is_saved(do, merged, held):
+    touching = merged._mutating(len)
+    first = answer(touching.send(answer(next(touching))))
+    merged["c"] = 1
+    saving = merged._saving()
+    second = answer(next(saving))
+    hand(touching, first)
+    merged["d"] = 1
+    hand(saving, second)
+
+    do(merged, "save")
+
+    assert held(merged) == {"z": 1, "a": 1, "b": 2, "c": 1, "d": 1}
 
 
 # Changes inside of values

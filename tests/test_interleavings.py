@@ -4,6 +4,7 @@ The model is the promise in plain Python: of each key, what the client that save
 since it loaded counts; else what is stored counts.
 """
 
+import itertools
 import os
 
 import pytest
@@ -298,5 +299,122 @@ def test_no_update_is_lost_while_others_meddle(do, impatient):
         for n in range(3):
             sessions.verb(n, "save")
         sessions.check()
+
+    check()
+
+
+class Task:
+    """A task of a request. What it asks of the server and the answer are steps of their own."""
+
+    def __init__(self, store):
+        self.store = store
+        self.verb = None
+
+    def start(self, verb, done):
+        self.verb, self.done = verb, done
+        self.hand(None)
+
+    def step(self):
+        if self.operation is None:
+            self.hand(self.answer)
+        else:
+            if isinstance(self.operation, drivers.Wait):
+                self.answer = None
+            else:
+                self.answer = self.operation.read(self.operation.call(collection()))
+            self.operation = None
+
+    def hand(self, answer):
+        try:
+            self.operation = self.verb.send(answer)
+        except StopIteration:
+            self.verb = None
+            self.done()
+
+
+class Tasks:
+    """Two tasks that share a store, and another request. What was acknowledged is there."""
+
+    def __init__(self, engine):
+        collection().delete_many({})
+        store = SessionStore()
+        store["_auth_user_id"] = "1"
+        store.save()
+        self.shared = store
+        self.tasks = [Task(store), Task(store), None]
+        self.load_other()
+        self.names = map(str, itertools.count())
+        self.present, self.absent, self.mutations, self.maybe = set(), set(), 0, 0
+
+    def load_other(self):
+        self.tasks[2] = Task(SessionStore(self.shared.session_key))
+        self.tasks[2].store._get_session()
+
+    def go_on(self, task, what):
+        if task.verb is not None:
+            task.step()
+        elif what == "set":
+            name = next(self.names)
+            task.store[name] = 1
+            task.start(task.store._saving(), lambda: self.present.add(name))
+        elif what == "pop":
+            names = self.present & task.store._get_session().keys()
+            if task.store is self.shared and names:
+                name = min(names)
+                self.present.remove(name)
+                del task.store[name]
+                task.start(task.store._saving(), lambda: self.absent.add(name))
+        elif what == "mutate":
+            self.maybe += 1
+            task.start(task.store._mutating(count), self.mutated)
+        elif what == "cycle_key" and task.store is self.shared:
+            task.start(task.store._cycling(), lambda: None)
+
+    def mutated(self):
+        self.mutations += 1
+
+    def step(self, n, what):
+        if self.tasks[n].store.session_key is None:  # it came while the session moved
+            self.load_other()
+            return
+        try:
+            self.go_on(self.tasks[n], what)
+        except UpdateError:
+            assert n == 2, "only the other request may find the session gone, where it has moved"
+            self.load_other()
+
+    def finish(self):
+        while any(task.verb for task in self.tasks):
+            for n in range(3):
+                self.step(n, None)
+
+    def check(self):
+        """What is stored is what was acknowledged, and what the store shows."""
+        held = SessionStore(self.shared.session_key).load()
+        assert collection().count_documents({}) == 1
+        assert self.present <= held.keys()
+        assert not self.absent & held.keys()
+        assert self.mutations <= held.get("count", 0) <= self.maybe
+        return held
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_what_was_acknowledged_is_there_where_tasks_share_a_store(engine, monkeypatch, seconds):
+    monkeypatch.setattr(state, "WRITE_INTERVAL", seconds)
+    steps = st.tuples(
+        st.integers(0, 2), st.sampled_from(["set", "set", "pop", "mutate", "mutate", "cycle_key"])
+    )
+
+    @options(200)
+    @given(st.lists(steps, min_size=30, max_size=60))
+    def check(steps):
+        tasks = Tasks(engine)
+        for step in steps:
+            tasks.step(*step)
+        tasks.finish()
+        tasks.check()
+        tasks.shared["last"] = 1
+        tasks.shared.save()
+        assert equal(tasks.check(), tasks.shared._get_session())
 
     check()
