@@ -68,6 +68,24 @@ def test_threads_that_come_at_once_share_one_client(mongod_engine):
     assert all(reach is reached[0] for reach in reached)
 
 
+def test_who_waits_for_another_threads_client_shares_it(mongod_engine, monkeypatch):
+    reach = clients.sessions()
+
+    class Meanwhile:
+        """A lock that is had once another thread has made the client."""
+
+        def __enter__(self):
+            clients._clients.blocking = reach
+
+        def __exit__(self, *exc_info):
+            pass
+
+    monkeypatch.setattr(clients._clients, "blocking", None)
+    monkeypatch.setattr(clients._clients, "lock", Meanwhile())
+
+    assert clients.sessions() is reach
+
+
 def test_a_changed_setting_makes_a_new_client_and_closes_the_old(mongod_engine, settings):
     old = clients.sessions()[0]
     old.find_one({})
