@@ -14,7 +14,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from django_mongo_sessions import dates, documents, operations
 from django_mongo_sessions.drivers import Verb
-from django_mongo_sessions.snapshots import Content, Snapshot
+from django_mongo_sessions.snapshots import Attempt, Content, Snapshot
 from django_mongo_sessions.state import SessionState
 
 logger = logging.getLogger("django_mongo_sessions")
@@ -72,18 +72,20 @@ class SessionSteps(SessionState):
         is gone, and where MongoDB did not do it, which is no reason to fail: the next one may.
         """
         stored = self._current()
-        if stored is None or not stored.opened:
+        if stored is None or stored.replaced or not stored.opened:
             return False
         # The data as they are stored, where they are sealed anew: others may be unsaved.
         data = stored.data if stored.fresh else self._load(stored.body)
-        update, written = self._update(stored, Content(data, stored.body))
+        content = Content(data, stored.body)
+        update, written = self._update(stored, content)
         try:
             moved: bool = yield operations.update(stored.document_id, stored.revision, update)
         except PyMongoError as error:
             logger.warning("The expiry of a session that was read could not be moved: %s", error)
             return False
         if moved:
-            self._wrote(written._replace(data=stored.data))
+            written = written._replace(data=stored.data)
+            self._settled(Attempt(stored, stored, content, content, written))
         return moved
 
     def _creating(self, content: Content | None = None) -> Verb[bool]:

@@ -707,6 +707,32 @@ def test_what_a_sibling_stores_during_a_read_is_no_conflict(do, two, held, setti
     assert dict(store.items()) == held(store) == {"a": 2, "visits": 1}
 
 
+def test_a_touch_whose_answer_is_late_does_not_forget_a_save(do, two, held, settings):
+    raise_conflicts(settings)
+    store, _ = two()
+    touch = store._touching()
+    late = answer(next(touch))
+    store["a"] = 1
+    do(store, "save")
+
+    assert hand(touch, late)
+
+    store["a"] = 2
+    do(store, "mutate", visit)
+    assert held(store) == {"a": 2, "visits": 1}
+
+
+def test_a_touch_after_a_clear_does_not_undo_it(do, two, held):
+    store, other = two(a=1)
+    store.clear()
+
+    assert not do(store, "_touch")
+
+    do(other, "mutate", visit)
+    do(store, "save")
+    assert held(store) == {}
+
+
 def test_a_save_under_way_does_not_undo_a_clear(do, two, held):
     store, other = two(a=1)
     store["b"] = 2

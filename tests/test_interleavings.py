@@ -284,11 +284,11 @@ def options(examples, **given):
 
 
 def test_no_update_is_lost_in_any_interleaving(do, impatient):
-    run_state_machine_as_test(lambda: Sessions(do), settings=options(60, stateful_step_count=30))
+    run_state_machine_as_test(lambda: Sessions(do), settings=options(50, stateful_step_count=30))
 
 
 def test_no_update_is_lost_while_others_meddle(do, impatient):
-    @options(400)
+    @options(250)
     @given(st.lists(CHANGES, max_size=3), st.sampled_from(list(VERBS)), MEDDLING)
     def check(changes, verb, meddling):
         sessions = Sessions(do)
@@ -405,7 +405,7 @@ def test_what_was_acknowledged_is_there_where_tasks_share_a_store(engine, monkey
         st.integers(0, 2), st.sampled_from(["set", "set", "pop", "mutate", "mutate", "cycle_key"])
     )
 
-    @options(200)
+    @options(100)
     @given(st.lists(steps, min_size=30, max_size=60))
     def check(steps):
         tasks = Tasks(engine)
