@@ -1,6 +1,7 @@
 """A request that stays in its event loop: no thread in the path."""
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -83,11 +84,13 @@ class Threads:
                     return
 
     def __enter__(self):
+        gc.disable()  # which finalizes what is PyMongo's in any thread
         threading.setprofile(self.record)
         sys.setprofile(self.record)
         return self
 
     def __exit__(self, *exc_info):
+        gc.enable()
         threading.setprofile(None)
         sys.setprofile(None)
 

@@ -77,7 +77,8 @@ def cookies_of(server, file):
     return file
 
 
-def test_a_site_answers_more_requests_than_with_djangos_engine(serve, postgresql, wrk, tmp_path):
+# PostgreSQL first: it waits for the sites to hang up before it ends, and so must end after them.
+def test_a_site_answers_more_requests_than_with_djangos_engine(postgresql, serve, wrk, tmp_path):
     sites = {
         "ours, our middleware": serve(UVICORN),
         "ours, Django's middleware": serve(UVICORN, SITE_MIDDLEWARE=DJANGOS),
