@@ -53,7 +53,7 @@ class Cases(django_cases.Cases):
         return document_id
 
     def _find(self, document_id: bytes) -> dict[str, Any]:
-        wanted = documents.live(document_id, self.now)
+        wanted = {"_id": document_id}
         found: dict[str, Any] | None = self.collection.find_one(wanted, documents.PROJECTION)
         assert found is not None
         return found

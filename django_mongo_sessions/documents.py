@@ -45,6 +45,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 # What a load asks for: the fields of ours that it reads, and none of a project's own.
 PROJECTION = dict.fromkeys(_FIELDS, True)
+EXPIRY = {"expires_at": True}
 TTL_INDEX = Index("mongo_sessions_expires_at", [("expires_at", 1)], {"expireAfterSeconds": 0})
 
 
@@ -69,15 +70,6 @@ def binding(document_id: bytes, created_at: datetime) -> bytes:
 
 
 # Filters
-
-
-def live(document_id: bytes, now: datetime) -> dict[str, Any]:
-    """Match a session unless it has expired; the TTL monitor is not relied on.
-
-    Not `$gt`: that would not match a document that lost its date, and what is not found has its
-    cookie deleted. It is found, and `read` refuses it.
-    """
-    return {"_id": document_id, "expires_at": {"$not": {"$lte": now}}}
 
 
 def revised(document_id: bytes, revision: int | None) -> dict[str, Any]:
@@ -121,6 +113,16 @@ def read(document: Mapping[str, Any]) -> Sealed:
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"field {name!r} is {type(value).__name__}, not {kind.__name__}")
     return Sealed(**{name: document[name] for name in Sealed._fields})
+
+
+def live(document: Mapping[str, Any] | None, now: datetime) -> Mapping[str, Any] | None:
+    """Return the document unless its session has expired; the TTL monitor is not relied on.
+
+    One that lost its date is returned, and `read` refuses it: what is not found has its cookie
+    deleted.
+    """
+    expires_at = document and document.get("expires_at")
+    return None if isinstance(expires_at, datetime) and expires_at <= now else document
 
 
 def new(

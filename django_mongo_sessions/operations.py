@@ -14,10 +14,16 @@ from django_mongo_sessions.drivers import Operation
 # One session
 
 
+# Read by `_id` alone, which MongoDB answers without making a plan: to filter by the date takes it a
+# quarter longer. The date comes along.
+
+
 def find(document_id: bytes, now: datetime) -> Operation[Mapping[str, Any] | None]:
     """Read a live session's document, None where there is none."""
-    wanted = documents.live(document_id, now)
-    return Operation(lambda sessions: sessions.find_one(wanted, documents.PROJECTION), _as_it_is)
+    return Operation(
+        lambda sessions: sessions.find_one({"_id": document_id}, documents.PROJECTION),
+        lambda reply: documents.live(reply, now),
+    )
 
 
 def find_whole(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
@@ -27,9 +33,9 @@ def find_whole(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
 
 def exists(document_id: bytes, now: datetime) -> Operation[bool]:
     """Ask whether a live session is there."""
-    wanted = documents.live(document_id, now)
     return Operation(
-        lambda sessions: sessions.find_one(wanted, {"_id": True}), lambda reply: reply is not None
+        lambda sessions: sessions.find_one({"_id": document_id}, documents.EXPIRY),
+        lambda reply: documents.live(reply, now) is not None,
     )
 
 

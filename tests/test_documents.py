@@ -96,6 +96,18 @@ def test_a_document_is_read():
     assert documents.read(document()) == (b"payload", NOW, NOW, 3)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "is_live"), [(-1, False), (0, False), (0.001, True), (None, True)]
+)
+def test_a_session_lives_until_the_moment_it_expires_at(seconds, is_live):
+    """One whose date is no date is left to `read`, which refuses it, so that its cookie stays."""
+    expires_at = None if seconds is None else NOW + timedelta(seconds=seconds)
+    document = {"_id": b"", "expires_at": expires_at}
+
+    assert documents.live(document, NOW) == (document if is_live else None)
+    assert documents.live(None, NOW) is None
+
+
 @pytest.mark.parametrize("name", ["payload", "expires_at", "created_at", "seen_at", "revision"])
 @pytest.mark.parametrize("wrong", [None, "text", True, 1.5, [], {}])
 def test_a_field_that_is_missing_or_no_such_type_is_named(name, wrong):
