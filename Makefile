@@ -1,5 +1,6 @@
 # `make demo` shows the site, and `make demo-async` by uvicorn; `make test` runs all tests; `make bench`
-# measures beside the peers, and `make bench-quick` counts what is sent. Each does its own set-up.
+# measures beside the peers, and `make bench-quick` counts what is sent; `make chaos` breaks things, and
+# `make chaos-quick` fewer of them. Each does its own set-up.
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -7,10 +8,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH_VENV := .venv-bench
 BENCH_BIN := $(BENCH_VENV)/bin
+CHAOS_VENV := .venv-chaos
+CHAOS_BIN := $(CHAOS_VENV)/bin
 SCALE ?= 1
 export PORT
 
-.PHONY: demo demo-async test bench bench-quick clean
+.PHONY: demo demo-async test bench bench-quick chaos chaos-quick clean
 
 demo: $(VENV)/ready
 	@$(BIN)/python -m testproject.demo
@@ -31,6 +34,12 @@ bench: $(BENCH_VENV)/ready
 bench-quick: $(VENV)/ready
 	@$(BIN)/python -m benchmarks quick
 
+chaos: $(CHAOS_VENV)/ready
+	@$(CHAOS_BIN)/python -m tests.chaos $(ARGS)
+
+chaos-quick: $(CHAOS_VENV)/ready
+	@$(CHAOS_BIN)/python -m tests.chaos --quick $(ARGS)
+
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -43,5 +52,11 @@ $(BENCH_VENV)/ready: pyproject.toml
 	$(BENCH_BIN)/python -m pip install --quiet --editable . --group bench
 	@touch $@
 
+$(CHAOS_VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(CHAOS_VENV)
+	$(CHAOS_BIN)/python -m pip install --quiet --upgrade pip
+	$(CHAOS_BIN)/python -m pip install --quiet --editable . --group chaos
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) .tox .cache .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(CHAOS_VENV) .tox .cache .coverage* .mypy_cache .pytest_cache .ruff_cache

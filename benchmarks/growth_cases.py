@@ -13,7 +13,7 @@ from pymongo import WriteConcern
 
 from benchmarks import django_cases, handlers, payloads
 from django_mongo_sessions import clients, dates
-from django_mongo_sessions.connection import Reach
+from django_mongo_sessions.drivers import Reach
 
 _BATCH = 1_000
 _CARTS = 100

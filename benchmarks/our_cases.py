@@ -12,7 +12,7 @@ from benchmarks import django_cases
 from benchmarks.contenders import OWN_CPU
 from benchmarks.running import Operation
 from django_mongo_sessions import clients, documents
-from django_mongo_sessions.connection import Reach
+from django_mongo_sessions.drivers import Reach
 
 
 class Instant:

@@ -18,18 +18,23 @@ from collections.abc import AsyncGenerator
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import pymongo
 from django.core.signals import setting_changed
 from pymongo import AsyncMongoClient, MongoClient
 
 from django_mongo_sessions import connection
 from django_mongo_sessions.conf import conf
-from django_mongo_sessions.connection import Reach
+from django_mongo_sessions.drivers import Reach
 
 # What keeps the client of a loop, until the loop closes it.
 Holder = AsyncGenerator[Reach, None]
 
 # Seconds after which a loop is worth a client of its own, where ASYNC is "auto".
 PROMOTION_AGE = 1.0
+
+
+# Seconds in which a client tells the server that it goes. One that hangs would keep the process.
+_GOODBYE = 1.0
 
 
 class _Clients:
@@ -90,7 +95,8 @@ async def _hold(loop: asyncio.AbstractEventLoop) -> Holder:
             if _holds(loop, reach):  # or reset() let it go, and the loop goes on
                 # Before 4.18, PyMongo's close() begins generators, of which an ending loop warns.
                 sys.set_asyncgen_hooks(firstiter=None)
-            await reach.client.close()
+            with pymongo.timeout(_GOODBYE):
+                await reach.client.close()
         if _holds(loop, reach):
             _clients.by_loop.pop(loop, None)
 
@@ -111,7 +117,8 @@ def reset(*, setting: str = "MONGO_SESSIONS", **kwargs: Any) -> None:
             reach, _clients.blocking = _clients.blocking, None
             _clients.by_loop.clear()
         if reach is not None and reach.ours:
-            reach.client.close()
+            with pymongo.timeout(_GOODBYE):
+                reach.client.close()
 
 
 def _forget_inherited() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -19,8 +19,10 @@ from pymongo.driver_info import DriverInfo
 from pymongo.errors import InvalidURI, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from django_mongo_sessions import __version__, factories, uris
+from django_mongo_sessions import __version__, factories, redaction, uris
+from django_mongo_sessions.breaker import PROBE_INTERVAL, Breaker
 from django_mongo_sessions.conf import conf
+from django_mongo_sessions.drivers import Gate, Reach
 from django_mongo_sessions.findings import found
 
 logger = logging.getLogger("django_mongo_sessions")
@@ -28,23 +30,12 @@ logger = logging.getLogger("django_mongo_sessions")
 Kind = type[MongoClient[Any]] | type[AsyncMongoClient[Any]]
 
 
-class Reach(NamedTuple):
-    """The collection of sessions, and how it may be used."""
-
-    sessions: Any
-    timeout: float | None  # seconds for one operation; None where the client has a `timeoutMS`
-    ours: bool  # whether we made its client, and so close it
-
-    @property
-    def client(self) -> Any:
-        """The client behind the collection."""
-        return self.sessions.database.client
-
-
 _DISTRIBUTION = "django-mongodb-sessions"
 _DEFAULTS = {
     "appname": _DISTRIBUTION,
     "connectTimeoutMS": 3000,
+    # How soon the client knows that a server is away, or back; by default it is ten seconds.
+    "heartbeatFrequencyMS": int(PROBE_INTERVAL * 1000),
     "serverSelectionTimeoutMS": 3000,
     "tz_aware": True,
 }
@@ -70,6 +61,7 @@ def reach(kind: Kind) -> Reach:
     for fault in conf.faults():
         raise ImproperlyConfigured(f"MONGO_SESSIONS[{fault.key!r}] {fault.problem}. {fault.remedy}")
     _mention_the_app()
+    redaction.redact_commands()
     setting = "ASYNC_CLIENT" if issubclass(kind, AsyncMongoClient) else "CLIENT"
     make = factory(setting)
     if make is not None:
@@ -77,7 +69,8 @@ def reach(kind: Kind) -> Reach:
     else:
         client = factories.mock() if is_mock() else made(kind)
     sessions, timeout = _sessions(client)
-    return Reach(sessions, timeout, ours=make is None)
+    gate = Gate() if factories.is_mock(client) else Breaker(client)
+    return Reach(sessions, timeout, make is None, gate)
 
 
 @cache

@@ -72,6 +72,12 @@ def binding(document_id: bytes, created_at: datetime) -> bytes:
 # Filters
 
 
+def evidence(document_id: bytes, revision: int, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Match a session as a write of ours has left it, which has set what is `stored`."""
+    told = {name: stored[name] for name in ("payload", "seen_at") if name in stored}
+    return {"_id": document_id, "revision": revision, **told}
+
+
 def revised(document_id: bytes, revision: int | None) -> dict[str, Any]:
     """Match a session that nobody has written to since that revision; None matches any."""
     return {"_id": document_id} | ({} if revision is None else {"revision": revision})
@@ -118,8 +124,7 @@ def read(document: Mapping[str, Any]) -> Sealed:
 def live(document: Mapping[str, Any] | None, now: datetime) -> Mapping[str, Any] | None:
     """Return the document unless its session has expired; the TTL monitor is not relied on.
 
-    One that lost its date is returned, and `read` refuses it: what is not found has its cookie
-    deleted.
+    One without a date has not, and `read` refuses it: what is not found loses its cookie.
     """
     expires_at = document and document.get("expires_at")
     return None if isinstance(expires_at, datetime) and expires_at <= now else document

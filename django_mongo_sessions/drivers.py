@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pymongo
 from pymongo.errors import PyMongoError
@@ -41,15 +41,39 @@ class Wait:
     seconds: float
 
 
+class Gate:
+    """What each call passes. This one lets all of them through."""
+
+    def enter(self, began: float) -> None:
+        """Let a call through that begins at this time.monotonic(), or raise a PyMongoError."""
+
+    def leave(self, began: float, error: PyMongoError | None = None) -> None:
+        """Learn how a call ended."""
+
+
+class Reach(NamedTuple):
+    """The collection of sessions, and how it may be used."""
+
+    sessions: Any
+    timeout: float | None = None  # seconds for one operation; None leaves it to the client
+    ours: bool = False  # whether we made its client, and so close it
+    gate: Gate = Gate()
+
+    @property
+    def client(self) -> Any:
+        """The client behind the collection."""
+        return self.sessions.database.client
+
+
 Verb = Generator[Operation[Any] | Wait, Any, Result]
 
 
-def run(verb: Verb[Result], sessions: Any, timeout: float | None) -> Result:
+def run(verb: Verb[Result], reach: Reach) -> Result:
     """Drive a verb with blocking calls on a collection, and return what the verb returns.
 
-    `timeout` is in seconds, for each operation; None leaves it to the client. PyMongo's errors
-    are thrown into the verb, which lets through those that it does not expect.
+    PyMongo's errors are thrown into the verb, which lets through those that it does not expect.
     """
+    sessions, timeout, _, gate = reach
     step: Callable[[Any], Operation[Any] | Wait] = verb.send
     argument: Any = None
     try:
@@ -59,12 +83,16 @@ def run(verb: Verb[Result], sessions: Any, timeout: float | None) -> Result:
                 time.sleep(operation.seconds)
                 step, argument = verb.send, None
                 continue
+            began = time.monotonic()
             try:
+                gate.enter(began)
                 with _deadline(PATIENCE if operation.patient else timeout):
                     reply = operation.call(sessions)
             except PyMongoError as error:
+                gate.leave(began, error)
                 step, argument = verb.throw, error
             else:
+                gate.leave(began)
                 step, argument = verb.send, operation.read(reply)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
@@ -72,8 +100,9 @@ def run(verb: Verb[Result], sessions: Any, timeout: float | None) -> Result:
         verb.close()  # now, also where the call was given up
 
 
-async def arun(verb: Verb[Result], sessions: Any, timeout: float | None) -> Result:
+async def arun(verb: Verb[Result], reach: Reach) -> Result:
     """See run(). The collection is an asynchronous one."""
+    sessions, timeout, _, gate = reach
     step: Callable[[Any], Operation[Any] | Wait] = verb.send
     argument: Any = None
     try:
@@ -83,12 +112,16 @@ async def arun(verb: Verb[Result], sessions: Any, timeout: float | None) -> Resu
                 await asyncio.sleep(operation.seconds)
                 step, argument = verb.send, None
                 continue
+            began = time.monotonic()
             try:
+                gate.enter(began)
                 with _deadline(PATIENCE if operation.patient else timeout):
                     reply = await operation.call(sessions)
             except PyMongoError as error:
+                gate.leave(began, error)
                 step, argument = verb.throw, error
             else:
+                gate.leave(began)
                 step, argument = verb.send, operation.read(reply)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from django.contrib.sessions.backends.base import UpdateError
+from pymongo.errors import ServerSelectionTimeoutError
 
 
 class SessionConflict(UpdateError):
@@ -18,3 +19,7 @@ class SessionConflict(UpdateError):
     def __init__(self, message: str, keys: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.keys = tuple(keys)
+
+
+class ServerUnavailable(ServerSelectionTimeoutError):
+    """MongoDB was found to be away a moment ago, and was not asked."""

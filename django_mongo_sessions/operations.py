@@ -39,9 +39,9 @@ def exists(document_id: bytes, now: datetime) -> Operation[bool]:
     )
 
 
-def insert(document: Mapping[str, Any]) -> Operation[None]:
+def insert(document: Mapping[str, Any]) -> Operation[bool]:
     """Store a new session; DuplicateKeyError where its id is taken."""
-    return Operation(lambda sessions: sessions.insert_one(document), lambda reply: None)
+    return Operation(lambda sessions: sessions.insert_one(document), lambda reply: True)
 
 
 def update(document_id: bytes, revision: int, change: Mapping[str, Any]) -> Operation[bool]:
@@ -53,11 +53,32 @@ def update(document_id: bytes, revision: int, change: Mapping[str, Any]) -> Oper
     )
 
 
+def confirm(document_id: bytes, revision: int, stored: Mapping[str, Any]) -> Operation[bool]:
+    """Answer whether a write was done whose answer was lost.
+
+    By a write that changes nothing: it waits for what was written before to be as durable.
+    """
+    wanted = documents.evidence(document_id, revision, stored)
+    same = {"$set": {"revision": revision}}
+    return Operation(
+        lambda sessions: sessions.update_one(wanted, same),
+        lambda reply: bool(reply.matched_count),
+    )
+
+
 def delete(document_id: bytes, revision: int | None = None) -> Operation[bool]:
     """Delete a session, where a revision is given only if it is still at that one, and answer
     whether it was there.
     """
-    wanted = documents.revised(document_id, revision)
+    return _delete(documents.revised(document_id, revision))
+
+
+def take_back(document: Mapping[str, Any]) -> Operation[bool]:
+    """Delete a session that was inserted, if it was, and is as it was then."""
+    return _delete(documents.evidence(document["_id"], 0, document))
+
+
+def _delete(wanted: Mapping[str, Any]) -> Operation[bool]:
     return Operation(
         lambda sessions: _durable(sessions).delete_one(wanted),
         lambda reply: bool(reply.deleted_count),

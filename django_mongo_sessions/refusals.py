@@ -1,11 +1,17 @@
-"""What the server's refusals mean. No I/O happens here.
+"""What the server's refusals mean, and its silence. No I/O happens here.
 
 The codes are those of https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml.
 """
 
 from __future__ import annotations
 
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import (
+    AutoReconnect,
+    ConnectionFailure,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+)
 
 # Another index has the same keys, or the same name.
 _SAME_KEYS = 85
@@ -41,3 +47,17 @@ def reason(error: PyMongoError) -> str:
             if f"{{ {asked}:" in str(error):
                 return f"the client's user lacks the privilege {privilege}"
     return str(error)
+
+
+def is_outage(error: Exception) -> bool:
+    """Return whether an error says that MongoDB is away, too slow, or cannot vouch for a write."""
+    return isinstance(error, (ConnectionFailure, WriteConcernError)) or (
+        isinstance(error, PyMongoError) and error.timeout
+    )
+
+
+def was_cut_off(error: AutoReconnect) -> bool:
+    """Return whether a connection broke before its answer: the write may have been done, and there
+    is time to find that out. Where a call has waited for as long as it may, there is none.
+    """
+    return not error.timeout

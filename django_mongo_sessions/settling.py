@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from django.contrib.sessions.backends.base import UpdateError
 
-from django_mongo_sessions import operations
 from django_mongo_sessions.attempts import pauses
 from django_mongo_sessions.drivers import Verb
 from django_mongo_sessions.snapshots import Attempt, Content, Snapshot
@@ -79,7 +78,7 @@ class SessionSettling(SessionSteps):
                 update, written = self._update(newest, content)
                 attempt = Attempt(base, newest, ours, content, written)
                 before, self._unanswered = self._unanswered, attempt
-                if (yield operations.update(newest.document_id, newest.revision, update)):
+                if (yield from self._updating(newest, update, written)):
                     self._settled(attempt)
                     return result
                 self._unanswered = before

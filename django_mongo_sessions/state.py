@@ -9,9 +9,9 @@ from typing import Any
 from django.contrib.sessions.backends.base import VALID_KEY_CHARS
 from django.utils.crypto import get_random_string
 
-from django_mongo_sessions import dates, merging
+from django_mongo_sessions import dates, merging, redaction, refusals
 from django_mongo_sessions.conf import conf
-from django_mongo_sessions.exceptions import SessionConflict
+from django_mongo_sessions.exceptions import ServerUnavailable, SessionConflict
 from django_mongo_sessions.mapper import SessionMapper
 from django_mongo_sessions.snapshots import Attempt, Content, Snapshot
 
@@ -29,6 +29,8 @@ class SessionState(SessionMapper):
     _left = 0  # how many tasks wait to hear that the session is gone from its old key
     _dumped: bytes | None = None  # the body that `modified` was answered by
     _passed_over: bytes | None = None  # the body at `modified = False`
+    _is_of_a_request = False  # then MongoDB is not asked again once it was found to be away
+    _outage: str | None = None  # what it was found to be away by
 
     def _get_new_session_key(self) -> str:
         # Django asks first whether it is taken; the insert on the unique _id will tell.
@@ -43,13 +45,20 @@ class SessionState(SessionMapper):
 
         Then it raises what save() raises for a value that the serializer cannot take.
         """
-        return self._modified or (conf.TRACK_NESTED and self._is_changed_inside())
+        return self._modified or self._is_seen_to_be_changed()
 
     @modified.setter
     def modified(self, value: bool) -> None:
         self._modified, self._dumped, self._passed_over = value, None, None
-        if not value and conf.TRACK_NESTED and self._is_changed_inside():
+        if not value and self._is_seen_to_be_changed():
             self._passed_over, self._dumped = self._dumped, None
+
+    def _is_seen_to_be_changed(self) -> bool:
+        try:
+            return conf.TRACK_NESTED and self._is_changed_inside()
+        except Exception as error:
+            redaction.forget_values(error)
+            raise
 
     def _is_changed_inside(self) -> bool:
         stored = self._current()
@@ -85,6 +94,19 @@ class SessionState(SessionMapper):
     def _has_just_written(self) -> bool:
         at = self._written_at
         return at is not None and time.monotonic() - at < WRITE_INTERVAL
+
+    def _may_ask(self) -> None:
+        """Raise ServerUnavailable if MongoDB was found to be away in the same request."""
+        if self._outage is not None:
+            raise ServerUnavailable(
+                f"MongoDB is away: for this request's session it was asked before "
+                f"({self._outage}), and is not asked again."
+            )
+
+    def _was_told(self, error: Exception) -> None:
+        """Remember an outage for as long as the request lasts."""
+        if self._is_of_a_request and self._outage is None and refusals.is_outage(error):
+            self._outage = type(error).__name__
 
     def _latest_end(self) -> datetime:
         """Return when the session that was loaded ends, however busy it is."""

@@ -12,7 +12,7 @@ from pymongo.errors import OperationFailure
 
 from django_mongo_sessions import connection, dates, documents, indexes, refusals, uris
 from django_mongo_sessions.conf import KEYS, conf
-from django_mongo_sessions.drivers import PATIENCE, run
+from django_mongo_sessions.drivers import PATIENCE, Reach, run
 
 # Documents that are looked at where the numbers may be estimates.
 SAMPLE = 10_000
@@ -35,7 +35,7 @@ def status(sessions: Any, exact: bool = False) -> dict[str, Any]:
             "collection": sessions.name,
             "sessions": _sessions(sessions, stored["documents"], exact),
             "storage": stored,
-            "indexes": [found._asdict() for found in run(indexes.reporting(), sessions, None)],
+            "indexes": [found._asdict() for found in run(indexes.reporting(), Reach(sessions))],
             "settings": _settings(sessions),
         }
 

@@ -6,14 +6,15 @@ None of them touches `self._session`, which hides I/O: they ask `yield from self
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.contrib.sessions.backends.base import CreateError
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import AutoReconnect, DuplicateKeyError, PyMongoError
 
 from django_mongo_sessions import dates, documents, operations
-from django_mongo_sessions.drivers import Verb
+from django_mongo_sessions.drivers import Operation, Verb
+from django_mongo_sessions.refusals import was_cut_off
 from django_mongo_sessions.snapshots import Attempt, Content, Snapshot
 from django_mongo_sessions.state import SessionState
 
@@ -26,6 +27,7 @@ class SessionSteps(SessionState):
     """The steps. `SessionStore` adds what follows an insert."""
 
     _after_insert: Callable[[], Verb[None]]
+    _doubtful: Mapping[str, Any] | None = None  # a document that may have been inserted
 
     def _finding(self, key: str | None = None) -> Verb[Snapshot | None]:
         """Read the document of a key, or of the session's; None where there is none that lives."""
@@ -79,7 +81,7 @@ class SessionSteps(SessionState):
         content = Content(data, stored.body)
         update, written = self._update(stored, content)
         try:
-            moved: bool = yield operations.update(stored.document_id, stored.revision, update)
+            moved = yield from self._updating(stored, update, written)
         except PyMongoError as error:
             logger.warning("The expiry of a session that was read could not be moved: %s", error)
             return False
@@ -124,19 +126,55 @@ class SessionSteps(SessionState):
 
         `origin` is the session under its old key, where it moves.
         """
+        yield from self._taking_back()
         for key in keys:
             document_id = documents.stored_id(key)
             if key is None or document_id is None:
                 continue
             document, written = self._new(key, document_id, content, origin)
             try:
-                yield operations.insert(document)
+                yield from self._writing(operations.insert(document), written, document)
             except DuplicateKeyError as error:
                 if "_id" not in (error.details or {}).get("keyPattern", "_id"):
                     raise  # somebody else's unique index, which no other key would satisfy
                 continue
+            except (PyMongoError, GeneratorExit):  # no answer came, or nobody waited for it
+                self._doubtful = document
+                raise
             return written
         raise CreateError("every session key that was tried is taken, or is none of this store's")
+
+    def _taking_back(self) -> Verb[None]:
+        """Delete what an insert without an answer may have stored: it is about to be done anew."""
+        doubtful, self._doubtful = self._doubtful, None
+        if doubtful is not None:
+            try:
+                yield operations.take_back(doubtful)
+            except PyMongoError:
+                self._doubtful = doubtful
+                raise
+
+    def _updating(
+        self, stored: Snapshot, update: Mapping[str, Any], written: Snapshot
+    ) -> Verb[bool]:
+        """Change a document, and answer whether nobody else had since it was read."""
+        write = operations.update(stored.document_id, stored.revision, update)
+        return (yield from self._writing(write, written, update["$set"]))
+
+    @staticmethod
+    def _writing(
+        write: Operation[bool], written: Snapshot, fields: Mapping[str, Any]
+    ) -> Verb[bool]:
+        """Do a write. If the connection breaks before its answer, find out whether it was done, and
+        do it again if it was not: the answer is that of one write.
+        """
+        try:
+            return bool((yield write))
+        except AutoReconnect as error:
+            if not was_cut_off(error):
+                raise
+        done = yield operations.confirm(written.document_id, written.revision, fields)
+        return bool(done or (yield write))
 
     def _new_keys(self) -> Iterable[str]:
         return (self._get_new_session_key() for _ in range(_NEW_KEY_ATTEMPTS))
@@ -149,5 +187,12 @@ class SessionSteps(SessionState):
             return False
         if key == self.session_key:
             self._forget_write()  # or the next save would take it to be there still
-        there: bool = yield operations.delete(document_id, revision)
+        write = operations.delete(document_id, revision)
+        try:
+            there: bool = yield write
+        except AutoReconnect as error:
+            if not was_cut_off(error):
+                raise
+            # Before the connection broke, or now: if it is not there, we have deleted it.
+            there = (yield write) or (yield operations.find_whole(document_id)) is None
         return there

@@ -110,7 +110,7 @@ class SessionVerbs(SessionSettling):
         ours = Content(base.data, self._dump(base.data))
         content = self._merged(base, newest, ours)
         update, written = self._update(new, content)
-        if not (yield operations.update(new.document_id, new.revision, update)):
+        if not (yield from self._updating(new, update, written)):
             raise UpdateError("the session is gone")
         return Attempt(base, newest, ours, content, written)
 

@@ -63,15 +63,15 @@ def find() -> Path:
 
 
 @contextmanager
-def running(data: Path, *options: str) -> Iterator[str]:
-    """Run a mongod on a free port of 127.0.0.1 with its data in a folder; yield its URI.
+def running(data: Path, *options: str, port: int | None = None) -> Iterator[str]:
+    """Run a mongod on 127.0.0.1 with its data in a folder; yield its URI.
 
-    `options` are more of mongod's own, such as `--auth`.
+    `options` are more of mongod's own, such as `--auth`. Without a port it takes a free one.
 
     It ends with the block, and also when this process dies without a word.
     """
     data.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     uri = f"mongodb://127.0.0.1:{port}"
     log = data.with_suffix(".log")
     command = [
@@ -100,7 +100,8 @@ def running(data: Path, *options: str) -> Iterator[str]:
 
 def _wait(uri: str, keeper: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _START_TIMEOUT
-    with MongoClient(uri, serverSelectionTimeoutMS=500) as client:
+    # A direct connection: a member of a replica set answers before it is one.
+    with MongoClient(uri, serverSelectionTimeoutMS=500, directConnection=True) as client:
         while True:
             try:
                 client.admin.command("ping")

@@ -35,12 +35,13 @@ def options():
 def test_our_defaults_are_set(use):
     use(URI=NOWHERE)
 
-    collection, timeout, ours = clients.sessions()
+    collection, timeout, ours, _ = clients.sessions()
 
     assert (collection.database.name, collection.name) == ("django", "sessions")
     assert collection.codec_options.tz_aware
     assert options().server_selection_timeout == 3
     assert options().pool_options.connect_timeout == 3
+    assert options().heartbeat_frequency == 1
     assert options().pool_options.appname == "django-mongodb-sessions"
     assert options().pool_options.driver.name == "django-mongodb-sessions"
     assert timeout == 5.0
@@ -254,7 +255,7 @@ class Loops:
 def test_a_shared_client_is_asked_for_once_and_has_our_guarantees(use, shared):
     use(CLIENT=shared, COLLECTION="visits", TIMEOUT=2)
 
-    sessions, timeout, ours = clients.sessions()
+    sessions, timeout, ours, _ = clients.sessions()
 
     assert clients.sessions().sessions is sessions
     assert shared.calls == 1
@@ -354,7 +355,7 @@ def test_an_asynchronous_client_has_the_same_guarantees(use):
     loops = Loops()
     use(ASYNC_CLIENT=loops, TIMEOUT=2)
 
-    sessions, timeout, ours = connection.reach(AsyncMongoClient)
+    sessions, timeout, ours, _ = connection.reach(AsyncMongoClient)
 
     assert sessions.database.client is loops.client
     assert sessions.write_concern.document == {"w": "majority"}

@@ -8,12 +8,13 @@ import pytest
 from pymongo import _csot
 from pymongo.errors import PyMongoError
 
-from django_mongo_sessions.drivers import PATIENCE, Operation, arun, run
+from django_mongo_sessions.drivers import PATIENCE, Operation, Reach, arun, run
 
 
 def drive(colour, verb, timeout):
     """Drive a verb whose operations need no server."""
-    return run(verb, None, timeout) if colour == "sync" else asyncio.run(arun(verb, None, timeout))
+    reach = Reach(None, timeout)
+    return run(verb, reach) if colour == "sync" else asyncio.run(arun(verb, reach))
 
 
 def asking(colour, ask, patient=False):

@@ -10,7 +10,7 @@ from pymongo.errors import OperationFailure
 from django_mongo_sessions import dates, indexes, refusals
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.documents import TTL_INDEX
-from django_mongo_sessions.drivers import run
+from django_mongo_sessions.drivers import Reach, run
 from tests.conftest import ACTIONS, collection
 
 NAME = TTL_INDEX.name
@@ -129,7 +129,7 @@ def create(given):
 
 
 def drive(verb):
-    return run(verb, collection(), None)
+    return run(verb, Reach(collection()))
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -334,7 +334,7 @@ def test_an_index_that_is_ok_in_another_form_removes_what_has_expired_too(
 ):
     sessions = guarded.sessions
     sessions.create_index([("expires_at", direction)], name=NAME, **TTL, **options)
-    assert [found.state for found in run(indexes.reporting(), sessions, None)] == ["ok"]
+    assert [found.state for found in run(indexes.reporting(), Reach(sessions))] == ["ok"]
 
     sessions.insert_one({"expires_at": dates.utc_now() - timedelta(seconds=1)})
 

@@ -11,14 +11,16 @@ PACKAGE = Path(django_mongo_sessions.__file__).parent
 FLOORS = [
     {
         *("__init__", "conf", "codec", "dates", "documents", "drivers", "exceptions"),
-        *("factories", "findings", "merging", "models", "probes", "refusals", "snapshots", "uris"),
+        *("factories", "findings", "merging", "models", "probes", "redaction", "refusals"),
+        *("snapshots", "uris"),
     },
-    {"operations", "attempts", "connection", "mapper", "verdicts"},
-    {"state", "indexes", "clients"},
-    {"steps", "status", "driving"},
-    {"settling"},
+    {"operations", "attempts", "breaker", "mapper", "verdicts"},
+    {"state", "indexes", "connection", "outages"},
+    {"steps", "status", "clients"},
+    {"settling", "driving"},
     {"verbs"},
     {"backends.mongodb"},
+    {"stand_in"},
     {"middleware"},
     {"checks", "management.commands.mongosessions"},
     {"apps"},
@@ -61,7 +63,7 @@ def test_a_module_imports_from_lower_floors_only(module):
 def test_only_conf_reads_the_settings(module):
     reads = "django.conf import settings" in MODULES[module].read_text()
 
-    of_djangos_own = ("checks", "middleware")
+    of_djangos_own = ("checks", "middleware", "stand_in")
     assert reads == (module in ("conf", *of_djangos_own))
 
 

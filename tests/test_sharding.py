@@ -93,7 +93,7 @@ def test_our_index_is_not_unique(mongod_engine, commands):
     """A sharded collection takes unique indexes only where they begin with the shard key."""
     reach = clients.sessions()
 
-    run(indexes.mending(), reach.sessions, reach.timeout)
+    run(indexes.mending(), reach)
 
     [created] = [command for name, command in commands.sent if name == "createIndexes"]
     [index] = created["indexes"]

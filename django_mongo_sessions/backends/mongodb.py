@@ -27,29 +27,33 @@ class SessionStore(SessionVerbs):
 
     def load(self) -> dict[str, Any]:
         """Return the session's data, `{}` where there is no such session or it does not open."""
-        snapshot = drive(self._loading())
+        snapshot = drive(self._loading(), self)
         return {} if snapshot is None else snapshot.data
 
     async def aload(self) -> dict[str, Any]:
         """See load()."""
-        snapshot = await adrive(self._loading())
+        snapshot = await adrive(self._loading(), self)
         return {} if snapshot is None else snapshot.data
 
     def exists(self, session_key: str | None) -> bool:
         """Return whether a session lives under the key."""
-        return drive(self._existing(session_key))
+        verb = self._existing(session_key)
+        del session_key  # a traceback shows the variables of this frame
+        return drive(verb, self)
 
     async def aexists(self, session_key: str | None) -> bool:
         """See exists()."""
-        return await adrive(self._existing(session_key))
+        verb = self._existing(session_key)
+        del session_key
+        return await adrive(verb, self)
 
     def create(self) -> None:
         """Store the session under a new key."""
-        drive(self._creating())
+        drive(self._creating(), self)
 
     async def acreate(self) -> None:
         """See create()."""
-        await adrive(self._creating())
+        await adrive(self._creating(), self)
 
     def save(self, must_create: bool = False) -> None:
         """Store the session, without a key under a new one.
@@ -61,11 +65,11 @@ class SessionStore(SessionVerbs):
         the serializer cannot take, and pymongo.errors.DocumentTooLarge past 15 MB, before anything
         is sent.
         """
-        drive(self._saving(must_create))
+        drive(self._saving(must_create), self)
 
     async def asave(self, must_create: bool = False) -> None:
         """See save()."""
-        await adrive(self._saving(must_create))
+        await adrive(self._saving(must_create), self)
 
     def mutate(self, function: Callable[[dict[str, Any]], Result]) -> Result | None:
         """Change the session by a function of its data, as if nobody else was there.
@@ -76,19 +80,23 @@ class SessionStore(SessionVerbs):
         Returns what the function returned. If it raises, nothing is written. Raises what save()
         raises, and TypeError for a coroutine function.
         """
-        return drive(self._mutating(function))
+        return drive(self._mutating(function), self)
 
     async def amutate(self, function: Callable[[dict[str, Any]], Result]) -> Result | None:
         """See mutate(). The function is an ordinary one."""
-        return await adrive(self._mutating(function))
+        return await adrive(self._mutating(function), self)
 
     def delete(self, session_key: str | None = None) -> None:
         """Delete the session under the key, or this one."""
-        drive(self._deleting(session_key))
+        verb = self._deleting(session_key)
+        del session_key
+        drive(verb, self)
 
     async def adelete(self, session_key: str | None = None) -> None:
         """See delete()."""
-        await adrive(self._deleting(session_key))
+        verb = self._deleting(session_key)
+        del session_key
+        await adrive(verb, self)
 
     def cycle_key(self) -> None:
         """Move the session's data to a new key, with what others have stored meanwhile.
@@ -96,29 +104,29 @@ class SessionStore(SessionVerbs):
         Raises UpdateError where the session was signed in, and is deleted meanwhile, and
         SessionConflict as save() does.
         """
-        drive(self._cycling())
+        drive(self._cycling(), self)
 
     async def acycle_key(self) -> None:
         """See cycle_key()."""
-        await adrive(self._cycling())
+        await adrive(self._cycling(), self)
 
     def flush(self) -> None:
         """Delete the session, and begin an empty one without a key."""
-        drive(self._flushing())
+        drive(self._flushing(), self)
 
     async def aflush(self) -> None:
         """See flush()."""
-        await adrive(self._flushing())
+        await adrive(self._flushing(), self)
 
     def _touch(self) -> bool:
         """Move the expiry of a session that was read, if nobody has written to it since, and
         return whether that was done. What the session was changed to meanwhile stays unsaved.
         """
-        return drive(self._touching())
+        return drive(self._touching(), self)
 
     async def _atouch(self) -> bool:
         """See _touch()."""
-        return await adrive(self._touching())
+        return await adrive(self._touching(), self)
 
     @classmethod
     def clear_expired(cls) -> int:  # type: ignore[override]  # Django's returns nothing
@@ -166,14 +174,14 @@ class SessionStore(SessionVerbs):
         try:
             return self._session_cache
         except AttributeError:
-            return drive(self._data(no_load))
+            return drive(self._data(no_load), self)
 
     async def _aget_session(self, no_load: bool = False) -> dict[str, Any]:
         self.accessed = True
         try:
             return self._session_cache
         except AttributeError:
-            return await adrive(self._data(no_load))
+            return await adrive(self._data(no_load), self)
 
     _session = property(_get_session)
 

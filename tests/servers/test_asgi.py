@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.servers.conftest import WAIT
+from tests.servers.processes import WAIT
 
 # In development mode, Python tells of what is left open and of tasks that nobody waits for.
 # That servers fork is theirs to say.

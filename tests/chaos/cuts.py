@@ -1,0 +1,198 @@
+"""The connection to MongoDB is cut after the n-th byte, for every n, in either direction.
+
+On one mongod, where PyMongo does not repeat a write by itself. What is cut is one connection, once:
+afterwards the server is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import django
+import pymongo.common
+from pymongo import MongoClient
+
+from tests.chaos import replicas
+from tests.chaos.proxy import Proxy
+from tests.chaos.sites import environment
+from tests.chaos.table import Row
+
+_KEY = "a1" * 16
+_COOKIE = "sessionid"
+_BASKET = {"basket": 1}
+_SIGNED_IN = {"_auth_user_id": "7"}
+_QUICK_STEP = 41
+
+
+class Case(NamedTuple):
+    """A request, what is stored before, and what is to be stored after it; None for no session."""
+
+    name: str
+    path: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+
+CASES = [
+    Case("a first save", "basket/1/", None, _BASKET),
+    Case("a save", "basket/2/", _BASKET, {"basket": 2}),
+    Case("a login", "sign-in/", _BASKET, {**_BASKET, **_SIGNED_IN}),
+    Case("a logout", "sign-out/", {**_BASKET, **_SIGNED_IN}, None),
+]
+
+
+def run(quick: bool) -> Iterator[Row]:
+    """Cut, and yield a row for each request, direction and colour."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
+        server = stack.enter_context(replicas.standalone(folder))
+        proxy = stack.enter_context(closing(Proxy(server.members[0].port)))
+        direct = stack.enter_context(MongoClient(server.uri))
+        _set_up(proxy.port)
+        yield from _cutting(proxy, direct.chaos.sessions, _QUICK_STEP if quick else 1)
+
+
+def _set_up(port: int) -> None:
+    options = {"serverMonitoringMode": "poll"}
+    os.environ.update(
+        environment(f"mongodb://127.0.0.1:{port}", ASYNC="native", CLIENT_OPTIONS=options)
+    )
+    django.setup()
+    # Or each of the thousands of cuts takes half a second, until the server is looked for again.
+    pymongo.common.MIN_HEARTBEAT_INTERVAL = 0.005
+
+
+def _cutting(proxy: Proxy, documents: Any, step: int) -> Iterator[Row]:
+    from django.test import AsyncClient, Client
+
+    loop = asyncio.new_event_loop()
+
+    def blocking(path: str, cookie: str | None) -> Any:
+        client = Client(raise_request_exception=False)
+        return _asked(client, client.get, path, cookie)
+
+    def awaiting(path: str, cookie: str | None) -> Any:
+        client = AsyncClient(raise_request_exception=False)
+
+        def get(path: str) -> Any:
+            return loop.run_until_complete(client.get(path))
+
+        return _asked(client, get, f"async/{path}", cookie)
+
+    for colour, get in {"blocking": blocking, "asynchronous": awaiting}.items():
+        for case in CASES:
+            trial = Trial(proxy, documents, case, get)
+            passed = trial.measure()
+            for direction, size in passed.items():
+                yield _row(trial, f"{case.name}, {colour}", direction, range(0, size + 1, step))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+def _asked(client: Any, get: Callable[[str], Any], path: str, cookie: str | None) -> Any:
+    """Return the status of an answer, and the cookie that the browser has then."""
+    if cookie:
+        client.cookies[_COOKIE] = cookie
+    status = get(f"/{path}").status_code
+    morsel = client.cookies.get(_COOKIE)
+    return status, (morsel.value or None) if morsel else None
+
+
+def _row(trial: Trial, what: str, direction: str, numbers: range) -> Row:
+    broken: set[str] = set()
+    statuses: list[int] = []
+    slowest = 0.0
+    for number in numbers:
+        began = time.monotonic()
+        status, faults = trial.cut(direction, number)
+        slowest = max(slowest, time.monotonic() - began)
+        statuses.append(status)
+        broken |= {f"byte {number} {direction}: {fault}" for fault in faults}
+    done = statuses.count(200)
+    return Row(
+        *(f"{what}, is cut at each byte {direction}", "one mongod", len(statuses)),
+        errors=len(statuses) - done,
+        slowest=slowest,
+        acknowledged=done,
+        lost=len(broken),
+        broken=tuple(sorted(broken)[:3]),
+    )
+
+
+class Trial:
+    """One request, made again and again under another cut."""
+
+    def __init__(
+        self, proxy: Proxy, documents: Any, case: Case, get: Callable[[str, str | None], Any]
+    ) -> None:
+        self.proxy, self.documents, self.case, self.get = proxy, documents, case, get
+        self.document = self._stored(case.before)
+
+    def _stored(self, data: Mapping[str, Any] | None) -> Any:
+        """Return the document of a session with these data."""
+        from django_mongo_sessions.backends.mongodb import SessionStore
+
+        self.documents.delete_many({})
+        if data is None:
+            return None
+        store = SessionStore(_KEY)
+        store._session_cache = dict(data)
+        store.save(must_create=True)
+        return self.documents.find_one()
+
+    def _begin(self) -> str | None:
+        self.documents.delete_many({})
+        if self.document is None:
+            return None
+        self.documents.insert_one(self.document)
+        return _KEY
+
+    def measure(self) -> dict[str, int]:
+        """Return how many bytes the request takes in each direction."""
+        for _ in range(2):  # the first one may open a connection, and create the index
+            cookie = self._begin()
+            self.proxy.cut(None)
+            status, _ = self.get(self.case.path, cookie)
+            assert status == 200, status
+        return dict(self.proxy.passed)
+
+    def cut(self, direction: str, after: int) -> tuple[int, list[str]]:
+        """Make the request under a cut; return its status, and what was not as it should be."""
+        before = self._begin()
+        self.proxy.cut(direction, after)
+        status, cookie = self.get(self.case.path, before)
+        self.proxy.cut(None)
+        faults = []
+        if status != 200:
+            if status != 503:
+                faults.append(f"status {status}")
+            if cookie != before:
+                faults.append("an error changed the cookie")
+            if self._data(cookie) not in (self.case.before, self.case.after):
+                faults.append(f"neither the old session nor the new: {self._data(cookie)}")
+            again, cookie = self.get(self.case.path, cookie)
+            if again != 200:
+                faults.append(f"the browser's retry had status {again}")
+        if self._data(cookie) != self.case.after:
+            faults.append(f"not the new session: {self._data(cookie)}")
+        there = self.documents.count_documents({})
+        if there != (self.case.after is not None):
+            faults.append(f"{there} sessions are stored")
+        if self.case.after is None and self._data(before) is not None:
+            faults.append("the old key still opens a session")
+        return status, faults
+
+    @staticmethod
+    def _data(cookie: str | None) -> Mapping[str, Any] | None:
+        from django_mongo_sessions.backends.mongodb import SessionStore
+
+        store = SessionStore(cookie)
+        data = store.load()
+        return data if store.session_key else None

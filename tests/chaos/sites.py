@@ -1,0 +1,53 @@
+"""The site, served by the servers that sites run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from testproject.mongod import free_port
+from tests.servers.processes import Server
+
+WSGI = "django.core.wsgi:get_wsgi_application()"
+GUNICORN = ["-m", "gunicorn", "--bind=127.0.0.1:{port}", "--timeout=120"]
+# By the name of a server: Python's options, and where on the site its own views are.
+SERVERS = {
+    "gunicorn": ([*GUNICORN, "--workers=2", "--threads=6", WSGI], "/"),
+    "uvicorn": (
+        [
+            *("-m", "uvicorn", "--factory", "--port={port}", "--log-level=warning"),
+            "django.core.asgi:get_asgi_application",
+        ],
+        "/async/",
+    ),
+}
+
+
+def environment(uri: str, **settings: Any) -> dict[str, str]:
+    """Return the environment of a process with the site; `settings` are of `MONGO_SESSIONS`."""
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.chaos.site",
+        "SITE_ENGINE": "django_mongo_sessions.backends.mongodb",
+        "SITE_URI": uri,
+        "SITE_DATABASE": "chaos",
+        "SITE_SQLITE": "",
+        "SITE_SETTINGS": json.dumps(settings),
+    }
+
+
+@contextmanager
+def serving(folder: Path, uri: str, options: list[str], **settings: Any) -> Iterator[Server]:
+    """Serve the site with the sessions of a MongoDB; `settings` are more of `MONGO_SESSIONS`."""
+    port = free_port()
+    command = [option.format(port=port) for option in options]
+    server = Server(command, port, environment(uri, **settings), folder / f"server{port}.log")
+    try:
+        yield server.wait_until_it_answers()
+    finally:
+        if server.process.poll() is None:
+            server.stop()

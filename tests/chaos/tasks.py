@@ -1,0 +1,31 @@
+"""An application of Celery's whose tasks use sessions, as its parent process does before them."""
+
+import os
+from pathlib import Path
+
+import django
+from celery import Celery
+
+django.setup()
+
+from django_mongo_sessions.backends.mongodb import SessionStore  # noqa: E402
+from tests.chaos.forking import visit  # noqa: E402
+from tests.chaos.site import connections  # noqa: E402
+
+folder = Path(os.environ["CELERY_FOLDER"])
+app = Celery("chaos", broker="filesystem://", backend=f"file://{folder}/results")
+app.conf.update(
+    broker_transport_options={
+        "data_folder_in": str(folder / "queue"),
+        "data_folder_out": str(folder / "queue"),
+    },
+    worker_hijack_root_logger=False,
+)
+SessionStore("b2" * 16).load()
+connections.leave_to_children()
+
+
+@app.task
+def work(mark):
+    """Do as a forked process does."""
+    return connections.told(wrong=visit(mark))

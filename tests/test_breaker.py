@@ -1,0 +1,163 @@
+"""Whether MongoDB is asked while it is away."""
+
+from types import SimpleNamespace
+
+import pytest
+from pymongo.errors import (
+    AutoReconnect,
+    DocumentTooLarge,
+    NetworkTimeout,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
+)
+
+from django_mongo_sessions import breaker
+from django_mongo_sessions.breaker import Breaker
+from django_mongo_sessions.exceptions import ServerUnavailable
+
+AWAY = ServerSelectionTimeoutError("nobody there")
+HANGS = NetworkTimeout("no answer")
+
+
+class Client:
+    """What a breaker asks a client: how often it looks, and whether it has found a server."""
+
+    def __init__(self, heartbeat):
+        self.options = SimpleNamespace(heartbeat_frequency=heartbeat)
+        self.is_found = False
+
+    @property
+    def topology_description(self):
+        primary = SimpleNamespace(is_writable=self.is_found)
+        servers = {"a": SimpleNamespace(is_writable=False), "b": primary}
+        return SimpleNamespace(server_descriptions=lambda: servers)
+
+
+class Calls:
+    """Calls through a breaker, at moments of our own."""
+
+    def __init__(self, monkeypatch, heartbeat=1):
+        self.now = 100.0
+        monkeypatch.setattr(breaker.time, "monotonic", lambda: self.now)
+        self.client = Client(heartbeat)
+        self.breaker = Breaker(self.client)
+
+    def call(self, error=None, seconds=0.0):
+        """Make one that ends so, and answer whether it was let through."""
+        began = self.now
+        try:
+            self.breaker.enter(began)
+        except ServerUnavailable as refused:
+            self.breaker.leave(began, refused)
+            return False
+        self.now += seconds
+        self.breaker.leave(began, error)
+        return True
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    return Calls(monkeypatch)
+
+
+@pytest.fixture
+def rarely(monkeypatch):
+    """Calls by a client that looks for servers every ten seconds, as PyMongo's do by default."""
+    return Calls(monkeypatch, heartbeat=10)
+
+
+def test_after_one_that_waited_in_vain_none_waits_until_a_server_is_found(calls):
+    assert calls.call(AWAY, seconds=3)
+    assert not calls.call()
+    calls.now += 60
+    assert not calls.call()
+
+    calls.client.is_found = True
+
+    assert calls.call()
+    assert calls.call()
+
+
+def test_a_server_that_was_found_and_is_lost_again_is_waited_for(calls):
+    calls.call(AWAY)
+    calls.client.is_found = True
+    calls.call()
+    calls.client.is_found = False
+    calls.now += 1
+
+    assert calls.call(AWAY)
+    assert not calls.call()
+
+
+def test_a_client_that_looks_rarely_is_helped_by_one_call_a_second(rarely):
+    rarely.call(AWAY)
+    assert not rarely.call()
+
+    for _ in range(2):
+        rarely.now += 1.1
+        assert rarely.call(AWAY, seconds=0.2)
+        assert not rarely.call()
+
+    rarely.now += 1.1
+    assert rarely.call()
+    assert rarely.call()
+
+
+def test_where_a_known_server_hangs_one_call_a_second_finds_out(calls):
+    calls.client.is_found = True
+    calls.call(HANGS)
+    assert not calls.call()
+
+    calls.now += 1.1
+    assert calls.call(HANGS)
+    assert not calls.call()
+
+
+def test_what_hung_and_is_found_anew_answers(calls):
+    calls.client.is_found = True
+    calls.call(HANGS)
+    calls.client.is_found = False
+    assert not calls.call()
+
+    calls.client.is_found = True
+
+    assert calls.call()
+
+
+def test_a_failure_says_nothing_of_now_if_a_later_call_was_answered(calls):
+    calls.client.is_found = True
+    calls.breaker.enter(calls.now)
+    began = calls.now
+    calls.now += 1
+    calls.call()
+
+    calls.breaker.leave(began, HANGS)
+
+    assert calls.call()
+
+
+@pytest.mark.parametrize("error", [None, OperationFailure("no"), AutoReconnect("cut off")])
+def test_what_has_not_waited_in_vain_lets_others_through(calls, error):
+    calls.call(error)
+
+    assert calls.call()
+
+
+@pytest.mark.parametrize("error", [WaitQueueTimeoutError("busy"), DocumentTooLarge("too large")])
+def test_what_does_not_concern_the_server_changes_nothing(rarely, error):
+    assert rarely.call(error)
+    assert rarely.call(AWAY)
+    rarely.now += 1.1
+
+    assert rarely.call(error)
+    assert not rarely.call()
+
+
+def test_a_refusal_says_what_was_met(calls):
+    calls.call(HANGS)
+
+    with pytest.raises(ServerSelectionTimeoutError, match="NetworkTimeout") as refused:
+        calls.breaker.enter(calls.now)
+
+    assert refused.value.timeout

@@ -1,0 +1,292 @@
+"""The connection breaks before the server's answer to a write: it is done once, or not at all."""
+
+import inspect
+from dataclasses import replace
+
+import pytest
+from django.contrib.sessions.backends.base import CreateError, UpdateError
+from pymongo.errors import AutoReconnect, NetworkTimeout, WTimeoutError
+
+from django_mongo_sessions import breaker, operations
+from django_mongo_sessions.backends.mongodb import SessionStore
+from tests.conftest import collection
+
+KEY = "0123456789abcdefghijklmnopqrstuv"
+CUT = AutoReconnect("connection closed")
+LATE = [NetworkTimeout("no answer"), WTimeoutError("not confirmed", 64)]
+
+
+def unheard(operation, error):
+    """Return the operation, whose answer nobody hears."""
+
+    def call(sessions):
+        reply = operation.call(sessions)
+        if not inspect.isawaitable(reply):
+            raise error
+
+        async def lose():
+            await reply
+            raise error
+
+        return lose()
+
+    return replace(operation, call=call)
+
+
+def undone(operation, error):
+    """Return the operation, which does not reach the server."""
+
+    def call(sessions):
+        raise error
+
+    return replace(operation, call=call)
+
+
+@pytest.fixture
+def lose(monkeypatch):
+    """`lose("insert", how, error)` lets the first call of that kind be `unheard` or `undone`."""
+    monkeypatch.setattr(breaker, "PROBE_INTERVAL", 0)  # the next call is let through
+
+    def lose(name, how, error=CUT):
+        real = getattr(operations, name)
+        lost = []
+
+        def made(*args, **kwargs):
+            operation = real(*args, **kwargs)
+
+            def call(sessions):
+                if lost:
+                    return operation.call(sessions)
+                lost.append(how(operation, error))
+                return lost[0].call(sessions)
+
+            return replace(operation, call=call)
+
+        monkeypatch.setattr(operations, name, made)
+
+    return lose
+
+
+HOW = pytest.mark.parametrize("how", [unheard, undone])
+
+
+def documents():
+    return collection().count_documents({})
+
+
+def count(data):
+    data["count"] = data.get("count", 0) + 1
+    return data["count"]
+
+
+@HOW
+def test_a_first_save_makes_one_session(do, lose, how):
+    store = SessionStore()
+    store["a"] = 1
+    lose("insert", how)
+
+    do(store, "save")
+
+    assert documents() == 1
+    assert do(SessionStore(store.session_key), "load") == {"a": 1}
+
+
+@HOW
+def test_a_key_that_must_be_free_is(do, lose, how):
+    store = SessionStore(KEY)
+    store._session_cache = {"a": 1}
+    lose("insert", how)
+
+    do(store, "save", must_create=True)
+
+    assert do(SessionStore(KEY), "load") == {"a": 1}
+
+
+def test_a_key_that_must_be_free_and_is_taken_is_refused_all_the_same(do, lose, stored):
+    key = stored(a="theirs").session_key
+    store = SessionStore(key)
+    store._session_cache = {"a": 1}
+    lose("insert", undone)
+
+    with pytest.raises(CreateError):
+        do(store, "save", must_create=True)
+
+    assert do(SessionStore(key), "load") == {"a": "theirs"}
+
+
+@HOW
+@pytest.mark.parametrize("error", LATE)
+@pytest.mark.parametrize("key", [None, KEY])
+def test_one_that_came_too_late_is_not_taken_for_done_nor_for_undone(do, lose, how, error, key):
+    store = SessionStore(key)
+    store._session_cache = {"a": 1}
+    lose("insert", how, error)
+    with pytest.raises(type(error)):
+        do(store, "save", must_create=bool(key))
+    assert store.session_key == key
+
+    store["b"] = 2
+    do(store, "save", must_create=bool(key))
+
+    assert documents() == 1
+    assert do(SessionStore(store.session_key), "load") == {"a": 1, "b": 2}
+
+
+def test_it_is_taken_back_when_that_is_possible(do, lose):
+    store = SessionStore()
+    store["a"] = 1
+    lose("insert", unheard, LATE[0])
+    lose("take_back", undone, LATE[0])
+    for _ in range(2):
+        with pytest.raises(NetworkTimeout):
+            do(store, "save")
+
+    do(store, "save")
+
+    assert documents() == 1
+
+
+def test_what_is_taken_back_is_nobody_elses(do, lose, stored):
+    key = stored(a="theirs").session_key
+    store = SessionStore(key)
+    store._session_cache = {"a": 1}
+    lose("insert", undone, LATE[0])
+    with pytest.raises(NetworkTimeout):
+        do(store, "save", must_create=True)
+
+    with pytest.raises(CreateError):
+        do(store, "save", must_create=True)
+
+    assert do(SessionStore(key), "load") == {"a": "theirs"}
+
+
+@HOW
+def test_a_save_is_done_and_does_not_meet_its_own_write(do, lose, stored, settings, how):
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ON_CONFLICT": "raise"}
+    store = SessionStore(stored(a=1).session_key)
+    do(store, "load")
+    do(store, "_get_session")
+    store["a"] = 2
+    lose("update", how)
+
+    do(store, "save")
+
+    assert do(SessionStore(store.session_key), "load") == {"a": 2}
+    assert collection().find_one()["revision"] == 1
+
+
+@HOW
+def test_a_change_by_a_function_is_made_once(do, lose, stored, how):
+    store = SessionStore(stored().session_key)
+    lose("update", how)
+
+    assert do(store, "mutate", count) == 1
+    assert do(SessionStore(store.session_key), "load") == {"count": 1}
+
+
+def test_a_write_whose_confirmation_is_lost_too_is_told(do, lose, stored):
+    store = SessionStore(stored(a=1).session_key)
+    do(store, "_get_session")
+    store["a"] = 2
+    lose("update", unheard)
+    lose("confirm", unheard)
+
+    with pytest.raises(AutoReconnect):
+        do(store, "save")
+
+    do(store, "save")
+    assert do(SessionStore(store.session_key), "load") == {"a": 2}
+
+
+@HOW
+@pytest.mark.parametrize("name", ["insert", "delete"])
+@pytest.mark.parametrize("data", [{"a": 1}, {"_auth_user_id": "7"}])
+def test_a_session_moves_to_its_new_key(do, lose, stored, how, name, data):
+    old = stored(**data).session_key
+    store = SessionStore(old)
+    lose(name, how)
+
+    do(store, "cycle_key")
+
+    assert store.session_key != old
+    assert documents() == 1
+    assert do(SessionStore(store.session_key), "load") == data
+
+
+@HOW
+def test_it_brings_along_what_others_have_stored(do, lose, stored, how):
+    old = stored(a=1).session_key
+    store = SessionStore(old)
+    do(store, "_get_session")
+    other = SessionStore(old)
+    other["b"] = 2
+    do(other, "save")
+    lose("update", how)
+
+    do(store, "cycle_key")
+
+    assert documents() == 1
+    assert do(SessionStore(store.session_key), "load") == {"a": 1, "b": 2}
+
+
+@HOW
+def test_a_session_that_others_store_as_the_answer_is_lost_moves_with_that(do, lose, stored, how):
+    """The delete missed, or would have: what stands there is somebody's, and comes along."""
+    old = stored(a=1).session_key
+    store = SessionStore(old)
+    do(store, "_get_session")
+    other = SessionStore(old)
+    other["b"] = 2
+    do(other, "save")
+    lose("delete", how)
+
+    do(store, "cycle_key")
+
+    assert documents() == 1
+    assert do(SessionStore(store.session_key), "load") == {"a": 1, "b": 2}
+
+
+@HOW
+@pytest.mark.parametrize("verb", ["delete", "flush"])
+def test_a_session_that_ends_has_ended(do, lose, stored, how, verb):
+    store = stored(a=1)
+    lose("delete", how)
+
+    do(store, verb)
+
+    assert documents() == 0
+
+
+@pytest.mark.parametrize("name", ["insert", "update", "delete"])
+def test_a_call_that_has_waited_for_as_long_as_it_may_is_not_made_again(do, lose, stored, name):
+    store = stored(a=1)
+    store["a"] = 2
+    lose(name, undone, LATE[0])
+    verb = {"insert": "create", "update": "save", "delete": "delete"}[name]
+
+    with pytest.raises(NetworkTimeout):
+        do(store, verb)
+
+    assert do(SessionStore(store.session_key), "load") == {"a": 1}
+
+
+@HOW
+def test_a_session_that_was_signed_out_meanwhile_does_not_come_back(do, lose, stored, how):
+    store = stored(a=1)
+    do(SessionStore(store.session_key), "delete")
+    store["a"] = 2
+    lose("update", how)
+
+    with pytest.raises(UpdateError):
+        do(store, "save")
+
+    assert documents() == 0
+
+
+@HOW
+def test_the_expiry_of_a_session_that_was_read_is_moved(do, lose, stored, how):
+    store = SessionStore(stored(a=1).session_key)
+    do(store, "_get_session")
+    lose("update", how)
+
+    assert do(store, "_touch")

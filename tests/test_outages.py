@@ -1,0 +1,308 @@
+"""MongoDB is away: what a request is answered with, and what is not asked again."""
+
+import asyncio
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+from asgiref.sync import iscoroutinefunction
+from django.contrib.sessions.backends.base import UpdateError
+from django.http import HttpResponse
+from django.test import AsyncClient, Client
+from django.urls import path
+from django.utils.decorators import sync_and_async_middleware
+from pymongo.errors import ConnectionFailure, OperationFailure, WTimeoutError
+
+from django_mongo_sessions import clients, drivers, operations, refusals
+from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.exceptions import ServerUnavailable
+from testproject import mongod
+from tests.conftest import end
+
+NOWHERE = {
+    "URI": "mongodb://127.0.0.1:1",
+    "TIMEOUT": 0.5,
+    "CLIENT_OPTIONS": {"serverSelectionTimeoutMS": 100},
+}
+KEY = "0123456789abcdefghijklmnopqrstuv"
+
+
+def reads(request):
+    return HttpResponse(request.session.get("a", "nothing"))
+
+
+async def areads(request):
+    return HttpResponse(await request.session.aget("a", "nothing"))
+
+
+def writes(request):
+    request.session["a"] = 2
+    return HttpResponse("written")
+
+
+def saves_later(request):
+    """Leave it to the middleware, which finds MongoDB away."""
+    request.session._session_cache = {"a": 2}
+    request.session.modified = True
+    return HttpResponse("written")
+
+
+async def asaves_later(request):
+    return saves_later(request)
+
+
+def copes(request):
+    try:
+        request.session.get("a")
+    except ConnectionFailure:
+        return HttpResponse("without a session", status=int(request.GET.get("status", 200)))
+
+
+def asks_again(request):
+    for _ in range(3):
+        try:
+            request.session.get("a")
+        except ConnectionFailure as error:
+            last = error
+    raise last
+
+
+def plain(request):
+    return HttpResponse("plain")
+
+
+def breaks(request):
+    raise ValueError("a fault of the view's")
+
+
+urlpatterns = [
+    *(path(view.__name__, view) for view in (reads, areads, writes, saves_later, asaves_later)),
+    *(path(view.__name__, view) for view in (copes, asks_again, plain, breaks)),
+]
+
+
+@sync_and_async_middleware
+def early(get_response):
+    """A middleware that uses the session before any view."""
+
+    def middleware(request):
+        if "early" in request.GET:
+            request.session.get("a")
+        return get_response(request)
+
+    async def amiddleware(request):
+        if "early" in request.GET:
+            await request.session.aget("a")
+        return await get_response(request)
+
+    return amiddleware if iscoroutinefunction(get_response) else middleware
+
+
+@pytest.fixture
+def site(settings):
+    settings.ROOT_URLCONF = __name__
+    settings.SESSION_ENGINE = "django_mongo_sessions.backends.mongodb"
+    settings.MONGO_SESSIONS = NOWHERE
+    settings.TEMPLATES = []
+    settings.MIDDLEWARE = [
+        "django_mongo_sessions.middleware.SessionMiddleware",
+        f"{__name__}.early",
+    ]
+    yield settings
+    clients.reset()
+
+
+@pytest.fixture(params=["blocking", "asynchronous"])
+def get(request, site):
+    """Request a page as a browser with a cookie."""
+
+    def get(url):
+        kind = Client if request.param == "blocking" else AsyncClient
+        client = kind(raise_request_exception=False)
+        client.cookies["sessionid"] = KEY
+        response = client.get(url)
+        return response if request.param == "blocking" else asyncio.run(wait_for(response))
+
+    async def wait_for(response):
+        return await response
+
+    return get
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The calls for MongoDB."""
+    calls = []
+    for name in ("find", "insert", "update", "delete"):
+        monkeypatch.setattr(operations, name, counted(name, getattr(operations, name), calls))
+    return calls
+
+
+def counted(name, real, calls):
+    """Return what makes an operation, but for one that notes its name as it is called."""
+
+    def made(*args, **kwargs):
+        operation = real(*args, **kwargs)
+
+        def call(sessions):
+            calls.append(name)
+            return operation.call(sessions)
+
+        return replace(operation, call=call)
+
+    return made
+
+
+PAGES = ["/reads", "/areads", "/writes", "/saves_later", "/asaves_later", "/asks_again"]
+
+
+@pytest.mark.parametrize("url", [*PAGES, "/plain?early"])
+def test_the_answer_is_a_503_that_leaves_the_cookie_and_says_when_to_come_back(get, url):
+    answer = get(url)
+
+    assert answer.status_code == 503
+    assert answer["Retry-After"] == "1"
+    assert b"Service Unavailable" in answer.content
+    assert not answer.cookies
+
+
+@pytest.mark.parametrize("url", ["/reads", "/saves_later"])
+def test_the_sites_own_page_is_shown(get, site, url, tmp_path):
+    (tmp_path / "503.html").write_text("Back {{ user }}soon.")
+    backend = "django.template.backends.django.DjangoTemplates"
+    site.TEMPLATES = [{"BACKEND": backend, "DIRS": [tmp_path]}]
+
+    assert get(url).content == b"Back soon."
+
+
+@pytest.mark.parametrize("url", ["/reads", "/saves_later"])
+def test_with_debug_on_the_page_tells_the_developer_what_was_met(get, site, url):
+    site.DEBUG = True
+
+    answer = get(url)
+
+    assert answer.status_code == 503
+    assert answer["Retry-After"] == "1"
+    assert b"127.0.0.1:1" in answer.content
+
+
+@pytest.mark.parametrize("url", ["/asks_again", "/reads", "/saves_later", "/plain?early"])
+def test_mongodb_is_not_asked_twice_in_one_request(get, asked, url):
+    get(url)
+
+    assert len(asked) == 1
+
+
+def test_pages_without_the_session_answer_as_ever(get):
+    get("/reads")
+
+    assert get("/plain").content == b"plain"
+
+
+@pytest.mark.parametrize("saves_always", [True, False])
+def test_a_view_that_copes_answers_itself(get, site, saves_always):
+    site.SESSION_SAVE_EVERY_REQUEST = saves_always
+
+    assert get("/copes").content == b"without a session"
+    assert get("/copes?status=404").status_code == 404
+    assert get("/copes?status=500").status_code == 503
+
+
+def test_a_fault_of_the_views_stays_its_own(get):
+    assert get("/breaks").status_code == 500
+
+
+def test_what_the_end_of_the_request_meets_is_logged(get, caplog):
+    get("/saves_later")
+
+    [record] = [record for record in caplog.records if record.name == "django.request"]
+    assert record.levelname == "ERROR"
+    assert record.getMessage() == "Service Unavailable: /saves_later"
+    assert record.exc_info
+
+
+def test_what_is_no_outage_is_raised(get, monkeypatch):
+    def refuse(sessions):
+        raise OperationFailure("not authorized", 13)
+
+    monkeypatch.setattr(
+        operations, "insert", lambda document: drivers.Operation(refuse, lambda reply: reply)
+    )
+    monkeypatch.setattr(
+        operations, "find", lambda *args: drivers.Operation(refuse, lambda reply: reply)
+    )
+
+    assert get("/saves_later").status_code == 500
+    assert get("/reads").status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (ServerUnavailable("away"), True),
+        (WTimeoutError("not confirmed", 64), True),
+        (OperationFailure("exceeded time limit", 50), True),
+        (OperationFailure("not authorized", 13), False),
+        (UpdateError("the session is gone"), False),
+    ],
+)
+def test_what_is_an_outage(error, is_one):
+    assert refusals.is_outage(error) is is_one
+
+
+def test_a_store_outside_of_a_request_asks_again(site, asked):
+    store = SessionStore(KEY)
+    for _ in range(2):
+        with pytest.raises(ConnectionFailure):
+            store.load()
+
+    # The second time by the breaker's leave, which lets nobody wait.
+    assert asked == ["find"]
+
+
+@pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
+def test_all_is_well_again_without_a_restart(settings, tmp_path, colour):
+    port = mongod.free_port()
+    options = {"serverSelectionTimeoutMS": 300}
+    settings.MONGO_SESSIONS = {
+        "URI": f"mongodb://127.0.0.1:{port}",
+        "ASYNC": "native",
+        "CLIENT_OPTIONS": options,
+    }
+    loop = asyncio.new_event_loop()
+
+    def load(store):
+        if colour == "blocking":
+            return store.load()
+        return loop.run_until_complete(store.aload())
+
+    with ExitStack() as stack:
+        stack.enter_context(mongod.running(tmp_path / "data", port=port))
+        store = SessionStore()
+        store["a"] = 1
+        store.save()
+        assert load(SessionStore(store.session_key)) == {"a": 1}
+        stack.close()
+
+        errors = []
+        for _ in range(5):
+            with pytest.raises(ConnectionFailure) as raised:
+                load(SessionStore(store.session_key))
+            errors.append(raised.type)
+        assert errors[2:] == [ServerUnavailable] * 3  # the first may still see it go
+
+        stack.enter_context(mongod.running(tmp_path / "data", port=port))
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                assert load(SessionStore(store.session_key)) == {"a": 1}
+                break
+            except ServerUnavailable:
+                assert time.monotonic() < deadline
+                if colour == "blocking":
+                    time.sleep(0.05)
+                else:
+                    loop.run_until_complete(asyncio.sleep(0.05))
+        end(loop)
+        clients.reset()

@@ -1,0 +1,201 @@
+"""No key of a session and no value appears in logs, nor in the frames of a traceback."""
+
+import asyncio
+import base64
+import json
+import logging
+import os
+import sys
+from copy import deepcopy
+
+import pytest
+from django.views.debug import ExceptionReporter
+from pymongo import MongoClient
+from pymongo.errors import DocumentTooLarge, PyMongoError
+
+from django_mongo_sessions import clients, redaction
+from django_mongo_sessions.backends.mongodb import SessionStore
+from tests.conftest import collection
+
+# Not in the frames of the tests, which are part of a traceback.
+KEY = "0123456789abcdefghijklmnopqrstuv"
+VALUE = "a value that nobody may see"
+USER = "4711-the-user"
+DATA = {"_auth_user_id": USER, "basket": [VALUE]}
+IN_BASE64 = {base64.b64encode(VALUE.encode()[n:]).decode()[4:-4] for n in range(3)}
+
+
+def assert_shows_nothing(text):
+    for secret in (KEY, VALUE, USER, *IN_BASE64):
+        assert secret not in text, secret
+
+
+def begin():
+    store = SessionStore(KEY)
+    store._session_cache = deepcopy(DATA)
+    return store
+
+
+def use(store, call):
+    """Do each verb once, and a conflict."""
+    call("save", must_create=True)
+    call("load")
+    store["more"] = VALUE
+    call("save")
+    other = SessionStore(store.session_key)
+    other["theirs"] = VALUE
+    other.save()
+    store["ours"] = VALUE
+    call("save")
+    call("cycle_key")
+    call("exists", store.session_key)
+    call("mutate", lambda data: data.update(more=[VALUE]))
+    collection().update_one({}, {"$set": {"payload": b"\x01forged"}})
+    SessionStore(store.session_key).load()
+    call("flush")
+
+
+@pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
+def test_nothing_appears_in_the_logs_at_any_level(mongod_engine, settings, caplog, colour):
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "native"}
+    store = begin()
+    caplog.set_level(1)
+    for name in ("pymongo", "django_mongo_sessions", "django"):
+        caplog.set_level(1, name)
+
+    if colour == "blocking":
+        use(store, lambda verb, *args, **kwargs: getattr(store, verb)(*args, **kwargs))
+    else:
+        with asyncio.Runner() as runner:
+            use(
+                store,
+                lambda verb, *args, **kwargs: runner.run(
+                    getattr(store, f"a{verb}")(*args, **kwargs)
+                ),
+            )
+
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    assert '"Command started"' in text
+    assert "(not shown)" in text
+    assert "refused" in text
+    assert_shows_nothing(text)
+
+
+def test_what_is_not_of_sessions_stays_as_it_is(mongod_uri, caplog):
+    redaction.redact_commands()
+    redaction.redact_commands()
+    caplog.set_level(logging.DEBUG, "pymongo")
+
+    with MongoClient(mongod_uri) as client:
+        client.test.command("ping", comment="a word")
+
+    [message] = [one for one in map(logging.LogRecord.getMessage, caplog.records) if "word" in one]
+    assert json.loads(message)["commandName"] == "ping"
+
+
+class Unserializable:
+    """Nothing that JSON knows."""
+
+
+def unserializable(store):
+    store["more"] = Unserializable()
+
+
+def too_large(store):
+    store["more"] = VALUE + base64.b85encode(os.urandom(16_000_000)).decode()
+
+
+def prepare(settings, fault):
+    store = begin()
+    if fault == "away":
+        settings.MONGO_SESSIONS = {
+            "URI": "mongodb://127.0.0.1:1",
+            "TIMEOUT": 0.5,
+            "CLIENT_OPTIONS": {"serverSelectionTimeoutMS": 100},
+            "ASYNC": "threads",
+        }
+        return store
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "native"}
+    store.save(must_create=True)
+    if fault == "gone":
+        collection().delete_many({})
+        store["more"] = VALUE
+    elif fault == "conflict":
+        settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ON_CONFLICT": "raise"}
+        other = SessionStore(KEY)
+        other["more"] = "theirs"
+        other.save()
+        store["more"] = VALUE
+    elif fault == "taken":
+        return begin()
+    else:
+        {"unserializable": unserializable, "too large": too_large}[fault](store)
+    return store
+
+
+FAULTS = [
+    *(("away", verb, ()) for verb in ("load", "save", "cycle_key", "flush", "exists")),
+    *(("gone", "save", ()), ("gone", "cycle_key", ()), ("conflict", "save", ())),
+    *(("taken", "save", (True,)), ("too large", "save", ())),
+    *(("unserializable", "save", ()), ("unserializable", "create", ())),
+]
+
+
+@pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
+@pytest.mark.parametrize(("fault", "verb", "args"), FAULTS)
+def test_nothing_appears_in_a_traceback_with_its_variables(
+    mongod_engine, settings, colour, fault, verb, args
+):
+    settings.DEBUG = True  # with it, Django shows the variables of all frames
+    store = prepare(settings, fault)
+    if verb == "exists":
+        args = (store.session_key,)
+    try:
+        if colour == "blocking":
+            getattr(store, verb)(*args)
+        else:
+            asyncio.run(getattr(store, f"a{verb}")(*args))
+    except Exception:
+        args = ()
+        report = ExceptionReporter(None, *sys.exc_info())
+        shown = report.get_traceback_html() + report.get_traceback_text()
+    clients.reset()
+
+    assert "mongodb.py" in shown
+    assert_shows_nothing(shown)
+
+
+def test_nothing_appears_where_a_change_is_looked_for(mongod_engine, settings):
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "TRACK_NESTED": True}
+    settings.DEBUG = True
+    store = begin()
+    store.save(must_create=True)
+    store["basket"].append(Unserializable())
+    store._modified = False
+    with pytest.raises(TypeError) as raised:
+        assert store.modified
+
+    shown = ExceptionReporter(None, raised.type, raised.value, raised.tb).get_traceback_html()
+    assert_shows_nothing(shown)
+
+
+def test_the_frames_of_a_project_keep_their_variables(mongod_engine):
+    store = begin()
+    store.save(must_create=True)
+
+    def fail(data):
+        word = "a word of the project's"
+        raise ValueError(word)
+
+    with pytest.raises(ValueError, match="a word") as raised:
+        store.mutate(fail)
+
+    last = raised.traceback[-1]
+    assert last.locals["word"] == "a word of the project's"
+
+
+def test_a_chain_of_errors_that_bites_its_tail_has_an_end():
+    first, second = PyMongoError("a"), DocumentTooLarge("b")
+    first.__context__, second.__context__ = second, first
+
+    redaction.forget_values(first)
