@@ -21,6 +21,7 @@ CONFLICTS = {_SAME_KEYS, 86}
 UNCHANGEABLE = {72, 59, 115, 238}
 
 NO_COLLECTION = 26
+_ILLEGAL_OPERATION = 20
 _UNAUTHORIZED = 13
 _PRIVILEGES = {  # by the first word of what is refused
     "$collStats": "collStats",
@@ -56,8 +57,12 @@ def is_outage(error: Exception) -> bool:
     )
 
 
-def was_cut_off(error: AutoReconnect) -> bool:
+def was_cut_off(error: PyMongoError) -> bool:
     """Return whether a connection broke before its answer: the write may have been done, and there
     is time to find that out. Where a call has waited for as long as it may, there is none.
     """
-    return not error.timeout
+    if isinstance(error, OperationFailure):
+        # What breaks as it is opened, PyMongo (4.17 and later) takes for overload, and repeats the
+        # write with a transaction number. A single mongod refuses that, and has done nothing.
+        return error.code == _ILLEGAL_OPERATION
+    return isinstance(error, AutoReconnect) and not error.timeout

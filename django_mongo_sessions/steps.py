@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.contrib.sessions.backends.base import CreateError
-from pymongo.errors import AutoReconnect, DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from django_mongo_sessions import dates, documents, operations
 from django_mongo_sessions.drivers import Operation, Verb
@@ -170,7 +170,7 @@ class SessionSteps(SessionState):
         """
         try:
             return bool((yield write))
-        except AutoReconnect as error:
+        except PyMongoError as error:
             if not was_cut_off(error):
                 raise
         done = yield operations.confirm(written.document_id, written.revision, fields)
@@ -190,7 +190,7 @@ class SessionSteps(SessionState):
         write = operations.delete(document_id, revision)
         try:
             there: bool = yield write
-        except AutoReconnect as error:
+        except PyMongoError as error:
             if not was_cut_off(error):
                 raise
             # Before the connection broke, or now: if it is not there, we have deleted it.

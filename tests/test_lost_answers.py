@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from django.contrib.sessions.backends.base import CreateError, UpdateError
-from pymongo.errors import AutoReconnect, NetworkTimeout, WTimeoutError
+from pymongo.errors import AutoReconnect, NetworkTimeout, OperationFailure, WTimeoutError
 
 from django_mongo_sessions import breaker, operations
 from django_mongo_sessions.backends.mongodb import SessionStore
@@ -13,6 +13,10 @@ from tests.conftest import collection
 
 KEY = "0123456789abcdefghijklmnopqrstuv"
 CUT = AutoReconnect("connection closed")
+# What a single mongod says of a write that PyMongo repeats after a connection that broke too soon.
+NO_TRANSACTIONS = OperationFailure(
+    "Transaction numbers are only allowed on a replica set member", 20
+)
 LATE = [NetworkTimeout("no answer"), WTimeoutError("not confirmed", 64)]
 
 
@@ -80,10 +84,11 @@ def count(data):
 
 
 @HOW
-def test_a_first_save_makes_one_session(do, lose, how):
+@pytest.mark.parametrize("error", [CUT, NO_TRANSACTIONS])
+def test_a_first_save_makes_one_session(do, lose, how, error):
     store = SessionStore()
     store["a"] = 1
-    lose("insert", how)
+    lose("insert", how, error)
 
     do(store, "save")
 

@@ -36,7 +36,7 @@ _SERVERS = {
 }
 # Those of forking.py.
 _WAYS = ["os.fork under load", "multiprocessing, fork", "multiprocessing, spawn", "64 threads"]
-_UNWANTED = re.compile(r"warning|traceback|fork-safe", re.I)
+_UNWANTED = re.compile(r"Warning: |Traceback|fork-safe")
 # Python's own, of any fork of a process that has threads: for the servers to say.
 _THEIRS = re.compile(
     r"This process .* is multi-threaded|you are running uWSGI|superuser privileges"
