@@ -1,6 +1,6 @@
 # `make demo` shows the site, and `make demo-async` by uvicorn; `make test` runs all tests; `make bench`
-# measures beside the peers, and `make bench-quick` counts what is sent; `make chaos` breaks things, and
-# `make chaos-quick` fewer of them. Each does its own set-up.
+# measures beside the peers, and `make bench-quick` counts what is sent; `make chaos` breaks things, `make
+# chaos-quick` fewer of them, and `make soak` does so for half an hour. Each does its own set-up.
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -13,7 +13,7 @@ CHAOS_BIN := $(CHAOS_VENV)/bin
 SCALE ?= 1
 export PORT
 
-.PHONY: demo demo-async test bench bench-quick chaos chaos-quick clean
+.PHONY: demo demo-async test bench bench-quick chaos chaos-quick soak clean
 
 demo: $(VENV)/ready
 	@$(BIN)/python -m testproject.demo
@@ -39,6 +39,9 @@ chaos: $(CHAOS_VENV)/ready
 
 chaos-quick: $(CHAOS_VENV)/ready
 	@$(CHAOS_BIN)/python -m tests.chaos --quick $(ARGS)
+
+soak: $(CHAOS_VENV)/ready
+	@$(CHAOS_BIN)/python -m tests.chaos.soak $(ARGS)
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
