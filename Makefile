@@ -35,7 +35,7 @@ bench-quick: $(VENV)/ready
 	@$(BIN)/python -m benchmarks quick
 
 chaos: $(CHAOS_VENV)/ready
-	@$(CHAOS_BIN)/python -m tests.chaos $(ARGS)
+	@$(CHAOS_BIN)/python -m tests.chaos --write $(ARGS)
 
 chaos-quick: $(CHAOS_VENV)/ready
 	@$(CHAOS_BIN)/python -m tests.chaos --quick $(ARGS)

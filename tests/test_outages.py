@@ -1,6 +1,8 @@
 """MongoDB is away: what a request is answered with, and what is not asked again."""
 
 import asyncio
+import socket
+import threading
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,7 +14,12 @@ from django.http import HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import path
 from django.utils.decorators import sync_and_async_middleware
-from pymongo.errors import ConnectionFailure, OperationFailure, WTimeoutError
+from pymongo.errors import (
+    ConnectionFailure,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+    WTimeoutError,
+)
 
 from django_mongo_sessions import clients, drivers, operations, refusals
 from django_mongo_sessions.backends.mongodb import SessionStore
@@ -22,8 +29,7 @@ from tests.conftest import end
 
 NOWHERE = {
     "URI": "mongodb://127.0.0.1:1",
-    "TIMEOUT": 0.5,
-    "CLIENT_OPTIONS": {"serverSelectionTimeoutMS": 100},
+    "TIMEOUT": 0.1,  # PyMongo makes half a second of it, which is how often it looks for a server
 }
 KEY = "0123456789abcdefghijklmnopqrstuv"
 
@@ -261,15 +267,50 @@ def test_a_store_outside_of_a_request_asks_again(site, asked):
     assert asked == ["find"]
 
 
+@pytest.fixture
+def silent_uri():
+    """The URI of what accepts connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"mongodb://127.0.0.1:{server.getsockname()[1]}"
+
+
 @pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
-def test_all_is_well_again_without_a_restart(settings, tmp_path, colour):
-    port = mongod.free_port()
-    options = {"serverSelectionTimeoutMS": 300}
+def test_of_a_server_that_never_answers_nothing_stays_behind(settings, silent_uri, colour):
+    options = {"connectTimeoutMS": 500}
     settings.MONGO_SESSIONS = {
-        "URI": f"mongodb://127.0.0.1:{port}",
+        "URI": silent_uri,
+        "TIMEOUT": 0.5,
         "ASYNC": "native",
         "CLIENT_OPTIONS": options,
     }
+    threads = set(threading.enumerate())
+
+    async def load():
+        before = asyncio.all_tasks()
+        with pytest.raises(ServerSelectionTimeoutError):
+            await SessionStore(KEY).aload()
+        await asyncio.get_running_loop().shutdown_asyncgens()
+        await asyncio.sleep(1)
+        return asyncio.all_tasks() - before
+
+    if colour == "blocking":
+        with pytest.raises(ServerSelectionTimeoutError):
+            SessionStore(KEY).load()
+        clients.reset()
+    else:
+        assert asyncio.run(load()) == set()
+
+    deadline = time.monotonic() + 30
+    while set(threading.enumerate()) - threads:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
+def test_all_is_well_again_without_a_restart(settings, tmp_path, colour):
+    port = mongod.free_port()
+    uri = f"mongodb://127.0.0.1:{port}"
+    settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 1, "ASYNC": "native"}
     loop = asyncio.new_event_loop()
 
     def load(store):

@@ -49,7 +49,7 @@ CASES = [
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Cut, and yield a row for each request, direction and colour."""
+    """Cut, and yield a row for each request and colour."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         server = stack.enter_context(replicas.standalone(folder))
@@ -90,8 +90,12 @@ def _cutting(proxy: Proxy, documents: Any, step: int) -> Iterator[Row]:
         for case in CASES:
             trial = Trial(proxy, documents, case, get)
             passed = trial.measure()
-            for direction, size in passed.items():
-                yield _row(trial, f"{case.name}, {colour}", direction, range(0, size + 1, step))
+            cuts = [
+                (direction, number)
+                for direction, size in passed.items()
+                for number in range(0, size + 1, step)
+            ]
+            yield _row(trial, colour, cuts)
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
 
@@ -105,24 +109,25 @@ def _asked(client: Any, get: Callable[[str], Any], path: str, cookie: str | None
     return status, (morsel.value or None) if morsel else None
 
 
-def _row(trial: Trial, what: str, direction: str, numbers: range) -> Row:
-    broken: set[str] = set()
+def _row(trial: Trial, colour: str, cuts: list[tuple[str, int]]) -> Row:
+    broken: list[str] = []
     statuses: list[int] = []
-    slowest = 0.0
-    for number in numbers:
+    slowest, lost = 0.0, 0
+    for direction, number in cuts:
         began = time.monotonic()
         status, faults = trial.cut(direction, number)
         slowest = max(slowest, time.monotonic() - began)
         statuses.append(status)
-        broken |= {f"byte {number} {direction}: {fault}" for fault in faults}
+        lost += bool(faults)
+        broken += [f"byte {number} {direction}: {fault}" for fault in faults]
     done = statuses.count(200)
     return Row(
-        *(f"{what}, is cut at each byte {direction}", "one mongod", len(statuses)),
+        *(f"the connection is cut at each byte of {trial.case.name}", colour, len(statuses)),
         errors=len(statuses) - done,
         slowest=slowest,
         acknowledged=done,
-        lost=len(broken),
-        broken=tuple(sorted(broken)[:3]),
+        lost=lost,
+        broken=tuple(broken[:3]),
     )
 
 

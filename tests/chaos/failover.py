@@ -96,12 +96,8 @@ def _row(fault: str, name: str, writers: list[Writer], leaver: Leaver, elected: 
         for writer in writers
     )
     broken = {said for visitor in (*writers, leaver) for said in visitor.broken}
-    if lost:
-        broken.add("what was acknowledged was lost")
     if came_back:
         broken.add(f"{came_back} of {len(leaver.ended)} signed-out sessions came back")
-    if resumed > RESUME:
-        broken.add(f"writes went on after {resumed:.1f} s")
     return Row(
         *(fault, name, len(answers), sum(not answer.is_acknowledged for answer in answers)),
         slowest=max(answer.seconds for answer in answers),
@@ -109,4 +105,5 @@ def _row(fault: str, name: str, writers: list[Writer], leaver: Leaver, elected: 
         acknowledged=sum(len(writer.acknowledged) for writer in writers) + len(leaver.ended),
         lost=lost + came_back,
         broken=tuple(broken),
+        late=(f"writes went on after {resumed:.1f} s",) if resumed > RESUME else (),
     )

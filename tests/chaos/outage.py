@@ -61,14 +61,13 @@ def _away_and_back(
             browser.get("note/4/")
             took = site.stop()
             mongod.signal(signal.SIGCONT)
-            late = took > TIMEOUT + _LATE + 2
-            broken = (f"the site took {took:.1f} s to end while MongoDB hung",) if late else ()
-            yield Row("the site is ended while MongoDB hangs", name, recovery=took, broken=broken)
+            late = (f"the site took {took:.1f} s to end",) if took > TIMEOUT + _LATE else ()
+            yield Row("the site is ended while MongoDB hangs", name, recovery=took, late=late)
 
 
 def _during(fault: str, name: str, browser: Browser, seconds: float, mend) -> Row:
     """Ask for pages during an outage and after it, until all is well again."""
-    cookie, broken = browser.cookie, set()
+    cookie, broken, late = browser.cookie, set(), set()
     answers: list[Answer] = []
     waited: list[Answer] = []
     ends = time.monotonic() + seconds
@@ -79,16 +78,18 @@ def _during(fault: str, name: str, browser: Browser, seconds: float, mend) -> Ro
                 waited.append(answer)  # a process that found out, and whose others are to follow
                 ends = time.monotonic() + seconds
         plain = browser.get("plain/")
-        if not plain.is_acknowledged or plain.seconds > AT_ONCE * 4:
-            broken.add(f"a page without a session: {plain.status}, {plain.seconds:.2f} s")
+        if not plain.is_acknowledged:
+            broken.add(f"a page without a session: {plain.status}")
+        if plain.seconds > TIMEOUT / 2:
+            late.add(f"a page without a session took {plain.seconds:.2f} s")
         time.sleep(_PAUSE)
     slowest = max(answer.seconds for answer in answers)
     if slowest > TIMEOUT + _LATE:
-        broken.add(f"a request waited for {slowest:.1f} s")
+        late.add(f"a request waited for {slowest:.1f} s")
     following = sorted(answer.seconds for answer in answers if answer not in waited)
     usual = following[len(following) * 95 // 100]
     if usual > AT_ONCE or following[-1] > TIMEOUT / 2:
-        broken.add(f"following requests took {usual:.3f} s, and up to {following[-1]:.1f} s")
+        late.add(f"following requests took {usual:.3f} s, and up to {following[-1]:.1f} s")
     broken |= {said for answer in answers for said in _wrong(answer)}
     mend()
     back = time.monotonic()
@@ -97,7 +98,7 @@ def _during(fault: str, name: str, browser: Browser, seconds: float, mend) -> Ro
         time.sleep(_PAUSE)
     recovery = answer.ended - back
     if recovery > RECOVERY:
-        broken.add(f"all was well after {recovery:.1f} s")
+        late.add(f"all was well after {recovery:.1f} s")
     if browser.cookie != cookie or answer.json()["user"] is None:
         broken.add("the session was lost")
     return Row(
@@ -108,6 +109,7 @@ def _during(fault: str, name: str, browser: Browser, seconds: float, mend) -> Ro
         acknowledged=2,
         lost=len({1, 2} - set(answer.json()["notes"])),
         broken=tuple(broken),
+        late=tuple(late),
     )
 
 
@@ -129,10 +131,9 @@ def _never_answers(folder: Path, name: str, options: list[str], prefix: str) -> 
             answers = list(pool.map(lambda browser: browser.get("notes/"), browsers))
     slowest = max(answer.seconds for answer in answers)
     broken = {said for answer in answers for said in _wrong(answer)}
-    if slowest > TIMEOUT + _LATE:
-        broken.add(f"a request waited for {slowest:.1f} s")
-    fault = "a server accepts and never answers"
-    return Row(fault, name, len(answers), len(answers), slowest=slowest, broken=tuple(broken))
+    late = (f"a request waited for {slowest:.1f} s",) if slowest > TIMEOUT + _LATE else ()
+    fault, asked = "a server accepts and never answers", len(answers)
+    return Row(fault, name, asked, asked, slowest=slowest, broken=tuple(broken), late=late)
 
 
 @contextmanager

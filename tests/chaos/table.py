@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from collections.abc import Iterable
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
+_PAGE = Path(__file__).parents[2] / "docs" / "outages.md"
+_MARK = "<!-- chaos: what is below is made by `python -m tests.chaos --write` -->\n"
 HEADINGS = (
     *("what was broken", "on", "requests", "errors", "slowest", "then", "well again after"),
     *("acknowledged", "lost"),
@@ -24,6 +31,11 @@ class Row(NamedTuple):
     acknowledged: int | None = None
     lost: int | None = None
     broken: tuple[str, ...] = ()  # the promises that did not hold, in words
+    late: tuple[str, ...] = ()  # those that are of times, which a busy machine may break
+
+    def faults(self) -> list[str]:
+        """Return what is wrong, whatever it took."""
+        return [*self.broken, *([f"{self.lost} were lost"] if self.lost else [])]
 
     def cells(self) -> list[str]:
         requests, errors, acknowledged, lost = (
@@ -41,3 +53,15 @@ def markdown(rows: Iterable[Row]) -> str:
     """Return the rows as a Markdown table."""
     lines = [HEADINGS, ["---"] * len(HEADINGS), *(row.cells() for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write(rows: Iterable[Row], seconds: float) -> None:
+    """Put the rows into the page of the documentation, with where and when they were measured."""
+    told, mark, _ = _PAGE.read_text().partition(_MARK)
+    assert mark, f"{_PAGE} has no place for the table"
+    versions = ", ".join(f"{name} {version(name)}" for name in ("Django", "pymongo", "gunicorn"))
+    where = (
+        f"Measured on {date.today()} in {seconds / 60:.0f} minutes: {platform.system()}, Python "
+        f"{sys.version.split()[0]}, {versions}, uvicorn {version('uvicorn')}."
+    )
+    _PAGE.write_text(f"{told}{mark}\n{where}\n\n{markdown(rows)}\n")
