@@ -95,7 +95,10 @@ def standalone(folder: Path) -> Iterator[Server]:
 @contextmanager
 def replica_set(folder: Path) -> Iterator[Server]:
     """Run three, with a primary."""
-    options = ("--replSet", _NAME)
+    # A member that follows a primary that hangs looks for another one after a second more than an
+    # election takes, and not after five: until then no majority acknowledges what the new one does.
+    soon = "oplogNetworkTimeoutBufferSeconds=1"
+    options = ("--replSet", _NAME, "--setParameter", soon)
     with _closing([Member(folder / f"member{number}", *options) for number in range(3)]) as members:
         hosts = [f"127.0.0.1:{member.port}" for member in members]
         config = {
