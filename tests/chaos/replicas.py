@@ -98,7 +98,8 @@ def replica_set(folder: Path) -> Iterator[Server]:
     # A member that follows a primary that hangs looks for another one after a second more than an
     # election takes, and not after five: until then no majority acknowledges what the new one does.
     soon = "oplogNetworkTimeoutBufferSeconds=1"
-    options = ("--replSet", _NAME, "--setParameter", soon)
+    at_once = "shutdownTimeoutMillisForSignaledShutdown=0"  # no farewell of fifteen seconds
+    options = ("--replSet", _NAME, "--setParameter", soon, "--setParameter", at_once)
     with _closing([Member(folder / f"member{number}", *options) for number in range(3)]) as members:
         hosts = [f"127.0.0.1:{member.port}" for member in members]
         config = {
