@@ -13,8 +13,8 @@ from typing import NamedTuple
 _PAGE = Path(__file__).parents[2] / "docs" / "outages.md"
 _MARK = "<!-- chaos: what is below is made by `python -m tests.chaos --write` -->\n"
 HEADINGS = (
-    *("what was broken", "on", "requests", "errors", "slowest", "then", "well again after"),
-    *("acknowledged", "lost"),
+    *("what was broken", "on", "requests", "errors", "slowest, s", "then, s", "well again, s"),
+    *("answered", "lost"),
 )
 
 
@@ -43,7 +43,7 @@ class Row(NamedTuple):
             for value in (self.requests, self.errors, self.acknowledged, self.lost)
         )
         seconds = (
-            "" if value is None else f"{value:.3f} s" if value < 0.1 else f"{value:.1f} s"
+            "" if value is None else f"{value:.3f}" if value < 0.1 else f"{value:.1f}"
             for value in (self.slowest, self.following, self.recovery)
         )
         return [self.fault, self.on, requests, errors, *seconds, acknowledged, lost]
