@@ -1,6 +1,7 @@
 # `make demo` shows the site, and `make demo-async` by uvicorn; `make test` runs all tests; `make bench`
 # measures beside the peers, and `make bench-quick` counts what is sent; `make chaos` breaks things, `make
-# chaos-quick` fewer of them, and `make soak` does so for half an hour. Each does its own set-up.
+# chaos-quick` fewer of them, and `make soak` does so for half an hour; `make fuzz` makes up hostile input.
+# Each does its own set-up.
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -11,9 +12,14 @@ BENCH_BIN := $(BENCH_VENV)/bin
 CHAOS_VENV := .venv-chaos
 CHAOS_BIN := $(CHAOS_VENV)/bin
 SCALE ?= 1
+FUZZ_VENV := .venv-fuzz
+FUZZ_BIN := $(FUZZ_VENV)/bin
+# One that atheris has wheels for.
+FUZZ_PYTHON ?= python3.11
+SECONDS ?= 60
 export PORT
 
-.PHONY: demo demo-async test bench bench-quick chaos chaos-quick soak clean
+.PHONY: demo demo-async test bench bench-quick chaos chaos-quick soak fuzz clean
 
 demo: $(VENV)/ready
 	@$(BIN)/python -m testproject.demo
@@ -43,6 +49,9 @@ chaos-quick: $(CHAOS_VENV)/ready
 soak: $(CHAOS_VENV)/ready
 	@$(CHAOS_BIN)/python -m tests.chaos.soak $(ARGS)
 
+fuzz: $(FUZZ_VENV)/ready
+	$(FUZZ_BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
+
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -61,5 +70,11 @@ $(CHAOS_VENV)/ready: pyproject.toml
 	$(CHAOS_BIN)/python -m pip install --quiet --editable . --group chaos
 	@touch $@
 
+$(FUZZ_VENV)/ready: pyproject.toml
+	$(FUZZ_PYTHON) -m venv $(FUZZ_VENV)
+	$(FUZZ_BIN)/python -m pip install --quiet --upgrade pip
+	$(FUZZ_BIN)/python -m pip install --quiet --editable . --group fuzz
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(CHAOS_VENV) .tox .cache .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(CHAOS_VENV) $(FUZZ_VENV) .tox .cache .coverage* .mypy_cache .pytest_cache .ruff_cache

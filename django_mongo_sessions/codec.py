@@ -75,7 +75,8 @@ def open(payload: bytes, binding: bytes, keys: Sequence[str | bytes]) -> tuple[b
     """Return the body of a payload, and whether the first of the keys had sealed it.
 
     The seal is checked before anything else is done with the bytes. Raises BadSignature where no
-    key opens the payload, and ValueError for a form that this version does not know.
+    key opens the payload, and ValueError for a form that this version does not know, and for a
+    body that cannot be decompressed.
     """
     form, seal, body = payload[:1], payload[1:_SEAL_END], payload[_SEAL_END:]
     for key in keys:
@@ -84,7 +85,10 @@ def open(payload: bytes, binding: bytes, keys: Sequence[str | bytes]) -> tuple[b
     else:
         raise BadSignature("the seal does not match")
     if form == COMPRESSED:
-        body = zlib.decompress(body)
+        try:
+            body = zlib.decompress(body)
+        except zlib.error as error:
+            raise ValueError("the payload cannot be decompressed") from error
     elif form != SEALED:
         raise ValueError(f"the payload's form {form.hex()} is unknown")
     return body, key is keys[0]

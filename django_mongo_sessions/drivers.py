@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import pymongo
+from bson.errors import InvalidBSON
 from pymongo.errors import PyMongoError
 
 PATIENCE = 600.0  # seconds for one step of what no request waits for: it may scan a collection
@@ -71,7 +72,8 @@ Verb = Generator[Operation[Any] | Wait, Any, Result]
 def run(verb: Verb[Result], reach: Reach) -> Result:
     """Drive a verb with blocking calls on a collection, and return what the verb returns.
 
-    PyMongo's errors are thrown into the verb, which lets through those that it does not expect.
+    PyMongo's errors, and what its codec raises for an answer, are thrown into the verb, which lets
+    through those that it does not expect.
     """
     sessions, timeout, _, gate = reach
     step: Callable[[Any], Operation[Any] | Wait] = verb.send
@@ -90,6 +92,9 @@ def run(verb: Verb[Result], reach: Reach) -> Result:
                     reply = operation.call(sessions)
             except PyMongoError as error:
                 gate.leave(began, error)
+                step, argument = verb.throw, error
+            except InvalidBSON as error:  # an answer came, which is none of PyMongo's errors
+                gate.leave(began)
                 step, argument = verb.throw, error
             else:
                 gate.leave(began)
@@ -119,6 +124,9 @@ async def arun(verb: Verb[Result], reach: Reach) -> Result:
                     reply = await operation.call(sessions)
             except PyMongoError as error:
                 gate.leave(began, error)
+                step, argument = verb.throw, error
+            except InvalidBSON as error:  # an answer came, which is none of PyMongo's errors
+                gate.leave(began)
                 step, argument = verb.throw, error
             else:
                 gate.leave(began)

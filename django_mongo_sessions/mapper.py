@@ -44,17 +44,21 @@ class SessionMapper(SessionBase):
             body, fresh = codec.open(stored.payload, binding, conf.SIGNING_KEYS)
             data = codec.load(self.serializer, body)
         except (BadSignature, ValueError) as error:
-            if not self._refusal_logged:
-                self._refusal_logged = True
-                security_logger.warning("Session %s refused: %s", document_id.hex(), error)
-            now = dates.utc_now()
-            return Snapshot(key, document_id, {}, now, now, b"", opened=False)
+            return self._refused(key, document_id, error)
         return Snapshot(
             *(key, document_id, data, stored.created_at, stored.seen_at, body),
             user_id=documents.user_id(data),
             revision=stored.revision,
             fresh=fresh,
         )
+
+    def _refused(self, key: str, document_id: bytes, error: Exception) -> Snapshot:
+        """Return what is known where a document does not open, and log that once."""
+        if not self._refusal_logged:
+            self._refusal_logged = True
+            security_logger.warning("Session %s refused: %s", document_id.hex(), error)
+        now = dates.utc_now()
+        return Snapshot(key, document_id, {}, now, now, b"", opened=False)
 
     def _new(
         self, key: str, document_id: bytes, content: Content, origin: Snapshot | None

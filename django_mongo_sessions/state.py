@@ -67,7 +67,7 @@ class SessionState(SessionMapper):
         body = self._dump(self._session_cache)
         if body in (stored.body, self._passed_over):
             return False
-        self._dumped = body  # which the save that follows uses
+        self._dumped = body
         return True
 
     def clear(self) -> None:

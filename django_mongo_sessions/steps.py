@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from bson.errors import InvalidBSON
 from django.contrib.sessions.backends.base import CreateError
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
@@ -35,7 +36,10 @@ class SessionSteps(SessionState):
         document_id = documents.stored_id(key)
         if key is None or document_id is None:
             return None
-        document = yield operations.find(document_id, dates.utc_now())
+        try:
+            document = yield operations.find(document_id, dates.utc_now())
+        except InvalidBSON as error:  # it may hold a UUID of too few bytes
+            return self._refused(key, document_id, error)
         return None if document is None else self._opened(key, document_id, document)
 
     def _loading(self) -> Verb[Snapshot | None]:
@@ -59,13 +63,6 @@ class SessionSteps(SessionState):
                 self._snapshot = snapshot
                 self._session_cache = {} if snapshot is None else snapshot.data
         return self._session_cache
-
-    def _existing(self, session_key: str | None) -> Verb[bool]:
-        document_id = documents.stored_id(session_key)
-        if document_id is None:
-            return False
-        there: bool = yield operations.exists(document_id, dates.utc_now())
-        return there
 
     def _touching(self) -> Verb[bool]:
         """Move the expiry of a session that was read, and answer whether that was done.

@@ -1,12 +1,14 @@
-"""The verbs that write over what is stored, each as a generator of operations. No I/O happens here.
+"""The verbs, each as a generator of operations. No I/O happens here.
 
-No update is lost: they compare and set by the revision, and merge what others have stored.
+No update is lost: those that write over what is stored compare and set by the revision, and merge
+what others have stored.
 """
 
 from __future__ import annotations
 
 from typing import TypeVar
 
+from bson.errors import InvalidBSON
 from django.contrib.sessions.backends.base import UpdateError
 
 from django_mongo_sessions import dates, documents, operations
@@ -23,6 +25,16 @@ EXPIRED_BATCH = 1_000  # documents, whose removal takes some tens of millisecond
 class SessionVerbs(SessionSettling):
     """The verbs. `SessionStore` adds who drives them."""
 
+    def _existing(self, session_key: str | None) -> Verb[bool]:
+        document_id = documents.stored_id(session_key)
+        if document_id is None:
+            return False
+        try:
+            there: bool = yield operations.exists(document_id, dates.utc_now())
+        except InvalidBSON:  # its date is none, and it is there
+            return True
+        return there
+
     def _saving(self, must_create: bool = False) -> Verb[None]:
         if self.session_key is None and (yield from self._creating()):
             return
@@ -32,8 +44,7 @@ class SessionVerbs(SessionSettling):
             yield from self._inserting([self.session_key], ours, ours)
             return
         base = self._current() or (yield from self._reading())
-        dumped, self._dumped = self._dumped, None  # once: it may have changed by the next save
-        ours = Content(self._session_cache, dumped or self._dump(self._session_cache))
+        ours = Content(self._session_cache, self._dump(self._session_cache))
         if base and base.holds(ours) and self._has_just_written():
             return
         yield from self._settling(base, None, ours)

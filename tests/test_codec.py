@@ -121,6 +121,14 @@ def test_a_form_that_is_unknown_is_refused_though_its_seal_is_right():
         opened(payload)
 
 
+def test_a_body_that_cannot_be_decompressed_is_refused_though_its_seal_is_right():
+    body = b"{}"
+    payload = codec.COMPRESSED + codec._seal(codec.COMPRESSED, BINDING, body, "key") + body
+
+    with pytest.raises(ValueError, match="cannot be decompressed"):
+        opened(payload)
+
+
 def test_a_fallback_key_opens_and_says_so():
     payload = codec.close(b"{}", BINDING, "old")
 

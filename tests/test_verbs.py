@@ -4,6 +4,7 @@ import logging
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from bson.binary import UUID_SUBTYPE, Binary
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.contrib.sessions.serializers import JSONSerializer
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError
@@ -603,6 +604,26 @@ def test_a_broken_document_reads_as_empty_and_keeps_its_key(do, stored, logged, 
     assert store.session_key != key
     assert loaded(do, store) == {"b": 2}
     assert collection().find_one({"_id": before["_id"]}) == before
+
+
+@pytest.mark.only("mongod")
+@pytest.mark.parametrize("name", documents._FIELDS)
+def test_a_field_that_pymongo_cannot_decode_is_one_of_a_wrong_type(
+    do, stored, logged, settings, name
+):
+    key = stored(a=1).session_key
+    change_document(**{name: Binary(b"short", UUID_SUBTYPE)})
+    options = {**settings.MONGO_SESSIONS["CLIENT_OPTIONS"], "uuidRepresentation": "standard"}
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "CLIENT_OPTIONS": options}
+    store = SessionStore(key)
+
+    assert do(store, "exists", key)
+    assert do(store, "_get_session") == {}
+    assert store.session_key == key
+    assert len(logged()) == 1
+
+    do(store, "flush")
+    assert collection().count_documents({}) == 0
 
 
 def test_a_payload_that_was_swapped_with_anothers_does_not_open(do, stored, logged):

@@ -1,0 +1,126 @@
+"""Payloads and documents such as nobody but a forger, or a broken host, would store."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+import bson
+from bson import DatetimeMS
+from django.conf import settings
+
+from tests.fuzz import model, values
+from tests.fuzz.collection import CODEC_OPTIONS
+from tests.fuzz.data import Data
+from tests.fuzz.guards import OLD_KEY
+from tests.fuzz.world import ID, NOW, VICTIMS_ID, world
+
+_NOW = model.milliseconds(NOW)
+_SEALED, _COMPRESSED = b"\x01", b"\x02"
+# What expands a thousandfold: one that can be read, one that nests too deep, and a large one.
+BOMBS = [
+    zlib.compress(b"{}" + b" " * 2**20, 9),
+    zlib.compress(b"[" * 2**17, 9),
+    zlib.compress(b" " * 2**26, 9),
+]
+
+
+def body(data: Data) -> bytes:
+    """Return a session as it is stored, or bytes that are none."""
+    if data.flag():
+        return data.take(data.byte() * data.choice([1, 8]))
+    return json.dumps(values.session(data)).encode()
+
+
+def payload(data: Data, created_at: int) -> bytes:
+    """Return a payload that may open for the document of our key, and may not."""
+    if data.byte() < 32:
+        return data.take(data.byte() * 2)
+    form, content = _SEALED, body(data)
+    kind = data.byte()
+    if kind < 64:
+        form, content = _COMPRESSED, zlib.compress(content, 1)
+    elif kind < 80:
+        form = _COMPRESSED
+    elif kind < 96:
+        form = data.take(1)
+    elif kind < 104:
+        form, content = _COMPRESSED, data.choice(BOMBS[:2])
+    elif kind < 112:  # made up by somebody without a key
+        return data.choice([_SEALED, _COMPRESSED]) + data.take(32) + data.choice(BOMBS)
+    key = data.choice([settings.SECRET_KEY] * 13 + [OLD_KEY] * 2 + ["nobody's key"])
+    document_id = VICTIMS_ID if data.byte() < 16 else ID
+    moment = created_at + (data.byte() if data.byte() < 16 else 0)
+    return mutilated(data, model.seal(form, document_id, moment, content, key))
+
+
+def mutilated(data: Data, whole: bytes) -> bytes:
+    """Return a payload as it is, or cut, or altered, or with more at its end."""
+    kind = data.byte()
+    if kind < 160:
+        return whole
+    if kind < 192:
+        return whole[: data.byte()]
+    if kind < 208:
+        return whole + data.binary()
+    place = data.byte() % len(whole)
+    return whole[:place] + bytes([whole[place] ^ data.byte()]) + whole[place + 1 :]
+
+
+def document_of(payload: bytes, created_at: int = _NOW) -> dict[str, Any]:
+    """Return the document of our key with this payload."""
+    return {
+        "_id": ID,
+        "payload": payload,
+        "expires_at": DatetimeMS(_NOW + 3_600_000),
+        "created_at": DatetimeMS(created_at),
+        "seen_at": DatetimeMS(_NOW),
+        "revision": world.next_revision(),
+    }
+
+
+def sealed_document(data: Data) -> bytes | None:
+    """Return a document as the engine stores it, but for its payload; None for none."""
+    if data.byte() < 8:
+        return None
+    document = document_of(payload(data, _NOW))
+    if data.byte() < 16:  # the victim's
+        stolen = bson.decode(world.collection.stored[VICTIMS_ID], CODEC_OPTIONS)
+        document |= {"payload": stolen["payload"], "created_at": stolen["created_at"]}
+    return bson.encode(document)
+
+
+def any_document(data: Data) -> bytes | None:
+    """Return a document with fields of any kind; None for none."""
+    kind = data.byte()
+    if kind < 8:
+        return None
+    if kind < 32:
+        return _as_stored(data.take(data.byte() * 2))
+    created_at = values.date(data, _NOW) if data.byte() < 64 else DatetimeMS(_NOW)
+    content = json.dumps(values.session(data)).encode()
+    key = OLD_KEY if data.byte() < 32 else settings.SECRET_KEY
+    sealed = model.seal(_SEALED, ID, int(created_at), content, key)
+    document = document_of(sealed, int(created_at))
+    for _ in range(data.byte() % 4):
+        field = data.choice([*document, values.name(data)])
+        how = data.byte() % 4
+        if how == 0:
+            document.pop(field, None)
+        elif how == 1:
+            document[field] = values.date(data, _NOW)
+        elif how == 2:
+            document[field] = data.integer()
+        else:
+            document[field] = values.for_bson(data)
+    return bson.encode(document)
+
+
+def _as_stored(raw: bytes) -> bytes | None:
+    """Return bytes that are a document, with our id."""
+    try:
+        document = bson.decode(raw, CODEC_OPTIONS)
+    except bson.errors.InvalidBSON:  # which MongoDB hardly stores
+        return None
+    return bson.encode({**document, "_id": ID}, codec_options=CODEC_OPTIONS)

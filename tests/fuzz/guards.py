@@ -1,0 +1,107 @@
+"""The engine in the world of an input. All that runs is its own code.
+
+But its clock stands still and it does not sleep; and what decompresses or deserializes bytes that
+no key of ours has sealed fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+from django.contrib.sessions.serializers import JSONSerializer
+from django.test import override_settings
+
+from django_mongo_sessions import attempts, clients, codec, dates, drivers, indexes, state
+from django_mongo_sessions.breaker import Breaker
+from tests.fuzz.collection import AsyncCollection
+from tests.fuzz.world import KEY, VICTIMS_KEY, world
+
+OLD_KEY = "a key that may still open"
+
+
+class Violation(BaseException):
+    """What must not happen has happened. No `except Exception` hides it."""
+
+
+class Zlib:
+    """The module, guarded."""
+
+    compress = staticmethod(zlib.compress)
+    error = zlib.error
+
+    @staticmethod
+    def decompress(body: bytes) -> bytes:
+        """Decompress what is sealed."""
+        held = map(world.held, world.collection.stored)
+        if not any(one and one.sealed == body for one in held):
+            raise Violation("decompressed, and no key of ours has sealed it")
+        return zlib.decompress(body)
+
+
+class Serializer(JSONSerializer):
+    """Django's, guarded."""
+
+    def dumps(self, obj: Any) -> bytes:
+        """Serialize, and know the body again."""
+        body: bytes = super().dumps(obj)
+        world.bodies.add(body)
+        return body
+
+    def loads(self, data: bytes) -> Any:
+        """Deserialize what is our own or sealed."""
+        if data not in world.bodies:
+            held = map(world.held, world.collection.stored)
+            if not any(one and one.body == data for one in held):
+                raise Violation("deserialized, and no key of ours has sealed it")
+            world.bodies.add(data)
+        return super().loads(data)
+
+
+class Refusals(logging.Handler):
+    """What the engine logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take note of it; no key may be in it."""
+        text = record.getMessage()
+        assert KEY not in text
+        assert VICTIMS_KEY not in text
+        if record.name == "django.security.SuspiciousSession":
+            world.refusals.append(text)
+
+
+@contextmanager
+def prepared() -> Iterator[None]:
+    """Let the engine run in the world, in both colours."""
+    reach = drivers.Reach(world.collection, None, False, Breaker(None))
+    awaited = reach._replace(sessions=AsyncCollection(world.collection))
+    with ExitStack() as stack:
+        stack.enter_context(
+            override_settings(
+                MONGO_SESSIONS=world.options,
+                SECRET_KEY_FALLBACKS=[OLD_KEY],
+                SESSION_SAVE_EVERY_REQUEST=False,
+                SESSION_SERIALIZER=f"{__name__}.Serializer",
+            )
+        )
+        held = clients._Clients()
+        held.blocking = reach
+        held.by_loop[world.loop] = awaited, None  # type: ignore[assignment]
+        for place, replaced in [
+            (clients, {"_clients": held}),
+            (codec, {"zlib": Zlib}),
+            (dates, {"utc_now": world.utc_now}),
+            (state, {"time": world}),
+            (attempts, {"_FIRST_WAIT": 0, "_LONGEST_WAIT": 0}),
+            (indexes, {"_ensured": {("mongomock://", None, "sessions")}}),
+        ]:
+            stack.enter_context(mock.patch.multiple(place, **replaced))
+        for name in ("django_mongo_sessions", "django.security.SuspiciousSession"):
+            stack.enter_context(
+                mock.patch.multiple(logging.getLogger(name), handlers=[Refusals()], propagate=False)
+            )
+        yield

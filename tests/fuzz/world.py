@@ -1,0 +1,101 @@
+"""What there is for one input: an engine on a collection in memory, with a victim's session."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from django.conf import settings
+
+from django_mongo_sessions.backends.mongodb import SessionStore
+from tests.fuzz import model
+from tests.fuzz.collection import Collection
+from tests.fuzz.data import Data
+
+KEY, VICTIMS_KEY = "0123456789abcdefghijklmnopqrstuv", "zyxwvutsrqponmlkjihgfedcba543210"
+ID, VICTIMS_ID = model.id_of(KEY), model.id_of(VICTIMS_KEY)
+SECRET = "the secret of the victim"
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
+
+
+class World:
+    """What there is, and what has happened."""
+
+    def __init__(self) -> None:
+        self.collection = Collection()
+        self.loop = asyncio.new_event_loop()
+        self.options: dict[str, Any] = {"URI": "mongomock://"}  # of the engine
+        self.now, self.is_async, self.revision = NOW, False, 0
+        self.refusals: list[str] = []  # as they were logged
+        self.bodies: set[bytes] = set()  # that may be deserialized
+        self.brought: list[dict[str, Any]] = []  # what views have set
+        self._victims = b""
+
+    def begin(self, data: Data) -> None:
+        """Forget all but the victim's session, and choose colour and settings."""
+        self.now, self.revision = NOW, -100
+        if not self._victims:
+            self._victims = self._store_victim()
+        self.collection.stored = {VICTIMS_ID: self._victims}
+        self.collection.asked.clear()
+        self.collection.meanwhile.clear()
+        self.refusals.clear()
+        self.bodies.clear()
+        self.brought.clear()
+        self.is_async = data.flag()
+        chosen = data.byte()
+        settings.SESSION_SAVE_EVERY_REQUEST = chosen & 1 == 1
+        self.options["TRACK_NESTED"] = chosen & 2 == 2
+        self.options["ON_CONFLICT"] = "raise" if chosen & 4 else "merge"
+        self.options["TOUCH_INTERVAL"] = 60 if chosen & 8 else None
+        self.options["ABSOLUTE_AGE"] = 3600 if chosen & 16 else None
+
+    def _store_victim(self) -> bytes:
+        store = SessionStore(VICTIMS_KEY)
+        store.save(must_create=True)
+        store.update({"secret": SECRET, "_auth_user_id": "7"})
+        store.save()
+        return self.collection.stored[VICTIMS_ID]
+
+    def do(self, store: SessionStore, verb: str, *args: Any) -> Any:
+        """Do a verb in the colour of this input."""
+        if not self.is_async:
+            return getattr(store, verb)(*args)
+        twin = f"_a{verb[1:]}" if verb.startswith("_") else f"a{verb}"
+        return self.loop.run_until_complete(getattr(store, twin)(*args))
+
+    def held(self, document_id: bytes | None) -> model.Held | None:
+        """Return what is stored under an id, by the book."""
+        raw = self.collection.stored.get(document_id)
+        return None if raw is None else self.judged(document_id, raw)
+
+    def judged(self, document_id: bytes, raw: bytes) -> model.Held:
+        """Return what a document is worth under an id, by the book."""
+        keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+        return model.read(raw, document_id, keys, self.now)
+
+    def next_revision(self) -> int:
+        """Return one that no write of the engine arrives at."""
+        self.revision += 100
+        return self.revision
+
+    def utc_now(self) -> datetime:
+        """Return the present, which moves only by `later`."""
+        return self.now
+
+    def monotonic(self) -> float:
+        """Return the present in seconds."""
+        return self.now.timestamp()
+
+    def later(self, seconds: int) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+    def check_victim(self, *shown: object) -> None:
+        """Fail if the victim's session was changed, or shows in any of these."""
+        assert self.collection.stored.get(VICTIMS_ID) == self._victims
+        assert SECRET not in repr(shown)
+
+
+world = World()
