@@ -27,8 +27,11 @@ PROBE_INTERVAL = 1.0  # seconds
 class Breaker(Gate):
     """The breaker of one client. For threads, and for the tasks of a loop."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, client: Any, timeout: float) -> None:
+        """`timeout` is what a call may take, in seconds. One that gives up much earlier has been
+        given less by who called, which says nothing to others.
+        """
+        self._client, self._patience = client, timeout / 2
         self._lock = threading.Lock()
         self._answered = 0.0  # when the latest call began that was answered
         self._failure: str | None = None  # what calls meet, while MongoDB is away
@@ -57,11 +60,20 @@ class Breaker(Gate):
     def _is_news(self, began: float, error: PyMongoError) -> bool:
         """Return whether a call has waited in vain, and none that began later was answered."""
         in_vain = isinstance(error, (ServerSelectionTimeoutError, NetworkTimeout))
-        return in_vain and not isinstance(error, ServerUnavailable) and began > self._answered
+        if not in_vain or isinstance(error, ServerUnavailable) or began <= self._answered:
+            return False
+        return time.monotonic() - began >= self._patience
+
+    def _is_server_known(self) -> bool:
+        topology = self._client.topology_description
+        is_direct = topology.topology_type_name == "Single"  # then any server will do
+        return any(
+            server.is_writable or (is_direct and server.is_server_type_known)
+            for server in topology.server_descriptions().values()
+        )
 
     def _is_worth_a_try(self, now: float) -> bool:
-        servers = self._client.topology_description.server_descriptions().values()
-        if not any(server.is_writable for server in servers):
+        if not self._is_server_known():
             self._hangs = False  # the monitor knows: once it finds a server, that answers
             if self._client.options.heartbeat_frequency <= PROBE_INTERVAL:
                 return False

@@ -61,16 +61,16 @@ def reach(kind: Kind) -> Reach:
     for fault in conf.faults():
         raise ImproperlyConfigured(f"MONGO_SESSIONS[{fault.key!r}] {fault.problem}. {fault.remedy}")
     _mention_the_app()
-    redaction.redact_commands()
+    redaction.redact_commands(conf.COLLECTION)
     setting = "ASYNC_CLIENT" if issubclass(kind, AsyncMongoClient) else "CLIENT"
     make = factory(setting)
     if make is not None:
         client = factories.called(setting, make, kind)
     else:
         client = factories.mock() if is_mock() else made(kind)
-    sessions, timeout = _sessions(client)
-    gate = Gate() if factories.is_mock(client) else Breaker(client)
-    return Reach(sessions, timeout, make is None, gate)
+    sessions, seconds = _sessions(client)
+    gate = Gate() if factories.is_mock(client) else Breaker(client, timeout(client))
+    return Reach(sessions, seconds, make is None, gate)
 
 
 @cache

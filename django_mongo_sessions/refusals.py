@@ -10,6 +10,8 @@ from pymongo.errors import (
     ConnectionFailure,
     OperationFailure,
     PyMongoError,
+    ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
     WriteConcernError,
 )
 
@@ -55,6 +57,16 @@ def is_outage(error: Exception) -> bool:
     return isinstance(error, (ConnectionFailure, WriteConcernError)) or (
         isinstance(error, PyMongoError) and error.timeout
     )
+
+
+def may_be_done(error: BaseException) -> bool:
+    """Return whether a write that ended so may have been done.
+
+    It was not where no server was found, nor where one refused it.
+    """
+    if isinstance(error, (ServerSelectionTimeoutError, WaitQueueTimeoutError)):
+        return False
+    return not isinstance(error, PyMongoError) or is_outage(error)
 
 
 def was_cut_off(error: PyMongoError) -> bool:

@@ -108,7 +108,7 @@ class StandIn:
         """Keep what a verb has raised, where it is part of the answer; else raise it."""
         if isinstance(error, UpdateError):
             self._outcomes[verb] = error
-        elif refusals.is_outage(error):
+        elif refusals.is_outage(error) and not settings.DEBUG_PROPAGATE_EXCEPTIONS:
             self.outage = error
         else:
             raise error

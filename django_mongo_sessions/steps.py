@@ -1,4 +1,4 @@
-"""The steps that verbs share: to read, to insert, to delete. No I/O happens here.
+"""The steps that verbs share: to read and to insert. No I/O happens here.
 
 None of them touches `self._session`, which hides I/O: they ask `yield from self._data()`.
 """
@@ -6,7 +6,7 @@ None of them touches `self._session`, which hides I/O: they ask `yield from self
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from bson.errors import InvalidBSON
@@ -14,21 +14,19 @@ from django.contrib.sessions.backends.base import CreateError
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from django_mongo_sessions import dates, documents, operations
-from django_mongo_sessions.drivers import Operation, Verb
-from django_mongo_sessions.refusals import was_cut_off
+from django_mongo_sessions.drivers import Verb
 from django_mongo_sessions.snapshots import Attempt, Content, Snapshot
-from django_mongo_sessions.state import SessionState
+from django_mongo_sessions.writes import SessionWrites
 
 logger = logging.getLogger("django_mongo_sessions")
 
 _NEW_KEY_ATTEMPTS = 8
 
 
-class SessionSteps(SessionState):
+class SessionSteps(SessionWrites):
     """The steps. `SessionStore` adds what follows an insert."""
 
     _after_insert: Callable[[], Verb[None]]
-    _doubtful: Mapping[str, Any] | None = None  # a document that may have been inserted
 
     def _finding(self, key: str | None = None) -> Verb[Snapshot | None]:
         """Read the document of a key, or of the session's; None where there is none that lives."""
@@ -141,55 +139,5 @@ class SessionSteps(SessionState):
             return written
         raise CreateError("every session key that was tried is taken, or is none of this store's")
 
-    def _taking_back(self) -> Verb[None]:
-        """Delete what an insert without an answer may have stored: it is about to be done anew."""
-        doubtful, self._doubtful = self._doubtful, None
-        if doubtful is not None:
-            try:
-                yield operations.take_back(doubtful)
-            except PyMongoError:
-                self._doubtful = doubtful
-                raise
-
-    def _updating(
-        self, stored: Snapshot, update: Mapping[str, Any], written: Snapshot
-    ) -> Verb[bool]:
-        """Change a document, and answer whether nobody else had since it was read."""
-        write = operations.update(stored.document_id, stored.revision, update)
-        return (yield from self._writing(write, written, update["$set"]))
-
-    @staticmethod
-    def _writing(
-        write: Operation[bool], written: Snapshot, fields: Mapping[str, Any]
-    ) -> Verb[bool]:
-        """Do a write. If the connection breaks before its answer, find out whether it was done, and
-        do it again if it was not: the answer is that of one write.
-        """
-        try:
-            return bool((yield write))
-        except PyMongoError as error:
-            if not was_cut_off(error):
-                raise
-        done = yield operations.confirm(written.document_id, written.revision, fields)
-        return bool(done or (yield write))
-
     def _new_keys(self) -> Iterable[str]:
         return (self._get_new_session_key() for _ in range(_NEW_KEY_ATTEMPTS))
-
-    def _deleting(self, session_key: str | None = None, revision: int | None = None) -> Verb[bool]:
-        """Delete a session, if asked to only at a revision, and answer whether it was there."""
-        key = self.session_key if session_key is None else session_key
-        document_id = documents.stored_id(key)
-        if document_id is None:
-            return False
-        if key == self.session_key:
-            self._forget_write()  # or the next save would take it to be there still
-        write = operations.delete(document_id, revision)
-        try:
-            there: bool = yield write
-        except PyMongoError as error:
-            if not was_cut_off(error):
-                raise
-            # Before the connection broke, or now: if it is not there, we have deleted it.
-            there = (yield write) or (yield operations.find_whole(document_id)) is None
-        return there

@@ -10,10 +10,12 @@ from typing import TypeVar
 
 from bson.errors import InvalidBSON
 from django.contrib.sessions.backends.base import UpdateError
+from pymongo.errors import PyMongoError
 
 from django_mongo_sessions import dates, documents, operations
 from django_mongo_sessions.attempts import pauses
 from django_mongo_sessions.drivers import Verb
+from django_mongo_sessions.refusals import may_be_done
 from django_mongo_sessions.settling import Function, SessionSettling
 from django_mongo_sessions.snapshots import Attempt, Content, Snapshot
 
@@ -113,6 +115,10 @@ class SessionVerbs(SessionSettling):
             if left:
                 self._settled(attempt)
             return left
+        except (PyMongoError, GeneratorExit) as error:
+            if may_be_done(error):
+                self._settled(attempt)  # the new key is the one that opens the session in any case
+            raise
         finally:
             self._left -= 1
 

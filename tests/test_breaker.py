@@ -26,12 +26,15 @@ class Client:
     def __init__(self, heartbeat):
         self.options = SimpleNamespace(heartbeat_frequency=heartbeat)
         self.is_found = False
+        self.topology_type = "ReplicaSetNoPrimary"
 
     @property
     def topology_description(self):
         primary = SimpleNamespace(is_writable=self.is_found)
-        servers = {"a": SimpleNamespace(is_writable=False), "b": primary}
-        return SimpleNamespace(server_descriptions=lambda: servers)
+        servers = {"a": SimpleNamespace(is_writable=False, is_server_type_known=True), "b": primary}
+        return SimpleNamespace(
+            server_descriptions=lambda: servers, topology_type_name=self.topology_type
+        )
 
 
 class Calls:
@@ -41,10 +44,12 @@ class Calls:
         self.now = 100.0
         monkeypatch.setattr(breaker.time, "monotonic", lambda: self.now)
         self.client = Client(heartbeat)
-        self.breaker = Breaker(self.client)
+        self.breaker = Breaker(self.client, timeout=4)
 
-    def call(self, error=None, seconds=0.0):
+    def call(self, error=None, seconds=None):
         """Make one that ends so, and answer whether it was let through."""
+        if seconds is None:
+            seconds = 2 if error else 0
         began = self.now
         try:
             self.breaker.enter(began)
@@ -96,7 +101,7 @@ def test_a_client_that_looks_rarely_is_helped_by_one_call_a_second(rarely):
 
     for _ in range(2):
         rarely.now += 1.1
-        assert rarely.call(AWAY, seconds=0.2)
+        assert rarely.call(AWAY, seconds=2)
         assert not rarely.call()
 
     rarely.now += 1.1
@@ -129,7 +134,7 @@ def test_a_failure_says_nothing_of_now_if_a_later_call_was_answered(calls):
     calls.client.is_found = True
     calls.breaker.enter(calls.now)
     began = calls.now
-    calls.now += 1
+    calls.now += 3
     calls.call()
 
     calls.breaker.leave(began, HANGS)
@@ -150,7 +155,7 @@ def test_what_does_not_concern_the_server_changes_nothing(rarely, error):
     assert rarely.call(AWAY)
     rarely.now += 1.1
 
-    assert rarely.call(error)
+    assert rarely.call(error, seconds=0)
     assert not rarely.call()
 
 
@@ -161,3 +166,18 @@ def test_a_refusal_says_what_was_met(calls):
         calls.breaker.enter(calls.now)
 
     assert refused.value.timeout
+
+
+def test_a_call_that_was_given_less_time_by_its_caller_says_nothing_to_others(calls):
+    assert calls.call(AWAY, seconds=0.1)
+
+    assert calls.call()
+
+
+def test_a_direct_connection_does_with_any_server(calls):
+    calls.call(AWAY)
+    assert not calls.call()
+
+    calls.client.topology_type = "Single"
+
+    assert calls.call()

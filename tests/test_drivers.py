@@ -2,13 +2,15 @@
 
 import asyncio
 import math
+from contextlib import nullcontext
 
 import pymongo
 import pytest
+from bson.errors import InvalidBSON
 from pymongo import _csot
 from pymongo.errors import PyMongoError
 
-from django_mongo_sessions.drivers import PATIENCE, Operation, Reach, arun, run
+from django_mongo_sessions.drivers import PATIENCE, Gate, Operation, Reach, arun, run
 
 
 def drive(colour, verb, timeout):
@@ -35,6 +37,36 @@ def test_each_call_has_its_deadline(colour):
 
     assert 0 < left <= 7
     assert _csot.remaining() is None
+
+
+class Noting(Gate):
+    """Notes what passes it."""
+
+    def __init__(self):
+        self.passed = []
+
+    def enter(self, began):
+        self.passed.append("enter")
+
+    def leave(self, began, error=None):
+        self.passed.append(error)
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("error", "told"), [(None, None), (PyMongoError("away"), ...), (InvalidBSON("odd"), None)]
+)
+def test_a_gate_is_told_how_each_call_ended(colour, error, told):
+    def ask(sessions):
+        if error:
+            raise error
+
+    gate = Noting()
+    verb, reach = asking(colour, ask), Reach(None, gate=gate)
+    with pytest.raises(type(error)) if error else nullcontext():
+        run(verb, reach) if colour == "sync" else asyncio.run(arun(verb, reach))
+
+    assert gate.passed == ["enter", error if told is ... else told]
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])

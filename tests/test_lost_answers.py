@@ -1,11 +1,18 @@
 """The connection breaks before the server's answer to a write: it is done once, or not at all."""
 
+import asyncio
 import inspect
 from dataclasses import replace
 
 import pytest
 from django.contrib.sessions.backends.base import CreateError, UpdateError
-from pymongo.errors import AutoReconnect, NetworkTimeout, OperationFailure, WTimeoutError
+from pymongo.errors import (
+    AutoReconnect,
+    NetworkTimeout,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+    WTimeoutError,
+)
 
 from django_mongo_sessions import breaker, operations
 from django_mongo_sessions.backends.mongodb import SessionStore
@@ -165,6 +172,88 @@ def test_what_is_taken_back_is_nobody_elses(do, lose, stored):
     assert do(SessionStore(key), "load") == {"a": "theirs"}
 
 
+def test_what_was_read_meanwhile_is_not_taken_back(do, lose):
+    store = SessionStore(KEY)
+    store._session_cache = {"a": 1}
+    lose("insert", unheard, LATE[0])
+    with pytest.raises(NetworkTimeout):
+        do(store, "save", must_create=True)
+    del store._session_cache
+    do(store, "_get_session")
+
+    do(store, "cycle_key")
+
+    assert documents() == 1
+    assert do(SessionStore(store.session_key), "load") == {"a": 1}
+
+
+def test_a_first_write_that_arrives_as_it_is_looked_for_is_its_own(do, lose, monkeypatch):
+    """The second one meets the first, which is no reason to take the key for somebody else's."""
+    store = SessionStore(KEY)
+    store._session_cache = {"a": 1}
+    confirm = operations.confirm
+    lose("insert", unheard)
+    asked = []
+
+    def not_yet(*args):
+        asked.append(args)
+        operation = confirm(*args)
+        first = []
+
+        def read(reply):
+            first.append(reply)
+            return len(first) > 1 and operation.read(reply)
+
+        return replace(operation, read=read)
+
+    monkeypatch.setattr(operations, "confirm", not_yet)
+
+    do(store, "save", must_create=True)
+
+    assert len(asked) == 1
+    assert do(SessionStore(KEY), "load") == {"a": 1}
+
+
+@pytest.mark.only("mongod")
+def test_what_was_done_is_as_durable_as_if_it_had_been_answered(do, lose, commands, stored):
+    """It is looked for by a write, which waits for the majority, and not by a read."""
+    store = SessionStore(stored(a=1).session_key)
+    do(store, "_get_session")
+    store["a"] = 2
+    lose("update", unheard)
+    commands.names()
+
+    do(store, "save")
+
+    assert commands.names() == ["update", "update"]
+
+
+def test_an_insert_that_nobody_waited_for_is_taken_back(mongod_engine, settings, monkeypatch):
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "native"}
+    insert = operations.insert
+
+    def slow(document):
+        async def call(sessions):
+            await sessions.insert_one(document)
+            await asyncio.sleep(60)
+
+        return replace(insert(document), call=call)
+
+    async def give_up():
+        store = SessionStore()
+        store["a"] = 1
+        with monkeypatch.context() as patch:
+            patch.setattr(operations, "insert", slow)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(store.asave(), 0.5)
+        assert documents() == 1
+        await store.asave()
+
+    asyncio.run(give_up())
+
+    assert documents() == 1
+
+
 @HOW
 def test_a_save_is_done_and_does_not_meet_its_own_write(do, lose, stored, settings, how):
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ON_CONFLICT": "raise"}
@@ -216,6 +305,42 @@ def test_a_session_moves_to_its_new_key(do, lose, stored, how, name, data):
     assert store.session_key != old
     assert documents() == 1
     assert do(SessionStore(store.session_key), "load") == data
+
+
+@pytest.mark.parametrize("error", [*LATE, CUT])
+@pytest.mark.parametrize("data", [{"a": 1}, {"_auth_user_id": "7"}])
+def test_where_its_old_key_may_open_nothing_the_session_has_the_new_one(
+    do, lose, stored, data, error
+):
+    old = stored(**data).session_key
+    store = SessionStore(old)
+    lose("delete", unheard, error)
+    if error is CUT:
+        lose("find_whole", undone, error)
+
+    with pytest.raises(type(error)):
+        do(store, "cycle_key")
+
+    assert store.session_key != old
+    assert documents() == 1
+    assert do(SessionStore(store.session_key), "load") == data
+    store["b"] = 2
+    do(store, "save")
+
+
+@pytest.mark.parametrize(
+    "error", [ServerSelectionTimeoutError("nobody there"), OperationFailure("not authorized", 13)]
+)
+def test_where_its_old_key_opens_it_for_sure_the_session_keeps_that(do, lose, stored, error):
+    old = stored(a=1).session_key
+    store = SessionStore(old)
+    lose("delete", undone, error)
+
+    with pytest.raises(type(error)):
+        do(store, "cycle_key")
+
+    assert store.session_key == old
+    assert do(SessionStore(old), "load") == {"a": 1}
 
 
 @HOW

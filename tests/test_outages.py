@@ -4,15 +4,15 @@ import asyncio
 import socket
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import pytest
 from asgiref.sync import iscoroutinefunction
 from django.contrib.sessions.backends.base import UpdateError
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client
-from django.urls import path
+from django.urls import clear_url_caches, path
 from django.utils.decorators import sync_and_async_middleware
 from pymongo.errors import (
     ConnectionFailure,
@@ -24,6 +24,7 @@ from pymongo.errors import (
 from django_mongo_sessions import clients, drivers, operations, refusals
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.exceptions import ServerUnavailable
+from django_mongo_sessions.snapshots import Content
 from testproject import mongod
 from tests.conftest import end
 
@@ -32,6 +33,7 @@ NOWHERE = {
     "TIMEOUT": 0.1,  # PyMongo makes half a second of it, which is how often it looks for a server
 }
 KEY = "0123456789abcdefghijklmnopqrstuv"
+SECRET = "a value that nobody may see"
 
 
 def reads(request):
@@ -74,6 +76,42 @@ def asks_again(request):
     raise last
 
 
+def moves(request):
+    """Sign in, after which MongoDB is found away by the middleware's save."""
+    session = request.session
+    session._session_key = KEY
+    session._session_cache = {"a": 1}
+    written = session._new("n" * 32, b"n", Content({"a": 1}, b'{"a":1}'), None)[1]
+    session._session_key = written.key
+    session._snapshot = written._replace(data=session._session_cache)
+    session["_auth_user_id"] = "7"
+    return HttpResponse("signed in")
+
+
+def sets(request):
+    request.session["a"] = SECRET
+    return HttpResponse("set")
+
+
+def streams(request):
+    """Use the session again when the request is over."""
+    with suppress(ConnectionFailure):
+        request.session.get("a")
+
+    def body():
+        try:
+            request.session.get("a")
+        except ConnectionFailure as error:
+            yield str(error)
+
+    return StreamingHttpResponse(body())
+
+
+def nosy(request):
+    """The page of an error, that greets the visitor by name."""
+    return HttpResponse(request.session.get("name", ""), status=500)
+
+
 def plain(request):
     return HttpResponse("plain")
 
@@ -85,7 +123,9 @@ def breaks(request):
 urlpatterns = [
     *(path(view.__name__, view) for view in (reads, areads, writes, saves_later, asaves_later)),
     *(path(view.__name__, view) for view in (copes, asks_again, plain, breaks)),
+    *(path(view.__name__, view) for view in (moves, sets, streams)),
 ]
+handler500 = "django.views.defaults.server_error"
 
 
 @sync_and_async_middleware
@@ -119,21 +159,25 @@ def site(settings):
     clients.reset()
 
 
-@pytest.fixture(params=["blocking", "asynchronous"])
+@pytest.fixture(params=["blocking", "asynchronous", "threads"])
 def get(request, site):
     """Request a page as a browser with a cookie."""
+    site.MONGO_SESSIONS = {
+        **NOWHERE,
+        "ASYNC": "native" if request.param == "asynchronous" else "threads",
+        "CLIENT_OPTIONS": {"serverMonitoringMode": "poll"},
+    }
+    loop = asyncio.new_event_loop()
 
     def get(url):
         kind = Client if request.param == "blocking" else AsyncClient
         client = kind(raise_request_exception=False)
         client.cookies["sessionid"] = KEY
         response = client.get(url)
-        return response if request.param == "blocking" else asyncio.run(wait_for(response))
+        return response if request.param == "blocking" else loop.run_until_complete(response)
 
-    async def wait_for(response):
-        return await response
-
-    return get
+    yield get
+    end(loop)
 
 
 @pytest.fixture
@@ -241,6 +285,50 @@ def test_what_is_no_outage_is_raised(get, monkeypatch):
 
     assert get("/saves_later").status_code == 500
     assert get("/reads").status_code == 500
+
+
+def test_a_page_of_an_error_that_meets_the_outage_again_is_a_503_too(get, site, monkeypatch):
+    monkeypatch.setitem(globals(), "handler500", nosy)
+    clear_url_caches()
+
+    answer = get("/reads")
+
+    assert answer.status_code == 503
+    assert answer["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize("url", ["/reads", "/saves_later"])
+def test_errors_are_propagated_where_that_is_asked_for(get, site, url):
+    site.DEBUG_PROPAGATE_EXCEPTIONS = True
+
+    with pytest.raises(ConnectionFailure):
+        get(url)
+
+
+def test_a_session_that_has_moved_gives_the_browser_its_new_key(get):
+    answer = get("/moves")
+
+    assert answer.status_code == 503
+    assert answer.cookies["sessionid"].value == "n" * 32
+    assert answer.cookies["sessionid"]["max-age"] > 0
+    assert "Cookie" in answer["Vary"]
+
+
+def test_no_value_is_shown_that_was_being_set(get, site):
+    site.DEBUG = True
+
+    assert SECRET not in get("/sets").content.decode()
+
+
+def test_after_the_request_the_session_may_ask_again(get):
+    answer = get("/streams")
+    body = b"".join(answer) if not answer.is_async else b""
+
+    assert b"for this request" not in body
+
+
+def test_the_page_of_a_view_that_copes_is_for_this_visitor_alone(get):
+    assert "Cookie" in get("/copes")["Vary"]
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import sys
 from copy import deepcopy
 
 import pytest
+from bson.errors import InvalidDocument
 from django.views.debug import ExceptionReporter
 from pymongo import MongoClient
-from pymongo.errors import DocumentTooLarge, PyMongoError
+from pymongo.errors import DocumentTooLarge, PyMongoError, WriteError
 
 from django_mongo_sessions import clients, redaction
 from django_mongo_sessions.backends.mongodb import SessionStore
@@ -82,8 +83,8 @@ def test_nothing_appears_in_the_logs_at_any_level(mongod_engine, settings, caplo
 
 
 def test_what_is_not_of_sessions_stays_as_it_is(mongod_uri, caplog):
-    redaction.redact_commands()
-    redaction.redact_commands()
+    redaction.redact_commands("sessions")
+    redaction.redact_commands("sessions")
     caplog.set_level(logging.DEBUG, "pymongo")
 
     with MongoClient(mongod_uri) as client:
@@ -91,6 +92,54 @@ def test_what_is_not_of_sessions_stays_as_it_is(mongod_uri, caplog):
 
     [message] = [one for one in map(logging.LogRecord.getMessage, caplog.records) if "word" in one]
     assert json.loads(message)["commandName"] == "ping"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'no JSON, \\"payload\\" of sessions',
+        '["a list", "payload", "sessions"]',
+        '{"command": null, "payload": "sessions"}',
+        '{"command": "{\\"insert\\": \\"events\\", \\"payload\\": 1}"}',
+    ],
+)
+def test_what_others_log_is_left_alone(text):
+    redaction.redact_commands("sessions")
+    record = logging.LogRecord("pymongo.command", 10, __file__, 1, text, None, None)
+
+    for each in logging.getLogger("pymongo.command").filters:
+        assert each.filter(record)
+
+    shown = record.getMessage()
+    assert shown == text or json.loads(shown) == json.loads(text)
+
+
+def test_what_a_validator_has_refused_is_not_shown(mongod_engine, settings, caplog):
+    store = begin()
+    store.save(must_create=True)
+    schema = {"properties": {"user_id": {"bsonType": "int"}}}
+    database = collection().database
+    database.command("collMod", "sessions", validator={"$jsonSchema": schema})
+    caplog.set_level(logging.DEBUG, "pymongo")
+    store["more"] = VALUE
+    with pytest.raises(WriteError):
+        store.save()
+
+    database.command("collMod", "sessions", validator={})
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    assert "errInfo" in text
+    assert_shows_nothing(text)
+
+
+def test_what_an_older_pymongo_says_of_a_document_it_cannot_encode():
+    error = InvalidDocument(f"Invalid document {{'a': '{VALUE}'}} | of type: <class 'set'>")
+    error.args = (f"cannot encode object: {{'{VALUE}'}}, of type: <class 'set'>",)
+    other = InvalidDocument("another text")
+    for each in (error, other):
+        redaction.forget_values(each)
+
+    assert str(error) == "cannot encode a value of to_document(), of type: <class 'set'>"
+    assert str(other) == "another text"
 
 
 class Unserializable:
@@ -128,6 +177,10 @@ def prepare(settings, fault):
         store["more"] = VALUE
     elif fault == "taken":
         return begin()
+    elif fault == "refused":
+        collection().create_index([("revision", 1)], unique=True)
+        store = begin()
+        store._session_key = None
     else:
         {"unserializable": unserializable, "too large": too_large}[fault](store)
     return store
@@ -138,6 +191,7 @@ FAULTS = [
     *(("gone", "save", ()), ("gone", "cycle_key", ()), ("conflict", "save", ())),
     *(("taken", "save", (True,)), ("too large", "save", ())),
     *(("unserializable", "save", ()), ("unserializable", "create", ())),
+    *(("refused", "save", ()), ("refused", "create", ())),
 ]
 
 

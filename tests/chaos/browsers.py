@@ -104,6 +104,7 @@ class Writer(Visitor):
     def __init__(self, port: int, prefix: str) -> None:
         super().__init__(port, prefix)
         self.browser = Browser(port, prefix)
+        assert self.ask(self.browser, "basket/1/").is_acknowledged
         assert self.ask(self.browser, "sign-in/").is_acknowledged
         self.acknowledged: list[int] = []
         self._number = 0
@@ -132,7 +133,10 @@ class Leaver(Visitor):
 
     def visit(self) -> None:
         browser = Browser(self.port, self.prefix)
+        stored = self.ask(browser, "basket/1/").is_acknowledged
         if self.ask(browser, "sign-in/").is_acknowledged:
+            if stored and self.ask(browser, "basket/").body == b"None":
+                self.broken.append("a login has lost what was stored before")
             cookie = browser.cookie
             assert cookie is not None
             if self.ask(browser, "sign-out/").is_acknowledged:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.chaos import replicas
 from tests.chaos.browsers import Leaver, Writer
-from tests.chaos.replicas import Member
+from tests.chaos.replicas import Member, Server
 from tests.chaos.sites import SERVERS, serving
 from tests.chaos.table import Row
 
@@ -20,17 +20,17 @@ RESUME = 5.0  # seconds from the election in which writes go on
 _STOPPED = 20  # seconds for which a process is stopped
 
 
-def _kill(primary: Member) -> Callable[[], None]:
+def _kill(server: Server, primary: Member) -> Callable[[], None]:
     primary.kill()
-    return lambda: (time.sleep(6), primary.start())[1]
+    return lambda: _begin_again(primary)
 
 
-def _step_down(primary: Member) -> Callable[[], None]:
+def _step_down(server: Server, primary: Member) -> Callable[[], None]:
     replicas.step_down(primary)
     return lambda: time.sleep(4)
 
 
-def _stop(primary: Member) -> Callable[[], None]:
+def _stop(server: Server, primary: Member) -> Callable[[], None]:
     primary.signal(signal.SIGSTOP)
     began = time.monotonic()
 
@@ -42,7 +42,25 @@ def _stop(primary: Member) -> Callable[[], None]:
     return go_on
 
 
+def _cut_off(server: Server, primary: Member) -> Callable[[], None]:
+    """Let a primary write what no other member hears of, and lose it: that is rolled back."""
+    others = [member for member in server.members if member is not primary]
+    for member in others:
+        member.signal(signal.SIGSTOP)
+    time.sleep(1)  # it steps down after two
+    primary.kill()
+    for member in others:
+        member.signal(signal.SIGCONT)
+    return lambda: _begin_again(primary)
+
+
+def _begin_again(member: Member) -> None:
+    time.sleep(6)
+    member.start()
+
+
 FAULTS = {
+    "the primary is cut off, writes, and is killed": _cut_off,
     "the primary is killed": _kill,
     "the primary steps down": _step_down,
     f"the primary is stopped for {_STOPPED} s": _stop,
@@ -64,8 +82,8 @@ def run(quick: bool) -> Iterator[Row]:
 
 def _during(
     fault: str,
-    breaking: Callable[[Member], Callable[[], None]],
-    server: replicas.Server,
+    breaking: Callable[[Server, Member], Callable[[], None]],
+    server: Server,
     ports: dict[str, int],
 ) -> Iterator[Row]:
     places = {name: (port, SERVERS[name][1]) for name, port in ports.items()}
@@ -76,7 +94,7 @@ def _during(
         visitor.start()
     time.sleep(2)
     primary = server.wait_for_a_primary()
-    go_on = breaking(primary)
+    go_on = breaking(server, primary)
     server.wait_for_a_primary(other_than=primary)
     elected = time.monotonic()
     go_on()

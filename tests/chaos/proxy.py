@@ -6,8 +6,8 @@ import socket
 import threading
 from contextlib import suppress
 
-# Whoever speaks of this speaks for a session; a monitor never does.
-_COLLECTION = b"sessions"
+# Whoever speaks of this collection speaks for a session; a monitor never does. As BSON has it.
+_COLLECTION = b"\x09\x00\x00\x00sessions\x00"
 
 
 class Proxy:

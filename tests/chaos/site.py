@@ -114,6 +114,11 @@ def basket(request, number):
     return HttpResponse("kept")
 
 
+def kept(request):
+    """Tell the number that was kept."""
+    return HttpResponse(str(request.session.get("basket")))
+
+
 def notes(request):
     """Tell what was kept, and for whom."""
     session = request.session
@@ -154,6 +159,11 @@ async def abasket(request, number):
     return HttpResponse("kept")
 
 
+async def akept(request):
+    """See kept()."""
+    return HttpResponse(str(await request.session.aget("basket")))
+
+
 async def anotes(request):
     """See notes()."""
     session = request.session
@@ -174,6 +184,7 @@ urlpatterns = [
     path("sign-out/", sign_out),
     path("note/<int:number>/", note),
     path("basket/<int:number>/", basket),
+    path("basket/", kept),
     path("notes/", notes),
     path("whose/", whose),
     path("async/plain/", aplain),
@@ -182,5 +193,6 @@ urlpatterns = [
     path("async/sign-out/", asign_out),
     path("async/note/<int:number>/", anote),
     path("async/basket/<int:number>/", abasket),
+    path("async/basket/", akept),
     path("async/notes/", anotes),
 ]
