@@ -77,7 +77,7 @@ class Refusals(logging.Handler):
 @contextmanager
 def prepared() -> Iterator[None]:
     """Let the engine run in the world, in both colours."""
-    reach = drivers.Reach(world.collection, None, False, Breaker(None))
+    reach = drivers.Reach(world.collection, None, False, Breaker(None, timeout=5))
     awaited = reach._replace(sessions=AsyncCollection(world.collection))
     with ExitStack() as stack:
         stack.enter_context(
