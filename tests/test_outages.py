@@ -263,6 +263,12 @@ def test_a_fault_of_the_views_stays_its_own(get):
     assert get("/breaks").status_code == 500
 
 
+def test_an_error_with_another_engine_is_djangos(get, site):
+    site.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+
+    assert get("/breaks").status_code == 500
+
+
 def test_what_the_end_of_the_request_meets_is_logged(get, caplog):
     get("/saves_later")
 
