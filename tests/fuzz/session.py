@@ -50,8 +50,11 @@ class Session(Checks):
         raw = self._replace(self._data)
         if raw is not None:
             held = world.judged(ID, raw)
-            # By the revision alone a write knows what it may take the place of.
+            # By the revision alone a write knows what it may take the place of, and a store which
+            # of two writes was the later one.
             self._is_fooled |= held.revision in [known.revision for known in self._known]
+            known = self._store._snapshot
+            self._is_fooled |= None not in (known, held.revision) and held.revision < known.revision
             self._know(held)
         for documents in (world.collection.stored, self._before):
             if raw is None:
