@@ -8,7 +8,7 @@ once it has all its answers.
 
 from __future__ import annotations
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.contrib.sessions import middleware
 from django.http import HttpRequest, HttpResponse
@@ -37,7 +37,7 @@ class SessionMiddleware(middleware.SessionMiddleware):
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """See Django's: what happens round a view."""
-        if self.async_mode:
+        if iscoroutinefunction(self):
             return self.__acall__(request)  # type: ignore[return-value]  # for a stack that awaits it
         try:
             return super().__call__(request)  # type: ignore[return-value]

@@ -16,7 +16,7 @@ from pymongo.errors import DocumentTooLarge, PyMongoError, WriteError
 
 from django_mongo_sessions import clients, redaction
 from django_mongo_sessions.backends.mongodb import SessionStore
-from tests.conftest import collection
+from tests.conftest import collection, end
 
 # Not in the frames of the tests, which are part of a traceback.
 KEY = "0123456789abcdefghijklmnopqrstuv"
@@ -67,13 +67,14 @@ def test_nothing_appears_in_the_logs_at_any_level(mongod_engine, settings, caplo
     if colour == "blocking":
         use(store, lambda verb, *args, **kwargs: getattr(store, verb)(*args, **kwargs))
     else:
-        with asyncio.Runner() as runner:
-            use(
-                store,
-                lambda verb, *args, **kwargs: runner.run(
-                    getattr(store, f"a{verb}")(*args, **kwargs)
-                ),
-            )
+        loop = asyncio.new_event_loop()
+        use(
+            store,
+            lambda verb, *args, **kwargs: loop.run_until_complete(
+                getattr(store, f"a{verb}")(*args, **kwargs)
+            ),
+        )
+        end(loop)
 
     text = "\n".join(record.getMessage() for record in caplog.records)
     assert '"Command started"' in text
