@@ -37,7 +37,8 @@ class SessionMiddleware(middleware.SessionMiddleware):
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """See Django's: what happens round a view."""
-        if iscoroutinefunction(self):
+        is_awaited: bool = iscoroutinefunction(self)  # Django 4.2 has no `async_mode`
+        if is_awaited:
             return self.__acall__(request)  # type: ignore[return-value]  # for a stack that awaits it
         try:
             return super().__call__(request)  # type: ignore[return-value]
