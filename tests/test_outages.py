@@ -41,7 +41,7 @@ def reads(request):
 
 
 async def areads(request):
-    return HttpResponse(await request.session.aget("a", "nothing"))
+    return HttpResponse((await request.session.aload()).get("a", "nothing"))  # 4.2 has no aget()
 
 
 def writes(request):
@@ -139,7 +139,7 @@ def early(get_response):
 
     async def amiddleware(request):
         if "early" in request.GET:
-            await request.session.aget("a")
+            await request.session.aload()
         return await get_response(request)
 
     return amiddleware if iscoroutinefunction(get_response) else middleware
