@@ -46,7 +46,7 @@ def forget_values(error: BaseException | None) -> None:
 
 
 def _withhold(error: BaseException) -> None:
-    """Take the document out of what PyMongo before 4.16 says of one that BSON does not hold."""
+    """Take the document out of what PyMongo 4.15.1 says of one that BSON does not hold."""
     if isinstance(error, InvalidDocument) and len(error.args) == 1:
         _, found, kind = str(error).rpartition(", of type: ")
         if found:

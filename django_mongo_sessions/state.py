@@ -27,7 +27,6 @@ class SessionState(SessionMapper):
     _modified = False
     _unanswered: Attempt | None = None  # the last write, until its answer arrives
     _left = 0  # how many tasks wait to hear that the session is gone from its old key
-    _dumped: bytes | None = None  # the body that `modified` was answered by
     _passed_over: bytes | None = None  # the body at `modified = False`
     _is_of_a_request = False  # then MongoDB is not asked again once it was found to be away
     _outage: str | None = None  # what it was found to be away by
@@ -45,30 +44,28 @@ class SessionState(SessionMapper):
 
         Then it raises what save() raises for a value that the serializer cannot take.
         """
-        return self._modified or self._is_seen_to_be_changed()
+        return self._modified or self._changed_body() is not None
 
     @modified.setter
     def modified(self, value: bool) -> None:
-        self._modified, self._dumped, self._passed_over = value, None, None
-        if not value and self._is_seen_to_be_changed():
-            self._passed_over, self._dumped = self._dumped, None
+        self._modified, self._passed_over = value, None
+        if not value:
+            self._passed_over = self._changed_body()
 
-    def _is_seen_to_be_changed(self) -> bool:
+    def _changed_body(self) -> bytes | None:
+        """Return the body of a session that has changed inside of values, where that is tracked."""
         try:
-            return conf.TRACK_NESTED and self._is_changed_inside()
+            return self._nested_change() if conf.TRACK_NESTED else None
         except Exception as error:
             redaction.forget_values(error)
             raise
 
-    def _is_changed_inside(self) -> bool:
+    def _nested_change(self) -> bytes | None:
         stored = self._current()
         if stored is None or not stored.opened:
-            return False
+            return None
         body = self._dump(self._session_cache)
-        if body in (stored.body, self._passed_over):
-            return False
-        self._dumped = body
-        return True
+        return None if body in (stored.body, self._passed_over) else body
 
     def clear(self) -> None:
         """Empty the session. What the server holds of it goes with the next save."""
@@ -86,7 +83,7 @@ class SessionState(SessionMapper):
 
     def _wrote(self, written: Snapshot) -> None:
         self._snapshot, self._written_at = written, time.monotonic()
-        self._dumped = self._passed_over = None
+        self._passed_over = None
 
     def _forget_write(self) -> None:
         self._written_at = None

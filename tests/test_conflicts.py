@@ -1167,7 +1167,7 @@ def test_nor_does_it_look_changed(do, tracking, two):
 
     do(store, "mutate", visit)
 
-    assert not store._is_changed_inside()
+    assert store._nested_change() is None
 
 
 def test_what_was_changed_during_the_merge_is_saved(do, two, held):
