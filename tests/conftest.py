@@ -6,7 +6,9 @@ import asyncio
 import base64
 import os
 import secrets
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from pymongo import MongoClient
@@ -28,6 +30,10 @@ WAYS = [
 DATABASE = f"test_django_mongo_sessions_{secrets.token_hex(4)}"
 
 
+SERVERS = pytest.StashKey[ExitStack]()  # what ends with the tests
+URI = pytest.StashKey[str]()
+
+
 def pytest_generate_tests(metafunc):
     if "do" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("only")
@@ -39,21 +45,41 @@ def pytest_generate_tests(metafunc):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "only(server): run on this server alone, in every colour")
+    config.stash[SERVERS] = ExitStack()
+
+
+def pytest_unconfigure(config):
+    config.stash[SERVERS].close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Let the workers of pytest-xdist share one mongod, each with a database of its own."""
+    if URI not in node.config.stash:
+        node.config.stash[URI] = start_mongod(node.config)
+    node.workerinput["mongod_uri"] = node.config.stash[URI]
+
+
+def start_mongod(config):
+    """Return the URI of a real mongod: the user's, or one that ends with the tests."""
+    servers = config.stash[SERVERS]
+    try:
+        if given := os.environ.get("MONGODB_URI"):
+            return mongod.reached(given)
+        folder = Path(servers.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))
+        return servers.enter_context(mongod.running(folder / "mongod"))
+    except mongod.MongodError as error:
+        pytest.exit(f"The tests need a real MongoDB. {error}", returncode=1)
 
 
 @pytest.fixture(scope="session")
-def mongod_uri(tmp_path_factory):
-    """The URI of a real mongod: the user's, or one that ends with the tests."""
-    try:
-        if given := os.environ.get("MONGODB_URI"):
-            yield mongod.reached(given)
-            with MongoClient(given) as client:
-                client.drop_database(DATABASE)
-            return
-        with mongod.running(Path(tmp_path_factory.mktemp("mongod")) / "data") as uri:
-            yield uri
-    except mongod.MongodError as error:
-        pytest.exit(f"The tests need a real MongoDB. {error}", returncode=1)
+def mongod_uri(pytestconfig):
+    """The URI of a real mongod, where these tests have a database of their own."""
+    worker = getattr(pytestconfig, "workerinput", None)
+    uri = worker["mongod_uri"] if worker else start_mongod(pytestconfig)
+    yield uri
+    with MongoClient(uri) as client:
+        client.drop_database(DATABASE)
 
 
 @pytest.fixture
