@@ -12,8 +12,9 @@ import psutil
 from pymongo import WriteConcern
 
 from benchmarks import django_cases, handlers, payloads
-from django_mongo_sessions import clients, dates
-from django_mongo_sessions.drivers import Reach
+from django_mongo_sessions.connection import clients
+from django_mongo_sessions.connection.collection import SessionCollection
+from django_mongo_sessions.storage import dates
 
 _BATCH = 1_000
 _CARTS = 100
@@ -43,7 +44,7 @@ class Cases(django_cases.Cases):
         super().__init__()
         self.total = 0
         self.chance = random.Random(0)
-        self.sessions = clients.sessions().sessions
+        self.sessions = clients.collection().collection
         self.process = psutil.Process()
         size = payloads.SIZES[0]
         self.carts = [payloads.another(size, True, random.Random(each)) for each in range(_CARTS)]
@@ -72,8 +73,8 @@ class Cases(django_cases.Cases):
 
     def _documents(self, numbers: range) -> list[dict[str, Any]]:
         """Return the documents that the engine makes of sessions."""
-        reach, collecting = clients.sessions(), Collecting()
-        clients._clients.blocking = Reach(collecting, reach.timeout, ours=False)
+        target, collecting = clients.collection(), Collecting()
+        clients._clients.blocking = SessionCollection(collecting, target.timeout, owned=False)
         try:
             for number in numbers:
                 session_key = key(number)
@@ -84,7 +85,7 @@ class Cases(django_cases.Cases):
                 store.update({"_auth_user_id": f"{number:06d}", "_auth_user_hash": password})
                 store.save(must_create=True)
         finally:
-            clients._clients.blocking = reach
+            clients._clients.blocking = target
         return collecting.documents
 
     def serve(self, first: int, number: int) -> int:

@@ -12,7 +12,7 @@ from pymongo.monitoring import (
     CommandSucceededEvent,
 )
 
-from django_mongo_sessions import codec
+from django_mongo_sessions.storage import codec
 
 # What PyMongo adds for a replica set, and not for a single server.
 _OF_THE_TOPOLOGY = ("$clusterTime", "$readPreference", "txnNumber")
@@ -38,7 +38,7 @@ class Commands(CommandListener):
             name: value for name, value in event.command.items() if name not in _OF_THE_TOPOLOGY
         }
         payload = _payload(command)
-        length = None if payload[:1] == codec.COMPRESSED else len(payload)
+        length = None if payload[:1] == codec.DEFLATED else len(payload)
         self.sent.append(Sent(event.command_name, len(bson.encode(command)) - len(payload), length))
 
     def succeeded(self, event: CommandSucceededEvent) -> None:

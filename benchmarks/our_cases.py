@@ -11,8 +11,9 @@ from pymongo.results import UpdateResult
 from benchmarks import django_cases
 from benchmarks.contenders import OWN_CPU
 from benchmarks.running import Operation
-from django_mongo_sessions import clients, documents
-from django_mongo_sessions.drivers import Reach
+from django_mongo_sessions.connection import clients
+from django_mongo_sessions.connection.collection import SessionCollection
+from django_mongo_sessions.storage import documents
 
 
 class Instant:
@@ -36,12 +37,12 @@ class Cases(django_cases.Cases):
 
     def __init__(self) -> None:
         super().__init__()
-        self.reach = clients.sessions()
+        self.target = clients.collection()
         self.cases[OWN_CPU] = self.own_cpu
 
     def prepare(self, case: str, size: int) -> django_cases.Ready:
         """See django_cases."""
-        clients._clients.blocking = self.reach
+        clients._clients.blocking = self.target
         ready = super().prepare(case, size)
         if case == OWN_CPU:
             self._replace_the_collection()
@@ -49,9 +50,11 @@ class Cases(django_cases.Cases):
 
     def _replace_the_collection(self) -> None:
         self.key = self._next(1)[0]
-        document_id = documents.stored_id(self.key)
-        document = self.reach.sessions.find_one({"_id": document_id})
-        clients._clients.blocking = Reach(Instant(document), self.reach.timeout, ours=False)
+        document_id = documents.document_id(self.key)
+        document = self.target.collection.find_one({"_id": document_id})
+        clients._clients.blocking = SessionCollection(
+            Instant(document), self.target.timeout, owned=False
+        )
 
     def own_cpu(self, number: int) -> list[Operation]:
         """Load, change and save, where MongoDB and PyMongo take no time."""

@@ -13,7 +13,8 @@ from pymongo import MongoClient
 
 from benchmarks import django_cases
 from benchmarks.running import Operation
-from django_mongo_sessions import clients, dates, documents
+from django_mongo_sessions.connection import clients
+from django_mongo_sessions.storage import dates, documents
 
 
 class Cases(django_cases.Cases):
@@ -21,9 +22,9 @@ class Cases(django_cases.Cases):
 
     def __init__(self) -> None:
         super().__init__()
-        reach = clients.sessions()
-        ours = reach.sessions
-        self.client: MongoClient[Any] = MongoClient(*reach.client.address)
+        target = clients.collection()
+        ours = target.collection
+        self.client: MongoClient[Any] = MongoClient(*target.client.address)
         self.collection = self.client[ours.database.name].get_collection(
             ours.name, codec_options=ours.codec_options, write_concern=ours.write_concern
         )
@@ -48,7 +49,7 @@ class Cases(django_cases.Cases):
         return [partial(self._find_and_update, self._id(key)) for key in self._next(number)]
 
     def _id(self, key: str) -> bytes:
-        document_id = documents.stored_id(key)
+        document_id = documents.document_id(key)
         assert document_id is not None
         return document_id
 
@@ -59,9 +60,9 @@ class Cases(django_cases.Cases):
         return found
 
     def _update(self, found: dict[str, Any]) -> None:
-        wanted = documents.revised(found["_id"], found["revision"])
+        wanted = documents.at_revision(found["_id"], found["revision"])
         fields = {"user_id": "1"}
-        change = documents.replacing(found["payload"], self.now, self.expires_at, fields)
+        change = documents.payload_update(found["payload"], self.now, self.expires_at, fields)
         assert self.collection.update_one(wanted, change).matched_count
 
     def _find_and_update(self, document_id: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The app: binds the checks, and creates the index with `migrate`."""
+"""The app: registers the checks, and creates the index with `migrate`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from django.apps import AppConfig
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models.signals import post_migrate
 
-from django_mongo_sessions import checks, indexes
-from django_mongo_sessions.driving import drive
+from django_mongo_sessions import checks
+from django_mongo_sessions.mongo import indexes
+from django_mongo_sessions.mongo.runner import run
 
 
 class MongoSessionsConfig(AppConfig):
@@ -19,17 +20,17 @@ class MongoSessionsConfig(AppConfig):
     verbose_name = "Sessions in MongoDB"
 
     def ready(self) -> None:
-        """Bind what the app adds. Nothing connects."""
+        """Register the checks and the signal handler. Nothing connects."""
         checks.register()
         post_migrate.connect(create_indexes, sender=self)
 
 
 def create_indexes(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
-    """Create the TTL index where it is missing. An outage is a warning: it stops no `migrate`.
+    """Create the TTL index if it is missing. An outage is a warning, and never stops `migrate`.
 
-    Once for a `migrate`, and not for the `flush` that Django's tests send the same signal for,
-    which has no plan.
+    It runs once for each `migrate`, and not for the `flush` of Django's tests, which sends the same
+    signal without a plan.
     """
     if using != DEFAULT_DB_ALIAS or "plan" not in kwargs:
         return
-    drive(indexes.ensuring())
+    run(indexes.ensure())

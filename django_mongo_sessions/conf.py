@@ -1,4 +1,8 @@
-"""The one door to settings. Everything is read live, so `override_settings` works."""
+"""Every setting of the package: its default, and what it accepts.
+
+No other module reads Django's settings for these. They are read live, so `override_settings`
+works.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +23,10 @@ _CLIENT = "a callable that returns a client, its dotted path, or None"
 
 
 class Key(Generic[Value]):
-    """A key of `MONGO_SESSIONS`: its default, and which values it takes, in words and in code."""
+    """A key of `MONGO_SESSIONS`: its default, and which values it accepts, in words and in code."""
 
-    def __init__(self, default: Value, takes: str, fits: Callable[[Any], bool]) -> None:
-        self.default, self.takes, self.fits = default, takes, fits
+    def __init__(self, default: Value, accepts: str, fits: Callable[[Any], bool]) -> None:
+        self.default, self.accepts, self.fits = default, accepts, fits
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -41,7 +45,7 @@ class Fault(NamedTuple):
     remedy: str
 
 
-# As PyMongo has it, and the server, whose own collections begin with "system.".
+# What PyMongo and the server accept; the server's own collections begin with "system.".
 _DATABASE = r"""[^\0 ."$/\\\ud800-\udfff]+"""
 _COLLECTION = r"(?!system\.)[^\0$.]+(\.[^\0$.]+)*"
 
@@ -68,47 +72,47 @@ def _is_age(value: Any) -> bool:
 
 
 class Conf:
-    """`settings.MONGO_SESSIONS`, key by key, and the keys that sign."""
+    """`settings.MONGO_SESSIONS`, key by key, and the signing keys."""
 
     #: What PyMongo takes, or `mongomock://` with an optional `/database`.
     URI = Key("mongodb://localhost:27017", "a string that is not empty", _matches(r"[^\0]+"))
-    #: The database's name; None leaves it to the URI.
+    #: The name of the database; None uses the one in the URI.
     DATABASE = Key[str | None](
         None,
         'a name of up to 63 bytes without spaces or any of /\\."$, or None',
         lambda name: name is None or (_matches(_DATABASE)(name) and len(name.encode()) < 64),
     )
-    #: The collection's name.
+    #: The name of the collection.
     COLLECTION = Key(
         "sessions",
-        "a name without $, with no dot at its ends, and that does not begin with system.",
+        "a name without $ that neither begins nor ends with a dot, nor begins with system.",
         _matches(_COLLECTION),
     )
-    #: What returns a `MongoClient` to share with the rest of the site; once per process.
+    #: A callable that returns the site's `MongoClient`, to share it; called once per process.
     CLIENT = Key[Factory](None, _CLIENT, _is_factory)
-    #: What returns an `AsyncMongoClient` to share; once per event loop.
+    #: A callable that returns the site's `AsyncMongoClient`; called once per event loop.
     ASYNC_CLIENT = Key[Factory](None, _CLIENT, _is_factory)
-    #: Keyword arguments for the clients that we make.
+    #: Keyword arguments for the clients that the engine makes.
     CLIENT_OPTIONS = Key[Mapping[str, Any]](
         {}, "a dict of PyMongo's keyword arguments", _is_options
     )
-    #: Seconds for one operation as a whole, where the client has no `timeoutMS` of its own.
+    #: Seconds for one operation as a whole, if the client has no `timeoutMS` of its own.
     TIMEOUT = Key(5.0, "a number of seconds above 0", _is_seconds)
-    #: Which event loops get a client of their own: those that last, all of them, or none.
+    #: Which event loops get a client of their own: those that run for a second, all, or none.
     ASYNC = Key("auto", '"auto", "native" or "threads"', ("auto", "native", "threads").__contains__)
-    #: What happens when two requests change one key: the later one counts, or SessionConflict.
+    #: What happens if two requests change one key: the later change wins, or SessionConflict.
     ON_CONFLICT = Key("merge", '"merge" or "raise"', ("merge", "raise").__contains__)
-    #: Seconds after which a session that is read has its expiry moved; None for never. Only by
-    #: our middleware.
+    #: Seconds after which the expiry of a session that is only read is moved; None for never.
+    #: Only this package's middleware does it.
     TOUCH_INTERVAL = Key[float | None](None, "a number of seconds above 0, or None", _is_age)
-    #: Seconds after which a session ends, however busy it is; None for never.
+    #: Seconds after which a session ends even if it is used all the time; None for never.
     ABSOLUTE_AGE = Key[float | None](None, "a number of seconds above 0, or None", _is_age)
-    #: Whether `modified` looks for changes inside of values.
+    #: Whether `modified` notices changes inside values.
     TRACK_NESTED = Key(False, "True or False", lambda value: isinstance(value, bool))
 
     @property
     def given(self) -> Mapping[str, Any]:
-        """What the project has set; raise ImproperlyConfigured where that is no dict."""
+        """What the project has set; raise ImproperlyConfigured if it is not a dict."""
         given = getattr(settings, "MONGO_SESSIONS", {})
         if not isinstance(given, Mapping):
             raise ImproperlyConfigured(
@@ -118,25 +122,26 @@ class Conf:
         return given
 
     def faults(self) -> Iterator[Fault]:
-        """Yield what is wrong with the keys and their values."""
+        """Yield each unknown key, and each key whose value is not accepted."""
         for name, value in self.given.items():
             if name not in KEYS:
                 near = get_close_matches(str(name).upper(), KEYS, n=1, cutoff=0.5)
-                remedy = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(KEYS)}."
-                yield Fault(str(name), "is not a key of it", remedy)
+                known = f"The known keys are {', '.join(KEYS)}."
+                remedy = f"Did you mean {near[0]!r}?" if near else known
+                yield Fault(str(name), "is not a known key", remedy)
             elif not KEYS[name].fits(value):
                 # Its type, and not the value itself, which may hold a password.
-                problem = f"does not take the {type(value).__name__} that it is set to"
-                yield Fault(name, problem, f"It takes {KEYS[name].takes}.")
+                problem = f"does not accept the {type(value).__name__} that it is set to"
+                yield Fault(name, problem, f"It accepts {KEYS[name].accepts}.")
 
     @property
     def SIGNING_KEYS(self) -> list[str | bytes]:
-        """The key that signs, then those that may only open."""
+        """The key that seals, then the fallbacks that may only open."""
         return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
 
     @property
     def DEBUG(self) -> bool:
-        """Whether somebody is at work on the site."""
+        """Whether the site runs in development."""
         return bool(settings.DEBUG)
 
 

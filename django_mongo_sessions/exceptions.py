@@ -1,4 +1,4 @@
-"""What a session store raises beside Django's own exceptions and PyMongo's."""
+"""What a session store raises besides Django's own exceptions and PyMongo's."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pymongo.errors import ServerSelectionTimeoutError
 
 
 class SessionConflict(UpdateError):
-    """Two requests have changed one session, and the later one cannot be stored.
+    """Two requests have changed one session, and the later change cannot be stored.
 
-    `keys` names what both have changed, with `ON_CONFLICT` set to "raise"; it is empty where the
-    race was lost too often. As to any UpdateError, Django's middleware answers with status 400
-    where its own save raises it; what a view's save raises is the view's, and else a status 500.
+    With `ON_CONFLICT` set to "raise", `keys` names the session keys that both have changed. It is
+    empty if the race was lost too often. As for any UpdateError, Django's middleware responds with
+    status 400 if its own save raises it. If a view's save raises it and the view does not catch
+    it, the status is 500.
     """
 
     def __init__(self, message: str, keys: Iterable[str] = ()) -> None:
@@ -22,4 +23,4 @@ class SessionConflict(UpdateError):
 
 
 class ServerUnavailable(ServerSelectionTimeoutError):
-    """MongoDB was found to be away a moment ago, and was not asked."""
+    """MongoDB was found to be down a moment ago, so this call was not sent."""

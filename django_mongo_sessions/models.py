@@ -1,1 +1,1 @@
-"""There are no models. Django sends `post_migrate` only to apps that have this module."""
+"""No models: Django sends `post_migrate` only to apps that have this module."""

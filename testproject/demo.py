@@ -25,9 +25,9 @@ def main() -> None:
         os.environ["MONGODB_URI"] = _mongodb(stack)
         os.environ["DJANGO_SETTINGS_MODULE"] = "testproject.settings"  # it reads the line above
         django.setup()
-        from django_mongo_sessions import clients
+        from django_mongo_sessions.testing import reset
 
-        stack.callback(clients.reset)  # before the server goes, or it would be looked for
+        stack.callback(reset)  # before the server goes, or it would be looked for
         call_command("migrate", verbosity=0)
         _make_demo_user()
         print(f"Open http://127.0.0.1:{port}/ in a browser; Ctrl-C ends the demo.", flush=True)

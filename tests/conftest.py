@@ -14,8 +14,9 @@ import pytest
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
-from django_mongo_sessions import clients, indexes
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import clients
+from django_mongo_sessions.mongo import indexes
 from testproject import mongod
 
 # Every test that asks for `do` runs in each of these ways.
@@ -161,7 +162,7 @@ def limited(guarded, allow, settings):
 
 def collection():
     """Return the collection as the engine reaches it."""
-    return clients.sessions()[0]
+    return clients.collection()[0]
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import pytest
 from django.core.management import call_command
 
-from django_mongo_sessions import clients
 from django_mongo_sessions.apps import create_indexes
-from django_mongo_sessions.documents import TTL_INDEX
+from django_mongo_sessions.connection import clients
+from django_mongo_sessions.storage.documents import TTL_INDEX
 from tests.conftest import collection
 
 
@@ -18,7 +18,7 @@ def test_migrate_creates_the_index(mongod_engine):
 
 @pytest.mark.django_db
 def test_migrate_creates_it_on_a_large_collection_too(mongod_engine, monkeypatch):
-    monkeypatch.setattr("django_mongo_sessions.indexes._MOST_DOCUMENTS", 0)
+    monkeypatch.setattr("django_mongo_sessions.mongo.indexes._MAX_DOCUMENTS", 0)
     collection().insert_one({"_id": 1})
 
     call_command("migrate", verbosity=0)

@@ -12,8 +12,8 @@ from pymongo.errors import (
     WaitQueueTimeoutError,
 )
 
-from django_mongo_sessions import breaker
-from django_mongo_sessions.breaker import Breaker
+from django_mongo_sessions.connection import breaker
+from django_mongo_sessions.connection.breaker import Breaker
 from django_mongo_sessions.exceptions import ServerUnavailable
 
 AWAY = ServerSelectionTimeoutError("nobody there")

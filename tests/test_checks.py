@@ -19,9 +19,10 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from pymongo import MongoClient
 
-from django_mongo_sessions import checks, clients
-from django_mongo_sessions.documents import TTL_INDEX
-from django_mongo_sessions.findings import FINDINGS, found
+from django_mongo_sessions import checks
+from django_mongo_sessions.checks.messages import MESSAGES, message
+from django_mongo_sessions.connection import clients
+from django_mongo_sessions.storage.documents import TTL_INDEX
 from tests.conftest import ACTIONS, collection
 from tests.test_connection import a_collection
 
@@ -61,16 +62,16 @@ def test_right_settings_are_left_in_peace(no_connection):
 def test_every_finding_has_a_message_a_hint_and_a_test():
     source = Path(__file__).read_text()
 
-    for id, finding in FINDINGS.items():
+    for id, finding in MESSAGES.items():
         assert finding.message
         assert finding.hint
         assert f'"{id}"' in source, f"{id} is not tested"
 
 
 def test_an_error_stops_and_a_warning_does_not():
-    assert isinstance(found("E005"), django_checks.Error)
-    assert isinstance(found("W001"), django_checks.Warning)
-    assert found("W001").id == "mongo_sessions.W001"
+    assert isinstance(message("E005"), django_checks.Error)
+    assert isinstance(message("W001"), django_checks.Warning)
+    assert message("W001").id == "mongo_sessions.W001"
 
 
 @pytest.mark.parametrize(
@@ -91,8 +92,8 @@ def test_an_error_stops_and_a_warning_does_not():
         ("E004", {"URI": "mongodb://localhost/site", "CLIENT_OPTIONS": {"w": -1}}, "w"),
         ("E005", {"URI": "mongodb://localhost/site?w=0"}, "w=0"),
         ("E005", {"URI": "mongodb://localhost/site", "CLIENT_OPTIONS": {"w": 0}}, "w=0"),
-        ("W003", {"URI": "mongodb://localhost"}, "share"),
-        ("W003", {}, "share"),
+        ("W003", {"URI": "mongodb://localhost"}, "the same default"),
+        ("W003", {}, "the same default"),
         ("W004", {"URI": "mongodb://localhost/site", "TIMEOUT": 31}, "31 seconds"),
         ("W004", {"CLIENT": dict, "TIMEOUT": 31}, "31 seconds"),
         ("W004", {"URI": "mongodb://localhost/site?timeoutMS=31000"}, "31 seconds"),
@@ -339,7 +340,7 @@ def test_a_wrong_index_is_named_with_the_command_that_mends_it(mongod_engine):
 
     message = said(databases=["default"])["W011"]
 
-    assert "is not right: wrong TTL" in message.msg
+    assert "is wrong: wrong TTL" in message.msg
     assert "mongosessions indexes --apply" in message.hint
 
 
@@ -406,14 +407,14 @@ def test_a_missing_index_is_named_where_there_are_sessions(mongod_engine):
 
 
 def test_a_server_that_is_too_old_is_an_error(mongod_engine, monkeypatch):
-    monkeypatch.setattr(checks, "OLDEST_SERVER", [99, 0])
+    monkeypatch.setattr(checks.server, "OLDEST_SERVER", [99, 0])
 
-    assert "older than" in said(databases=["default"])["E006"].msg
+    assert "the oldest supported version is" in said(databases=["default"])["E006"].msg
 
 
 @pytest.mark.django_db
 def test_a_server_that_says_an_old_version_can_be_migrated_on(mongod_engine, settings, monkeypatch):
-    monkeypatch.setattr(checks, "OLDEST_SERVER", [99, 0])
+    monkeypatch.setattr(checks.server, "OLDEST_SERVER", [99, 0])
     with pytest.raises(SystemCheckError, match="E006"):
         call_command("migrate", skip_checks=False, verbosity=0)
 

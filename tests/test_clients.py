@@ -15,8 +15,8 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import ConnectionFailure, PyMongoError
 from pymongo.monitoring import ServerHeartbeatListener
 
-from django_mongo_sessions import clients
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import clients
 from tests.conftest import DATABASE, end
 
 NOWHERE = "mongodb://127.0.0.1:1"
@@ -39,7 +39,7 @@ def native(monkeypatch):
 
 
 def options():
-    return clients.sessions()[0].database.client.options
+    return clients.collection()[0].database.client.options
 
 
 def test_nothing_connects_at_import_or_in_a_constructor(mongod_engine):
@@ -51,7 +51,7 @@ def test_nothing_connects_at_import_or_in_a_constructor(mongod_engine):
 
 
 def test_one_client_serves_the_whole_process(mongod_engine):
-    assert clients.sessions() is clients.sessions()
+    assert clients.collection() is clients.collection()
 
 
 def test_threads_that_come_at_once_share_one_client(mongod_engine):
@@ -60,7 +60,7 @@ def test_threads_that_come_at_once_share_one_client(mongod_engine):
 
     def reach():
         start.wait()
-        return clients.sessions()
+        return clients.collection()
 
     with ThreadPoolExecutor(32) as pool:
         reached = [future.result() for future in [pool.submit(reach) for _ in range(32)]]
@@ -69,7 +69,7 @@ def test_threads_that_come_at_once_share_one_client(mongod_engine):
 
 
 def test_who_waits_for_another_threads_client_shares_it(mongod_engine, monkeypatch):
-    reach = clients.sessions()
+    reach = clients.collection()
 
     class Meanwhile:
         """A lock that is had once another thread has made the client."""
@@ -83,26 +83,26 @@ def test_who_waits_for_another_threads_client_shares_it(mongod_engine, monkeypat
     monkeypatch.setattr(clients._clients, "blocking", None)
     monkeypatch.setattr(clients._clients, "lock", Meanwhile())
 
-    assert clients.sessions() is reach
+    assert clients.collection() is reach
 
 
 def test_a_changed_setting_makes_a_new_client_and_closes_the_old(mongod_engine, settings):
-    old = clients.sessions()[0]
+    old = clients.collection()[0]
     old.find_one({})
 
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "COLLECTION": "others"}
 
-    assert clients.sessions()[0].name == "others"
+    assert clients.collection()[0].name == "others"
     with pytest.raises(PyMongoError, match="after close"):
         old.find_one({})
 
 
 def test_another_changed_setting_leaves_the_client(mongod_engine, settings):
-    before = clients.sessions()
+    before = clients.collection()
 
     settings.SESSION_COOKIE_AGE = 60
 
-    assert clients.sessions() is before
+    assert clients.collection() is before
 
 
 # Loops
@@ -110,16 +110,16 @@ def test_another_changed_setting_leaves_the_client(mongod_engine, settings):
 
 def test_a_young_loop_is_served_by_a_thread(mongod_engine):
     async def reach():
-        return await clients.asessions()
+        return await clients.acollection()
 
     assert asyncio.run(reach()) is None
 
 
 def test_a_loop_that_has_lived_a_second_has_a_client_of_its_own(mongod_engine, monkeypatch):
     async def reaches():
-        first = await clients.asessions()
+        first = await clients.acollection()
         clients._clients.first_seen[asyncio.get_running_loop()] -= clients.PROMOTION_AGE
-        return [first, *await asyncio.gather(*(clients.asessions() for _ in range(5)))]
+        return [first, *await asyncio.gather(*(clients.acollection() for _ in range(5)))]
 
     first, second, *others = asyncio.run(reaches())
 
@@ -132,7 +132,7 @@ def test_every_loop_has_a_client_of_its_own_if_async_is_native(mongod_engine, se
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "native"}
 
     async def reach():
-        return await clients.asessions()
+        return await clients.acollection()
 
     assert asyncio.run(reach()) is not None
 
@@ -141,7 +141,7 @@ def test_no_loop_has_a_client_of_its_own_if_async_is_threads(mongod_engine, sett
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "threads"}
 
     async def reach():
-        return await clients.asessions()
+        return await clients.acollection()
 
     assert asyncio.run(reach()) is None
 
@@ -150,7 +150,7 @@ def test_mongomock_is_served_by_threads_whatever_is_set(use):
     use(URI="mongomock://", ASYNC="native")
 
     async def reach():
-        return await clients.asessions()
+        return await clients.acollection()
 
     assert asyncio.run(reach()) is None
 
@@ -160,7 +160,7 @@ def test_a_loop_closes_its_client_and_is_forgotten(mongod_engine, native):
         store = SessionStore()
         await store.asave()
         assert len(clients._clients.by_loop) == 1
-        return (await clients.asessions())[0]
+        return (await clients.acollection())[0]
 
     collections = [asyncio.run(use()), async_to_sync(use)()]
 
@@ -170,15 +170,15 @@ def test_a_loop_closes_its_client_and_is_forgotten(mongod_engine, native):
 
 def test_a_loop_that_was_closed_in_a_hurry_is_forgotten_at_the_next_look(mongod_engine, native):
     hasty = asyncio.new_event_loop()
-    reach = hasty.run_until_complete(clients.asessions())
+    reach = hasty.run_until_complete(clients.acollection())
     hasty.close()
     assert list(clients._clients.by_loop) == [hasty]
 
     other = asyncio.new_event_loop()
-    other.run_until_complete(clients.asessions())
+    other.run_until_complete(clients.acollection())
 
     async def look():
-        await clients.asessions()
+        await clients.acollection()
         return list(clients._clients.by_loop)
 
     looked = asyncio.run(look())
@@ -191,14 +191,14 @@ def test_a_loop_that_was_closed_in_a_hurry_is_forgotten_at_the_next_look(mongod_
 
 def test_reset_lets_a_loops_client_go_and_the_loop_closes_it(mongod_engine, native):
     async def use():
-        old = (await clients.asessions())[0].database.client
+        old = (await clients.acollection())[0].database.client
         await old.admin.command("ping")
         clients.reset()
-        new = (await clients.asessions())[0].database.client
+        new = (await clients.acollection())[0].database.client
         while not old._closed:
             await asyncio.sleep(0.01)
-        assert await clients.asessions() is not None
-        return new, (await clients.asessions())[0].database.client
+        assert await clients.acollection() is not None
+        return new, (await clients.acollection())[0].database.client
 
     new, still = asyncio.run(asyncio.wait_for(use(), 10))
 
@@ -217,7 +217,7 @@ def test_a_shared_client_is_asked_for_once_per_loop_and_never_closed(use, mongod
     async def visit():
         await SessionStore().asave()
         await SessionStore().asave()
-        reach = await clients.asessions()
+        reach = await clients.acollection()
         return reach.client
 
     loops = [asyncio.new_event_loop(), asyncio.new_event_loop()]
@@ -236,11 +236,11 @@ def test_a_shared_client_is_asked_for_once_per_loop_and_never_closed(use, mongod
 
 def test_what_a_parent_holds_is_neither_used_nor_closed_by_its_child(mongod_engine):
     parents = clients._clients
-    parents_client = clients.sessions()[0].database.client
+    parents_client = clients.collection()[0].database.client
 
     clients._forget_inherited()  # what a fork calls in the child
 
-    assert clients.sessions()[0].database.client is not parents_client
+    assert clients.collection()[0].database.client is not parents_client
     clients.reset()
     assert parents_client.admin.command("ping")
     assert clients._inherited.pop() is parents
@@ -277,7 +277,7 @@ import asyncio, django
 from django.conf import settings
 settings.configure(SECRET_KEY="x", MONGO_SESSIONS={{"URI": {uri!r}, "DATABASE": {database!r}}})
 django.setup()
-from django_mongo_sessions import clients
+from django_mongo_sessions.connection import clients
 from django_mongo_sessions.backends.mongodb import SessionStore
 clients.PROMOTION_AGE = 0
 store = SessionStore()
@@ -356,6 +356,6 @@ def test_the_package_can_be_imported_where_nothing_forks():
     # Windows has no os.register_at_fork.
     source = (
         "import pymongo, os; del os.register_at_fork; from django.conf import settings; "
-        "settings.configure(); import django_mongo_sessions.clients"
+        "settings.configure(); import django_mongo_sessions.connection.clients"
     )
     subprocess.run([sys.executable, "-c", source], check=True, timeout=60)

@@ -1,12 +1,13 @@
 import pickle
 import secrets
+from datetime import datetime, timezone
 
 import pytest
 from django.contrib.sessions.serializers import JSONSerializer
 from django.core.signing import BadSignature
 from django.utils.crypto import salted_hmac
 
-from django_mongo_sessions import codec
+from django_mongo_sessions.storage import codec, documents
 
 BINDING = b"\x01" + b"i" * 32 + b"c" * 8
 
@@ -20,7 +21,7 @@ class PickleSerializer:
 
 
 def opened(payload, keys=("key",), binding=BINDING):
-    return codec.open(payload, binding, list(keys))
+    return codec.unseal(payload, binding, list(keys))
 
 
 @pytest.mark.parametrize("serializer", [JSONSerializer, PickleSerializer])
@@ -72,19 +73,19 @@ def test_a_body_that_is_no_dict_is_refused(body):
 def test_what_is_closed_opens(size):
     body = b"x" * size
 
-    assert opened(codec.close(body, BINDING, "key")) == (body, True)
+    assert opened(codec.seal(body, BINDING, "key")) == (body, True)
 
 
 def test_large_bodies_are_compressed_and_small_or_random_ones_are_not():
-    assert codec.close(b"x" * 1023, BINDING, "key")[:1] == codec.SEALED
-    assert codec.close(b"x" * 1024, BINDING, "key")[:1] == codec.COMPRESSED
-    assert len(codec.close(b"x" * 100_000, BINDING, "key")) < 1000
-    assert codec.close(secrets.token_bytes(2000), BINDING, "key")[:1] == codec.SEALED
+    assert codec.seal(b"x" * 1023, BINDING, "key")[:1] == codec.PLAIN
+    assert codec.seal(b"x" * 1024, BINDING, "key")[:1] == codec.DEFLATED
+    assert len(codec.seal(b"x" * 100_000, BINDING, "key")) < 1000
+    assert codec.seal(secrets.token_bytes(2000), BINDING, "key")[:1] == codec.PLAIN
 
 
 @pytest.mark.parametrize("key", ["a key", b"a key in bytes"])
 def test_the_seal_is_djangos_salted_hmac(key):
-    payload = codec.close(b"body", b"binding", key)
+    payload = codec.seal(b"body", b"binding", key)
 
     signed = b"\x01" + b"binding" + b"body"
     seal = salted_hmac("django_mongo_sessions.codec", signed, secret=key, algorithm="sha256")
@@ -93,7 +94,7 @@ def test_the_seal_is_djangos_salted_hmac(key):
 
 @pytest.mark.parametrize("body", [b'{"a":1}', b"x" * 5000])
 def test_no_byte_of_a_payload_can_be_altered_or_cut(body):
-    payload = codec.close(body, BINDING, "key")
+    payload = codec.seal(body, BINDING, "key")
 
     for position in range(len(payload)):
         altered = bytearray(payload)
@@ -107,7 +108,7 @@ def test_no_byte_of_a_payload_can_be_altered_or_cut(body):
 
 
 def test_a_payload_opens_for_its_own_document_alone():
-    payload = codec.close(b"{}", BINDING, "key")
+    payload = codec.seal(b"{}", BINDING, "key")
 
     with pytest.raises(BadSignature):
         opened(payload, binding=BINDING[:-1] + b"x")
@@ -115,7 +116,7 @@ def test_a_payload_opens_for_its_own_document_alone():
 
 def test_a_form_that_is_unknown_is_refused_though_its_seal_is_right():
     form, body = b"\x7f", b"{}"
-    payload = form + codec._seal(form, BINDING, body, "key") + body
+    payload = form + codec._mac(form, BINDING, body, "key") + body
 
     with pytest.raises(ValueError, match="form 7f is unknown"):
         opened(payload)
@@ -123,14 +124,14 @@ def test_a_form_that_is_unknown_is_refused_though_its_seal_is_right():
 
 def test_a_body_that_cannot_be_decompressed_is_refused_though_its_seal_is_right():
     body = b"{}"
-    payload = codec.COMPRESSED + codec._seal(codec.COMPRESSED, BINDING, body, "key") + body
+    payload = codec.DEFLATED + codec._mac(codec.DEFLATED, BINDING, body, "key") + body
 
     with pytest.raises(ValueError, match="cannot be decompressed"):
         opened(payload)
 
 
 def test_a_fallback_key_opens_and_says_so():
-    payload = codec.close(b"{}", BINDING, "old")
+    payload = codec.seal(b"{}", BINDING, "old")
 
     assert opened(payload, ["new", "old"]) == (b"{}", False)
     with pytest.raises(BadSignature):
@@ -141,3 +142,26 @@ def test_the_largest_keys_come_first():
     data = {"a": "x", "b": "x" * 100, "c": "x" * 10, "d": "x" * 50}
 
     assert list(codec.largest_keys(JSONSerializer, data)) == ["b", "d", "c"]
+
+
+@pytest.mark.parametrize(
+    ("payload", "body"),
+    [
+        (
+            "01344ab33af6c8753428c7b426cf0d7cd419b268b538bbc8c761fb4e05caf227067b22626f6f6b5f6e616d"
+            "65223a22536865726c6f636b20486f6c6d6573227d",
+            b'{"book_name":"Sherlock Holmes"}',
+        ),
+        (
+            "02dd7a40b32200f454289e79040a6659c779ef2acf86b63181682e2921cd6731fb7801ab564a54b252aa18"
+            "05a321301a02a32140851050aa0500834a05da",
+            b'{"a":"' + b"x" * 1100 + b'"}',
+        ),
+    ],
+)
+def test_a_payload_that_an_earlier_version_has_stored_still_opens(payload, body):
+    document_id = documents.document_id("0123456789abcdefghijklmnopqrstuv")
+    created_at = datetime(2026, 11, 26, 12, 0, 0, 123_000, tzinfo=timezone.utc)
+    binding = documents.binding(document_id, created_at)
+
+    assert opened(bytes.fromhex(payload), ["the key before"], binding) == (body, True)

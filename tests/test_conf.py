@@ -66,13 +66,13 @@ def test_a_right_value_is_given_back_and_has_no_fault(settings, key):
 
 
 @pytest.mark.parametrize("key", VALUES)
-def test_a_wrong_value_is_a_fault_that_says_what_the_key_takes(settings, key):
+def test_a_wrong_value_is_a_fault_that_says_what_the_key_accepts(settings, key):
     for value in VALUES[key][1]:
         settings.MONGO_SESSIONS = {key: value}
 
         [fault] = conf.faults()
         assert fault.key == key
-        assert KEYS[key].takes in fault.remedy
+        assert KEYS[key].accepts in fault.remedy
 
 
 def test_a_fault_does_not_show_the_value(settings):

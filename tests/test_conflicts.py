@@ -10,10 +10,11 @@ from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import UpdateError
 from pymongo.errors import AutoReconnect
 
-from django_mongo_sessions import attempts, dates, documents, drivers, operations
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.engine import mapping, moving, saving
 from django_mongo_sessions.exceptions import SessionConflict
-from django_mongo_sessions.snapshots import Content
+from django_mongo_sessions.mongo import operations, runner, writes
+from django_mongo_sessions.storage import dates, documents
 from tests.conftest import collection
 
 
@@ -346,9 +347,9 @@ def test_not_even_one_that_comes_while_it_moves(do, two, held, monkeypatch):
         if late and revision:
             newer = collection().find_one({"_id": document_id})
             store = SessionStore(request.session_key)
-            snapshot = store._opened(request.session_key, document_id, newer)
+            snapshot = mapping.opened(store, request.session_key, document_id, newer)
             data = {**snapshot.data, f"late{late.pop()}": 1}
-            update, _ = store._update(snapshot, Content(data, store._dump(data)))
+            update, _ = mapping.update(store, snapshot, store._content(data))
             collection().update_one({"_id": document_id}, update)
         return delete(document_id, revision)
 
@@ -366,11 +367,11 @@ def test_a_new_session_deleted_while_the_old_one_moves_stays_deleted(do, two, mo
     merged = SessionStore._merged
 
     def deleting(self, *args):
-        collection().delete_one({"_id": {"$ne": documents.stored_id(self.session_key)}})
+        collection().delete_one({"_id": {"$ne": documents.document_id(self.session_key)}})
         return merged(self, *args)
 
     monkeypatch.setattr(SessionStore, "_merged", deleting)
-    with pytest.raises(UpdateError, match="gone"):
+    with pytest.raises(UpdateError, match="was deleted"):
         do(login, "cycle_key")
 
     assert login.session_key == request.session_key
@@ -430,16 +431,16 @@ def test_a_session_signed_out_while_it_moves_is_not_raised_from_the_dead(do, two
 
 def test_nor_is_one_that_another_request_has_signed_in_and_out(do, two):
     store, other = two(a=1)
-    moving = store._cycling()
-    operation = moving.send(answer(next(moving)))
+    steps = moving.cycle_key(store)
+    operation = steps.send(answer(next(steps)))
     other[SESSION_KEY] = "7"
     do(other, "save")
     for _ in range(3):  # it misses the old one, waits and reads it
-        operation = moving.send(answer(operation))
+        operation = steps.send(answer(operation))
     do(other, "flush")
 
     with pytest.raises(UpdateError):
-        finish(moving, operation)
+        finish(steps, operation)
 
     assert collection().count_documents({}) == 0
 
@@ -471,7 +472,7 @@ def test_a_session_deleted_during_a_conflict_stays_deleted(do, two, monkeypatch)
         return merged(self, base, newest, ours)
 
     monkeypatch.setattr(SessionStore, "_merged", deleting)
-    with pytest.raises(UpdateError, match="gone"):
+    with pytest.raises(UpdateError, match="was deleted"):
         do(later, "save")
 
     assert collection().count_documents({}) == 0
@@ -481,7 +482,7 @@ def test_a_session_deleted_during_a_conflict_stays_deleted(do, two, monkeypatch)
 
 
 def expires_in(store):
-    [document] = collection().find({"_id": documents.stored_id(store.session_key)})
+    [document] = collection().find({"_id": documents.document_id(store.session_key)})
     return document["expires_at"] - dates.utc_now()
 
 
@@ -576,12 +577,12 @@ def test_clear_means_it_where_the_store_has_just_written_the_same(do, two, held)
     assert held(later) == {"a": 1, "b": 2}
 
 
-# Two tasks of one request
+# What the view does while a verb waits for the server
 
 
 def answer(operation):
     """Do what a verb asks for; its answer arrives when it is sent."""
-    if isinstance(operation, drivers.Wait):
+    if isinstance(operation, runner.Wait):
         return None
     return operation.read(operation.call(collection()))
 
@@ -600,128 +601,6 @@ def hand(verb, reply):
             return stop.value
 
 
-def test_two_tasks_that_save_a_new_session_store_one(do, engine, held):
-    store = SessionStore()
-    store["a"] = 1
-    slower = store._saving()
-    operation = next(slower)
-    store["b"] = 2
-    do(store, "save")
-    key = store.session_key
-
-    finish(slower, operation)
-
-    assert store.session_key == key
-    assert held(store) == {"a": 1, "b": 2}
-    assert collection().count_documents({}) == 1
-
-
-def test_two_tasks_that_mutate_a_new_session_store_one(do, engine, held):
-    store = SessionStore()
-    slower = store._mutating(lambda data: data.setdefault("items", []).append(1))
-    operation = next(slower)
-    do(store, "mutate", lambda data: data.setdefault("items", []).append(2))
-
-    finish(slower, operation)
-
-    assert dict(store.items()) == held(store) == {"items": [2, 1]}
-    assert collection().count_documents({}) == 1
-
-
-def test_two_tasks_that_move_a_session_leave_one_that_is_signed_in(do, two, held):
-    store, _ = two(**{SESSION_KEY: "1"})
-    slower = store._cycling()
-    operation = next(slower)
-    do(store, "cycle_key")
-    key = store.session_key
-
-    finish(slower, operation)
-
-    assert store.session_key == key
-    assert held(store) == {SESSION_KEY: "1"}
-    assert collection().count_documents({}) == 1
-
-
-def test_a_save_that_a_sibling_and_another_request_overtake_knows_what_is_stored(do, two, held):
-    store, other = two()
-    store["a"] = 1
-    slower = store._saving()
-    operation = next(slower)
-    do(store, "mutate", visit)
-    do(other, "mutate", visit)
-
-    finish(slower, operation)
-
-    assert dict(store.items()) == held(store) == {"a": 1, "visits": 2}
-    store["b"] = 2
-    do(store, "save")
-    assert held(store) == {"a": 1, "visits": 2, "b": 2}
-
-
-def test_an_answer_that_arrives_after_that_to_a_later_write_changes_nothing(do, two, held):
-    store, _ = two()
-    slower = store._mutating(visit)
-    late = answer(slower.send(answer(next(slower))))
-    do(store, "mutate", visit)
-    store["a"] = 1
-    do(store, "save")
-
-    assert hand(slower, late) == 1
-
-    assert dict(store.items()) == held(store) == {"visits": 2, "a": 1}
-    del store["a"]
-    do(store, "save")
-    assert held(store) == {"visits": 2}
-
-
-def test_what_a_late_answer_brings_is_no_change_of_this_request(do, two, held):
-    store, other = two(n=0)
-    first = store._mutating(lambda data: data.update(n=1))
-    operation = first.send(answer(next(first)))
-    second = store._saving()
-    missed = next(second)
-    late = answer(operation)
-    do(other, "mutate", lambda data: data.update(n=2))
-    update = second.send(answer(second.send(answer(second.send(answer(missed))))))
-
-    hand(first, late)
-    finish(second, update)
-
-    assert dict(store.items()) == held(store) == {"n": 2}
-    store["a"] = 1
-    do(store, "save")
-    assert held(store) == {"n": 2, "a": 1}
-
-
-def test_what_a_sibling_stores_during_a_read_is_no_conflict(do, two, held, settings):
-    raise_conflicts(settings)
-    store, _ = two()
-    slower = store._mutating(visit)
-    late = answer(next(slower))
-    store["a"] = 1
-    do(store, "save")
-    store["a"] = 2
-
-    assert hand(slower, late) == 1
-
-    assert dict(store.items()) == held(store) == {"a": 2, "visits": 1}
-
-
-def test_a_touch_whose_answer_is_late_does_not_forget_a_save(do, two, held, settings):
-    raise_conflicts(settings)
-    store, _ = two()
-    touch = store._touching()
-    late = answer(next(touch))
-    store["a"] = 1
-    do(store, "save")
-
-    assert hand(touch, late)
-
-    store["a"] = 2
-    do(store, "mutate", visit)
-    assert held(store) == {"a": 2, "visits": 1}
-
-
 def test_a_touch_after_a_clear_does_not_undo_it(do, two, held):
     store, other = two(a=1)
     store.clear()
@@ -736,7 +615,7 @@ def test_a_touch_after_a_clear_does_not_undo_it(do, two, held):
 def test_a_save_under_way_does_not_undo_a_clear(do, two, held):
     store, other = two(a=1)
     store["b"] = 2
-    slower = store._saving()
+    slower = saving.save(store)
     late = answer(next(slower))
     store.clear()
     store["c"] = 3
@@ -748,89 +627,14 @@ def test_a_save_under_way_does_not_undo_a_clear(do, two, held):
     assert held(store) == {"c": 3}
 
 
-def test_a_task_that_saves_while_the_session_moves_and_loses_a_race_is_kept(do, two, held):
-    login, request = two(**{SESSION_KEY: "1"})
-    do(request, "mutate", visit)
-    moving = login._cycling()
-    missed = moving.send(answer(next(moving)))
-    operation = moving.send(answer(missed))
-    login["a"] = 1
-    do(login, "save")
-
-    finish(moving, operation)
-
-    assert login.session_key != request.session_key
-    assert dict(login.items()) == held(login) == {SESSION_KEY: "1", "visits": 1, "a": 1}
-    assert collection().count_documents({}) == 1
-
-
-def test_a_task_whose_session_moves_meanwhile_follows_it(do, two, held):
-    store, _ = two(a=1)
-    slower = store._mutating(visit)
-    operation = next(slower)
-    do(store, "cycle_key")
-
-    assert finish(slower, operation) == 1
-
-    assert dict(store.items()) == held(store) == {"a": 1, "visits": 1}
-    assert collection().count_documents({}) == 1
-
-
-def test_a_task_waits_to_hear_where_its_session_has_gone(do, two, held):
-    store, _ = two(**{SESSION_KEY: "1"})
-    moving = store._cycling()
-    late = answer(moving.send(answer(next(moving))))
-    slower = store._mutating(visit)
-    pause = slower.send(answer(next(slower)))
-    assert isinstance(pause, drivers.Wait)
-
-    hand(moving, late)
-
-    assert hand(slower, None) == 1
-    assert held(store) == {SESSION_KEY: "1", "visits": 1}
-
-
-def test_a_move_that_failed_takes_nothing_of_what_a_task_has_stored(do, two, held, settings):
-    raise_conflicts(settings)
-    store, other = two(a=1)
-    do(other, "mutate", lambda data: data.update(a=2))
-    store["a"] = 3
-    moving = store._cycling()
-    operation = next(moving)
-    store["a"] = 2
-    store["b"] = 1
-    do(store, "save")
-    store["b"] = 2
-    do(other, "mutate", lambda data: data.update(b=3))
-
-    with pytest.raises(SessionConflict, match="'b'"):
-        finish(moving, operation)
-
-    assert store.session_key == other.session_key
-    assert held(store) == {"a": 2, "b": 3}
-    assert collection().count_documents({}) == 1
-
-
-def test_a_flush_while_the_session_moves_leaves_nothing(do, two):
-    store, _ = two(**{SESSION_KEY: "1"})
-    moving = store._cycling()
-    operation = moving.send(answer(next(moving)))
-    do(store, "flush")
-
-    finish(moving, operation)
-
-    assert store.session_key is None
-    assert collection().count_documents({}) == 0
-
-
 def test_a_clear_while_the_session_moves_means_what_it_says(do, two, held):
     store, _ = two(a=1)
-    moving = store._cycling()
-    late = answer(moving.send(answer(next(moving))))
+    steps = moving.cycle_key(store)
+    late = answer(steps.send(answer(next(steps))))
     store.clear()
     store["b"] = 2
 
-    hand(moving, late)
+    hand(steps, late)
 
     do(store, "save")
     assert held(store) == {"b": 2}
@@ -915,8 +719,8 @@ def test_a_conflict_during_a_login_leaves_the_session_under_its_key(do, two, hel
 
 @pytest.mark.parametrize("verb", ["save", "cycle_key"])
 def test_a_race_that_is_always_lost_ends_in_a_conflict(do, two, monkeypatch, verb):
-    monkeypatch.setattr(attempts, "_MOST", 3)
-    monkeypatch.setattr(attempts, "_LONGEST_WAIT", 0)
+    monkeypatch.setattr(writes, "_MAX_ATTEMPTS", 3)
+    monkeypatch.setattr(writes, "_LONGEST_DELAY", 0)
     store, _ = two(a=1)
     store["b"] = 2
     update, delete = operations.update, operations.delete
@@ -1082,19 +886,6 @@ def test_mutate_of_what_does_not_open_stores_under_a_new_key(do, two, held):
     assert collection().count_documents({"payload": b"\x01forged"}) == 1
 
 
-def test_two_that_mutate_what_does_not_open_store_under_one_new_key(do, two, held):
-    store, _ = two(a=1)
-    collection().update_one({}, {"$set": {"payload": b"\x01forged"}})
-    slower = store._mutating(visit)
-    operation = slower.send(answer(next(slower)))
-    do(store, "mutate", visit)
-
-    assert finish(slower, operation) == 2
-
-    assert dict(store.items()) == held(store) == {"a": 1, "visits": 2}
-    assert collection().count_documents({}) == 2
-
-
 def test_mutate_gives_the_function_what_is_stored(do, two):
     store, _ = two()
     store["point"] = (1, 2)
@@ -1109,7 +900,7 @@ def test_mutate_refuses_a_function_that_awaits(do, two, held):
     store, _ = two(a=1)
 
     for function in (wait, partial(wait), lambda data: wait(data)):
-        with pytest.raises(TypeError, match="is asynchronous. Await what it needs before"):
+        with pytest.raises(TypeError, match="is asynchronous. Await what it needs first"):
             do(store, "mutate", function)
 
     assert held(store) == {"a": 1}
@@ -1152,7 +943,7 @@ def test_within_a_second_it_sends_nothing(do, merged):
 
 def test_later_it_sends_no_payload(do, merged):
     [before] = collection().find({})
-    merged._forget_write()
+    merged._forget_last_write()
 
     do(merged, "save")
 
@@ -1173,29 +964,14 @@ def test_nor_does_it_look_changed(do, tracking, two):
 def test_what_was_changed_during_the_merge_is_saved(do, two, held):
     store, other = two(a=1)
     do(other, "mutate", visit)
-    saving = store._saving()
-    operation = saving.send(answer(saving.send(answer(saving.send(answer(next(saving)))))))
+    steps = saving.save(store)
+    operation = steps.send(answer(steps.send(answer(steps.send(answer(next(steps)))))))
     store["b"] = 1
 
-    finish(saving, operation)
+    finish(steps, operation)
 
     do(store, "save")
     assert held(store) == {"a": 1, "visits": 1, "b": 1}
-
-
-def test_what_was_changed_while_two_answers_were_late_is_saved(do, merged, held):
-    touching = merged._mutating(len)
-    first = answer(touching.send(answer(next(touching))))
-    merged["c"] = 1
-    saving = merged._saving()
-    second = answer(next(saving))
-    hand(touching, first)
-    merged["d"] = 1
-    hand(saving, second)
-
-    do(merged, "save")
-
-    assert held(merged) == {"z": 1, "a": 1, "b": 2, "c": 1, "d": 1}
 
 
 # Changes inside of values

@@ -8,8 +8,9 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from pymongo import AsyncMongoClient, MongoClient, ReadPreference
 
-from django_mongo_sessions import clients, connection
+from django_mongo_sessions.backends import mongodb
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import clients, collection
 
 NOWHERE = "mongodb://127.0.0.1:1"
 
@@ -26,7 +27,7 @@ def use(settings):
 
 
 def options():
-    return clients.sessions().client.options
+    return clients.collection().client.options
 
 
 # Clients of our own
@@ -35,23 +36,23 @@ def options():
 def test_our_defaults_are_set(use):
     use(URI=NOWHERE)
 
-    collection, timeout, ours, _ = clients.sessions()
+    sessions, timeout, owned, _ = clients.collection()
 
-    assert (collection.database.name, collection.name) == ("django", "sessions")
-    assert collection.codec_options.tz_aware
+    assert (sessions.database.name, sessions.name) == ("django", "sessions")
+    assert sessions.codec_options.tz_aware
     assert options().server_selection_timeout == 3
     assert options().pool_options.connect_timeout == 3
     assert options().heartbeat_frequency == 1
     assert options().pool_options.appname == "django-mongodb-sessions"
     assert options().pool_options.driver.name == "django-mongodb-sessions"
     assert timeout == 5.0
-    assert ours
+    assert owned
 
 
 def test_our_defaults_give_way_to_the_uri(use):
     use(URI=f"{NOWHERE}/site?SERVERSELECTIONTIMEOUTMS=700&appName=site&connecttimeoutms=800")
 
-    assert clients.sessions()[0].database.name == "site"
+    assert clients.collection()[0].database.name == "site"
     assert options().server_selection_timeout == 0.7
     assert options().pool_options.connect_timeout == 0.8
     assert options().pool_options.appname == "site"
@@ -74,36 +75,36 @@ def test_our_defaults_give_way_to_client_options(use):
 def test_loops_that_may_be_short_open_no_second_connection_in_the_background(use, given, mode):
     use(URI=NOWHERE, **given)
 
-    client = connection.made(AsyncMongoClient)
+    client = collection.make_client(AsyncMongoClient)
 
     assert client.options.server_monitoring_mode == mode
 
 
 def test_the_clients_own_deadline_comes_before_ours(use):
     use(URI=f"{NOWHERE}/?timeoutMS=900", TIMEOUT=7)
-    assert clients.sessions().timeout is None
+    assert clients.collection().timeout is None
 
     use(URI=NOWHERE, TIMEOUT=7)
-    assert clients.sessions().timeout == 7
+    assert clients.collection().timeout == 7
 
 
 def test_a_database_by_setting_comes_before_the_uris(use):
     use(URI=f"{NOWHERE}/site", DATABASE="other", COLLECTION="visits")
 
-    assert clients.sessions()[0].full_name == "other.visits"
+    assert clients.collection()[0].full_name == "other.visits"
 
 
 def test_reads_go_to_the_primary_whatever_the_uri_says(use):
     use(URI=f"{NOWHERE}/?readPreference=secondary")
 
-    assert clients.sessions()[0].read_preference == ReadPreference.PRIMARY
+    assert clients.collection()[0].read_preference == ReadPreference.PRIMARY
 
 
 def test_other_ways_of_the_clients_to_read_and_write_bson_are_kept(use):
     use(URI=f"{NOWHERE}/?uuidRepresentation=standard&readConcernLevel=majority")
 
-    assert clients.sessions()[0].codec_options.uuid_representation == UuidRepresentation.STANDARD
-    assert clients.sessions()[0].read_concern.level == "local"
+    assert clients.collection()[0].codec_options.uuid_representation == UuidRepresentation.STANDARD
+    assert clients.collection()[0].read_concern.level == "local"
 
 
 @pytest.mark.parametrize(
@@ -117,14 +118,14 @@ def test_other_ways_of_the_clients_to_read_and_write_bson_are_kept(use):
 def test_writes_are_majority_unless_a_w_was_given(use, query, concern):
     use(URI=f"{NOWHERE}/{query}")
 
-    assert clients.sessions()[0].write_concern.document == concern
+    assert clients.collection()[0].write_concern.document == concern
 
 
 def test_writes_without_acknowledgement_are_refused(use):
     use(URI=f"{NOWHERE}/?w=0")
 
     with pytest.raises(ImproperlyConfigured, match="w=0"):
-        clients.sessions()
+        clients.collection()
 
 
 def test_a_delete_is_majority_whatever_was_given(mongod_engine, use, commands, settings):
@@ -148,12 +149,12 @@ def a_new_process(use, settings):
 
     def begin(*apps):
         settings.DEBUG = True
-        connection._mention_the_app.cache_clear()
+        mongodb._recommend_the_app.cache_clear()
         settings.INSTALLED_APPS = [*apps]
         use(URI=NOWHERE)
 
     yield begin
-    connection._mention_the_app.cache_clear()
+    mongodb._recommend_the_app.cache_clear()
 
 
 @pytest.mark.parametrize(("debug", "level"), [(True, "WARNING"), (False, "INFO")])
@@ -164,9 +165,9 @@ def test_a_missing_app_is_said_once_by_the_log(
     a_new_process("django.contrib.sessions")
     settings.DEBUG = debug
 
-    clients.sessions()
+    SessionStore()
     use(URI=f"{NOWHERE}/other")
-    clients.sessions()
+    SessionStore()
 
     [record] = logged()
     assert (record.name, record.levelname) == ("django_mongo_sessions", level)
@@ -177,7 +178,7 @@ def test_a_missing_app_is_said_once_by_the_log(
 def test_an_app_that_is_there_is_not_mentioned(a_new_process, logged):
     a_new_process("django_mongo_sessions")
 
-    clients.sessions()
+    SessionStore()
 
     assert not logged()
 
@@ -186,7 +187,7 @@ def test_an_app_whose_check_is_silenced_is_not_mentioned(a_new_process, settings
     settings.SILENCED_SYSTEM_CHECKS = ["mongo_sessions.W005"]
     a_new_process()
 
-    clients.sessions()
+    SessionStore()
 
     assert not logged()
 
@@ -195,7 +196,7 @@ def test_before_django_has_its_apps_nothing_is_said_of_one(a_new_process, monkey
     a_new_process()
     monkeypatch.setattr(apps, "ready", False)
 
-    clients.sessions()
+    clients.collection()
 
     assert not logged()
 
@@ -214,7 +215,7 @@ def test_before_django_has_its_apps_nothing_is_said_of_one(a_new_process, monkey
 def test_mongomock_takes_a_database_too(use, given, name):
     use(**given)
 
-    assert clients.sessions()[0].full_name == name
+    assert clients.collection()[0].full_name == name
 
 
 def test_without_mongomock_the_error_says_what_to_install(use, monkeypatch):
@@ -222,7 +223,7 @@ def test_without_mongomock_the_error_says_what_to_install(use, monkeypatch):
     monkeypatch.setitem(sys.modules, "mongomock", None)
 
     with pytest.raises(ImproperlyConfigured, match="pip install mongomock"):
-        clients.sessions()
+        clients.collection()
 
 
 # Shared clients
@@ -255,25 +256,25 @@ class Loops:
 def test_a_shared_client_is_asked_for_once_and_has_our_guarantees(use, shared):
     use(CLIENT=shared, COLLECTION="visits", TIMEOUT=2)
 
-    sessions, timeout, ours, _ = clients.sessions()
+    sessions, timeout, owned, _ = clients.collection()
 
-    assert clients.sessions().sessions is sessions
+    assert clients.collection().collection is sessions
     assert shared.calls == 1
     assert sessions.full_name == "site.visits"
     assert sessions.database.client is shared.client
     assert sessions.read_preference == ReadPreference.PRIMARY
     assert sessions.write_concern.document == {"w": "majority"}
-    assert (timeout, ours) == (2, False)
+    assert (timeout, owned) == (2, False)
 
 
 def test_a_shared_client_is_never_closed(use, shared):
     use(CLIENT=shared)
-    clients.sessions()
+    clients.collection()
 
     clients.reset()
 
     assert not shared.client._closed
-    clients.sessions()
+    clients.collection()
     assert shared.calls == 2
 
 
@@ -281,13 +282,13 @@ def test_a_shared_clients_own_deadline_comes_before_ours(use):
     with MongoClient(f"{NOWHERE}/?timeoutMS=900", connect=False) as client:
         use(CLIENT=lambda: client)
 
-        assert clients.sessions().timeout is None
+        assert clients.collection().timeout is None
 
 
 def test_a_shared_client_may_be_named_by_its_path(use):
     use(CLIENT="tests.test_connection.a_shared_client", DATABASE="other")
 
-    assert clients.sessions().sessions.full_name == "other.sessions"
+    assert clients.collection().collection.full_name == "other.sessions"
 
 
 def a_shared_client():
@@ -303,7 +304,7 @@ def test_a_shared_client_may_be_mongomock(use):
     store.save()
 
     assert SessionStore(store.session_key)["a"] == 1
-    assert clients.sessions().sessions.full_name == "django.sessions"
+    assert clients.collection().collection.full_name == "django.sessions"
 
 
 def test_a_shared_client_without_acknowledgement_is_refused(use):
@@ -318,14 +319,14 @@ def test_what_is_no_client_is_refused(use):
     use(CLIENT=dict)
 
     with pytest.raises(ImproperlyConfigured, match="returned a dict. It must return a MongoClient"):
-        clients.sessions()
+        clients.collection()
 
 
 def test_a_path_that_leads_nowhere_is_refused(use):
     use(CLIENT="tests.nowhere.client")
 
     with pytest.raises(ImproperlyConfigured, match=r"\['CLIENT'\] cannot be imported"):
-        clients.sessions()
+        clients.collection()
 
 
 a_client = MongoClient(NOWHERE, connect=False)
@@ -340,26 +341,26 @@ def test_what_cannot_be_called_for_a_client_is_refused_with_what_can(use, settin
 
     kind = type(globals()[name]).__name__
     with pytest.raises(ImproperlyConfigured, match=f"names a {kind}. It must name a callable"):
-        connection.factory(setting)
+        collection.import_factory(setting)
 
 
 def test_without_an_asynchronous_client_a_shared_one_means_threads(use, shared):
     use(CLIENT=shared)
-    assert not connection.has_async()
+    assert not collection.has_async()
 
     use(CLIENT=shared, ASYNC_CLIENT=Loops())
-    assert connection.has_async()
+    assert collection.has_async()
 
 
 def test_an_asynchronous_client_has_the_same_guarantees(use):
     loops = Loops()
     use(ASYNC_CLIENT=loops, TIMEOUT=2)
 
-    sessions, timeout, ours, _ = connection.reach(AsyncMongoClient)
+    sessions, timeout, owned, _ = collection.make_collection(AsyncMongoClient)
 
     assert sessions.database.client is loops.client
     assert sessions.write_concern.document == {"w": "majority"}
-    assert (timeout, ours) == (2, False)
+    assert (timeout, owned) == (2, False)
 
 
 # What is refused
@@ -387,7 +388,7 @@ def test_a_uri_that_pymongo_refuses_is_refused_without_showing_a_password(use, u
     use(URI=uri)
 
     with pytest.raises(ImproperlyConfigured, match=said) as refused:
-        clients.sessions()
+        clients.collection()
 
     assert not any(part in str(refused.value) for part in ("S3C", "RET"))
     assert refused.value.__suppress_context__
@@ -397,7 +398,7 @@ def test_an_option_that_pymongo_refuses_is_told_and_its_secrets_are_not_shown(us
     use(URI=NOWHERE, CLIENT_OPTIONS={"readPreference": SECRET, "password": SECRET})
 
     with pytest.raises(ImproperlyConfigured, match="read preference") as refused:
-        clients.sessions()
+        clients.collection()
 
     assert SECRET not in str(refused.value)
 
@@ -406,4 +407,4 @@ def test_a_wrong_key_is_refused_at_first_use(use):
     use(URL="mongodb://localhost")
 
     with pytest.raises(ImproperlyConfigured, match=r"\['URL'\] .* Did you mean 'URI'"):
-        clients.sessions()
+        clients.collection()

@@ -5,14 +5,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from django_mongo_sessions import dates, documents
+from django_mongo_sessions.storage import dates, documents
 
 KEY = "abcdefghijklmnopqrstuvwxyz012345"
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
 
 
 def test_the_id_is_a_scheme_byte_and_the_hash_of_the_key():
-    assert documents.stored_id(KEY) == b"\x01" + sha256(KEY.encode()).digest()
+    assert documents.document_id(KEY) == b"\x01" + sha256(KEY.encode()).digest()
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,12 @@ def test_the_id_is_a_scheme_byte_and_the_hash_of_the_key():
     ids=lambda key: repr(key)[:20],
 )
 def test_what_cannot_be_a_key_has_no_id(key):
-    assert documents.stored_id(key) is None
+    assert documents.document_id(key) is None
 
 
 def test_a_binding_tells_documents_and_moments_apart():
     earlier = NOW - timedelta(milliseconds=1)
-    ids = [documents.stored_id(KEY), documents.stored_id(KEY[::-1])]
+    ids = [documents.document_id(KEY), documents.document_id(KEY[::-1])]
 
     bindings = {documents.binding(i, moment) for i in ids for moment in (NOW, earlier)}
 
@@ -82,7 +82,7 @@ def test_dates_at_the_ends_of_time_are_clamped(hours):
 
 def document(**fields):
     return {
-        "_id": documents.stored_id(KEY),
+        "_id": documents.document_id(KEY),
         "payload": b"payload",
         "expires_at": NOW,
         "created_at": NOW,
@@ -104,8 +104,8 @@ def test_a_session_lives_until_the_moment_it_expires_at(seconds, is_live):
     expires_at = None if seconds is None else NOW + timedelta(seconds=seconds)
     document = {"_id": b"", "expires_at": expires_at}
 
-    assert documents.live(document, NOW) == (document if is_live else None)
-    assert documents.live(None, NOW) is None
+    assert documents.unless_expired(document, NOW) == (document if is_live else None)
+    assert documents.unless_expired(None, NOW) is None
 
 
 @pytest.mark.parametrize("name", ["payload", "expires_at", "created_at", "seen_at", "revision"])
@@ -123,7 +123,7 @@ def test_extra_fields_are_set_and_those_that_are_none_are_unset():
     fields = documents.derived({"_auth_user_id": 7}, {"account": "a", "plan": None})
 
     inserted = documents.new(b"id", b"payload", NOW, NOW, NOW, fields)
-    update = documents.replacing(b"payload", NOW, NOW, fields)
+    update = documents.payload_update(b"payload", NOW, NOW, fields)
 
     assert inserted["user_id"] == "7"
     assert inserted["account"] == "a"
@@ -136,7 +136,7 @@ def test_an_update_that_unsets_nothing_has_no_unset():
     # MongoDB before 5.0 refuses an empty one.
     fields = documents.derived({"_auth_user_id": "7"}, {})
 
-    assert "$unset" not in documents.replacing(b"payload", NOW, NOW, fields)
+    assert "$unset" not in documents.payload_update(b"payload", NOW, NOW, fields)
 
 
 @pytest.mark.parametrize(

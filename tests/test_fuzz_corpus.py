@@ -12,8 +12,8 @@ import pytest
 from bson import Binary, DatetimeMS, DBRef, Decimal128, Int64, MaxKey, Regex
 from django.conf import settings
 
-from django_mongo_sessions import codec
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.storage import codec
 from tests.fuzz import __main__ as fuzz
 from tests.fuzz import forging, model
 from tests.fuzz.cookies import check_key

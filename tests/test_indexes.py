@@ -7,10 +7,13 @@ from datetime import timedelta
 import pytest
 from pymongo.errors import OperationFailure
 
-from django_mongo_sessions import dates, indexes, refusals
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.documents import TTL_INDEX
-from django_mongo_sessions.drivers import Reach, run
+from django_mongo_sessions.connection import errors
+from django_mongo_sessions.connection.collection import SessionCollection
+from django_mongo_sessions.mongo import indexes
+from django_mongo_sessions.mongo.runner import run_on
+from django_mongo_sessions.storage import dates
+from django_mongo_sessions.storage.documents import TTL_INDEX
 from tests.conftest import ACTIONS, collection
 
 NAME = TTL_INDEX.name
@@ -68,7 +71,7 @@ def test_a_request_that_is_cancelled_leaves_it_to_the_next(do, no_index):
 
 
 def test_a_large_collection_is_not_indexed_during_a_request(do, no_index, logged, monkeypatch):
-    monkeypatch.setattr(indexes, "_MOST_DOCUMENTS", 2)
+    monkeypatch.setattr(indexes, "_MAX_DOCUMENTS", 2)
     collection().insert_many({"_id": n} for n in range(2))
 
     do(SessionStore(), "save")
@@ -129,14 +132,14 @@ def create(given):
 
 
 def drive(verb):
-    return run(verb, Reach(collection()))
+    return run_on(SessionCollection(collection()), verb)
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_each_state_is_told_from_the_others(mongod_engine, state):
     create(STATES[state])
 
-    [ours] = drive(indexes.reporting())
+    [ours] = drive(indexes.report())
 
     assert (ours.name, ours.state) == (NAME, state)
     assert ours.is_wrong == (state != "ok")
@@ -148,28 +151,28 @@ def test_each_state_is_mended_and_no_session_is_touched(mongod_engine, state):
     store.save()
     create(STATES[state])
 
-    done = drive(indexes.mending())
+    done = drive(indexes.mend())
 
     assert bool(done) == (state != "ok")
-    assert [found.state for found in drive(indexes.reporting())] == ["ok"]
+    assert [found.state for found in drive(indexes.report())] == ["ok"]
     assert store.exists(store.session_key)
-    assert drive(indexes.mending()) == []
+    assert drive(indexes.mend()) == []
 
 
 @pytest.mark.parametrize("state", ["wrong TTL", "not TTL"])
 def test_a_ttl_is_changed_in_place(mongod_engine, state):
     create(STATES[state])
 
-    assert drive(indexes.mending()) == [f"changed {NAME} with collMod"]
+    assert drive(indexes.mend()) == [f"changed {NAME} with collMod"]
 
 
 @pytest.mark.parametrize("state", ["wrong TTL", "not TTL"])
-@pytest.mark.parametrize("code", sorted(refusals.UNCHANGEABLE))
+@pytest.mark.parametrize("code", sorted(errors.UNCHANGEABLE))
 def test_where_the_server_cannot_change_it_another_is_built_and_then_it_is_dropped(
     mongod_engine, commands, state, code
 ):
     create(STATES[state])
-    verb = indexes.mending()
+    verb = indexes.mend()
     verb.send(next(verb).call(collection()))
     assert "collMod" not in [name for name, _ in commands.sent]
     answer = verb.throw(OperationFailure("no expireAfterSeconds field to update", code))
@@ -179,7 +182,7 @@ def test_where_the_server_cannot_change_it_another_is_built_and_then_it_is_dropp
     assert done == [f"created {NAME}_2", f"dropped {NAME}"]
     names = [name for name, _ in commands.sent]
     assert names.index("createIndexes") < names.index("dropIndexes")
-    [found] = drive(indexes.reporting())
+    [found] = drive(indexes.report())
     assert (found.name, found.state) == (f"{NAME}_2", "ok")
 
 
@@ -189,12 +192,12 @@ def test_what_the_server_answers_to_a_change_that_it_cannot_do_is_known(mongod_e
     for refused in ({"collMod": "sessions", "index": TTL | {"name": "compound"}}, {"noSuch": 1}):
         with pytest.raises(OperationFailure) as error:
             collection().database.command(refused)
-        assert error.value.code in refusals.UNCHANGEABLE
+        assert error.value.code in errors.UNCHANGEABLE
 
 
 def test_another_error_of_a_change_passes_and_nothing_is_built(mongod_engine):
     create(STATES["not TTL"])
-    verb = indexes.mending()
+    verb = indexes.mend()
     verb.send(next(verb).call(collection()))
 
     with pytest.raises(OperationFailure, match="stepped down"):
@@ -210,23 +213,23 @@ def test_an_index_of_others_on_our_field_is_left_and_ours_built_beside_it(
 ):
     collection().create_index([("expires_at", 1)], name=name, **options)
     theirs = collection().index_information()[name]
-    assert [found.state for found in drive(indexes.reporting())] == ["missing", "foreign"]
+    assert [found.state for found in drive(indexes.report())] == ["missing", "foreign"]
 
-    assert drive(indexes.mending()) == [f"created {NAME}"]
+    assert drive(indexes.mend()) == [f"created {NAME}"]
 
-    assert [found.state for found in drive(indexes.reporting())] == ["ok", "foreign"]
+    assert [found.state for found in drive(indexes.report())] == ["ok", "foreign"]
     assert collection().index_information()[name] == theirs
-    assert drive(indexes.mending()) == []
+    assert drive(indexes.mend()) == []
 
 
 def test_what_a_mending_that_was_stopped_has_left_is_dropped(mongod_engine):
     create(STATES["not TTL"])
     collection().create_index([("expires_at", -1)], name=f"{NAME}_2", **TTL)
-    assert [found.state for found in drive(indexes.reporting())] == ["ok", "not TTL"]
+    assert [found.state for found in drive(indexes.report())] == ["ok", "not TTL"]
 
-    assert drive(indexes.mending()) == [f"dropped {NAME}"]
+    assert drive(indexes.mend()) == [f"dropped {NAME}"]
 
-    assert [found.state for found in drive(indexes.reporting())] == ["ok"]
+    assert [found.state for found in drive(indexes.report())] == ["ok"]
 
 
 def finish(verb, operation):
@@ -249,25 +252,25 @@ def finish(verb, operation):
 
 
 def test_an_index_of_others_is_reported_and_left(mongod_engine):
-    drive(indexes.mending())
+    drive(indexes.mend())
     collection().create_index([("account_id", 1)], name="by_account")
     collection().create_index([("sid", 1)], name="sid_1", unique=True, sparse=True)
 
-    drive(indexes.mending())
+    drive(indexes.mend())
 
-    ours, *others = drive(indexes.reporting())
+    ours, *others = drive(indexes.report())
     assert ours.state == "ok"
     assert [(found.name, found.state, found.is_wrong) for found in others] == [
         ("by_account", "foreign", False),
         ("sid_1", "foreign", False),
     ]
-    assert "unique: it may refuse our sessions" in others[1].detail
+    assert "unique: it may reject sessions" in others[1].detail
 
 
 def test_an_index_of_others_that_removes_sessions_says_when(mongod_engine):
     collection().create_index([("created_at", 1)], name="by_age", expireAfterSeconds=3600)
 
-    _, theirs = drive(indexes.reporting())
+    _, theirs = drive(indexes.report())
 
     assert theirs.state == "foreign"
     assert theirs.detail == "on created_at: 1, removes sessions 3600 s after created_at"
@@ -277,10 +280,10 @@ def test_an_index_on_a_part_of_the_sessions_does_not_count(mongod_engine):
     partial = {"partialFilterExpression": {"user_id": {"$exists": True}}, "expireAfterSeconds": 0}
     collection().create_index([("expires_at", 1)], name="theirs", **partial)
 
-    assert drive(indexes.reporting())[0].state == "missing"
-    drive(indexes.mending())
+    assert drive(indexes.report())[0].state == "missing"
+    drive(indexes.mend())
 
-    ours, theirs = drive(indexes.reporting())
+    ours, theirs = drive(indexes.report())
     assert ours.state == "ok"
     assert (theirs.name, theirs.state) == ("theirs", "foreign")
 
@@ -305,10 +308,10 @@ def test_where_the_indexes_may_not_be_seen_nobody_says_that_there_is_none(limite
     limited.create_index(TTL_INDEX.keys, name=NAME, **TTL)
     allow(*ACTIONS - {"listIndexes"})
 
-    drive(indexes.ensuring())
+    drive(indexes.ensure())
 
     [record] = logged()
-    assert record.getMessage().startswith("Cannot tell whether there is a TTL index")
+    assert record.getMessage().startswith("Cannot find out whether there is a TTL index")
     assert "lacks the privilege listIndexes" in record.getMessage()
 
 
@@ -320,9 +323,9 @@ def test_mending_without_the_privilege_raises_what_can_be_named(limited, state, 
         limited.create_index(keys, name=name, **options)
 
     with pytest.raises(OperationFailure) as refused:
-        drive(indexes.mending())
+        drive(indexes.mend())
 
-    assert refusals.reason(refused.value) == f"the client's user lacks the privilege {privilege}"
+    assert errors.explain(refused.value) == f"the client's user lacks the privilege {privilege}"
 
 
 @pytest.mark.parametrize(
@@ -334,7 +337,8 @@ def test_an_index_that_is_ok_in_another_form_removes_what_has_expired_too(
 ):
     sessions = guarded.sessions
     sessions.create_index([("expires_at", direction)], name=NAME, **TTL, **options)
-    assert [found.state for found in run(indexes.reporting(), Reach(sessions))] == ["ok"]
+    [index] = run_on(SessionCollection(sessions), indexes.report())
+    assert index.state == "ok"
 
     sessions.insert_one({"expires_at": dates.utc_now() - timedelta(seconds=1)})
 
@@ -346,11 +350,11 @@ def test_an_index_that_is_ok_in_another_form_removes_what_has_expired_too(
 def test_another_refusal_is_told_in_the_servers_words():
     error = OperationFailure("not authorized to execute command { shutdown: 1 }", 13)
 
-    assert refusals.reason(error) == str(error)
+    assert errors.explain(error) == str(error)
 
 
 def test_an_error_that_is_no_conflict_is_not_taken_for_one(mongod_engine):
-    verb = indexes.mending()
+    verb = indexes.mend()
     next(verb)
     verb.send({})
 

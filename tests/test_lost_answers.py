@@ -14,8 +14,9 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from django_mongo_sessions import breaker, operations
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import breaker
+from django_mongo_sessions.mongo import operations
 from tests.conftest import collection
 
 KEY = "0123456789abcdefghijklmnopqrstuv"

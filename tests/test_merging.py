@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from django_mongo_sessions.merging import bring_up_to_date, merge
+from django_mongo_sessions.engine.merging import bring_up_to_date, merge
 
 
 def dump(data):

@@ -14,9 +14,10 @@ from django.contrib.sessions.serializers import JSONSerializer
 from django.http import HttpResponse
 from django.test import RequestFactory
 
-from django_mongo_sessions import clients, dates
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import clients
 from django_mongo_sessions.middleware import SessionMiddleware
+from django_mongo_sessions.storage import dates
 from tests.conftest import collection, end
 
 KEY = "0123456789abcdefghijklmnopqrstuv"
@@ -183,11 +184,11 @@ def no_blocking_client():
     def refuse():
         raise AssertionError("a blocking call in the event loop")
 
-    reach, clients.sessions = clients.sessions, refuse
+    reach, clients.collection = clients.collection, refuse
     try:
         yield
     finally:
-        clients.sessions = reach
+        clients.collection = reach
 
 
 def answer(cls, colour, loop, steps, cookie, settings):
@@ -598,7 +599,7 @@ class Slow(SessionStore):
     def save(self, must_create=False):
         super().save(must_create)
         self.calls.append("save")
-        self._written_at -= 2  # seconds
+        self._known.last_write -= 2  # seconds
 
 
 def test_a_project_may_override_save_alone_and_a_slow_one_is_no_less_a_save(ask):

@@ -3,7 +3,7 @@
 import pytest
 from pymongo.results import DeleteResult, UpdateResult
 
-from django_mongo_sessions import operations
+from django_mongo_sessions.mongo import operations
 
 
 @pytest.mark.parametrize("count", [0, 1])

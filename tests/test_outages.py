@@ -21,10 +21,12 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from django_mongo_sessions import clients, drivers, operations, refusals
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import clients, errors
+from django_mongo_sessions.engine import mapping
+from django_mongo_sessions.engine.session import Content
 from django_mongo_sessions.exceptions import ServerUnavailable
-from django_mongo_sessions.snapshots import Content
+from django_mongo_sessions.mongo import operations, runner
 from testproject import mongod
 from tests.conftest import end
 
@@ -81,9 +83,9 @@ def moves(request):
     session = request.session
     session._session_key = KEY
     session._session_cache = {"a": 1}
-    written = session._new("n" * 32, b"n", Content({"a": 1}, b'{"a":1}'), None)[1]
+    written = mapping.new(session, "n" * 32, b"n", Content({"a": 1}, b'{"a":1}'), None)[1]
     session._session_key = written.key
-    session._snapshot = written._replace(data=session._session_cache)
+    session._known.snapshot = written._replace(data=session._session_cache)
     session["_auth_user_id"] = "7"
     return HttpResponse("signed in")
 
@@ -283,10 +285,10 @@ def test_what_is_no_outage_is_raised(get, monkeypatch):
         raise OperationFailure("not authorized", 13)
 
     monkeypatch.setattr(
-        operations, "insert", lambda document: drivers.Operation(refuse, lambda reply: reply)
+        operations, "insert", lambda document: runner.Operation(refuse, lambda reply: reply)
     )
     monkeypatch.setattr(
-        operations, "find", lambda *args: drivers.Operation(refuse, lambda reply: reply)
+        operations, "find", lambda *args: runner.Operation(refuse, lambda reply: reply)
     )
 
     assert get("/saves_later").status_code == 500
@@ -348,7 +350,7 @@ def test_the_page_of_a_view_that_copes_is_for_this_visitor_alone(get):
     ],
 )
 def test_what_is_an_outage(error, is_one):
-    assert refusals.is_outage(error) is is_one
+    assert errors.is_outage(error) is is_one
 
 
 def test_a_store_outside_of_a_request_asks_again(site, asked):

@@ -4,7 +4,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import TestCase, override_settings
 
-from django_mongo_sessions import clients
+from django_mongo_sessions.connection import clients
 
 
 @override_settings(
@@ -35,9 +35,9 @@ class TestOfAProject(TestCase):
         assert b"Sherlock Holmes" in response.content
 
     def test_a_test_begins_with_no_session(self):
-        assert clients.sessions().sessions.count_documents({}) == 0
+        assert clients.collection().collection.count_documents({}) == 0
         self.client.session.save()
-        assert clients.sessions().sessions.count_documents({}) == 1
+        assert clients.collection().collection.count_documents({}) == 1
 
     test_another_test_does_too = test_a_test_begins_with_no_session
 
@@ -52,7 +52,7 @@ def in_memory(settings):
 @pytest.mark.django_db
 @pytest.mark.parametrize("n", [1, 2])
 def test_pytest_django_signs_in(in_memory, client, admin_user, n):
-    assert clients.sessions().sessions.count_documents({}) == 0
+    assert clients.collection().collection.count_documents({}) == 0
 
     client.force_login(admin_user)
 

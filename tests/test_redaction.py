@@ -14,8 +14,9 @@ from django.views.debug import ExceptionReporter
 from pymongo import MongoClient
 from pymongo.errors import DocumentTooLarge, PyMongoError, WriteError
 
-from django_mongo_sessions import clients, redaction
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import clients, logs
+from django_mongo_sessions.mongo import tracebacks
 from tests.conftest import collection, end
 
 # Not in the frames of the tests, which are part of a traceback.
@@ -79,13 +80,13 @@ def test_nothing_appears_in_the_logs_at_any_level(mongod_engine, settings, caplo
     text = "\n".join(record.getMessage() for record in caplog.records)
     assert '"Command started"' in text
     assert "(not shown)" in text
-    assert "refused" in text
+    assert "rejected" in text
     assert_shows_nothing(text)
 
 
 def test_what_is_not_of_sessions_stays_as_it_is(mongod_uri, caplog):
-    redaction.redact_commands("sessions")
-    redaction.redact_commands("sessions")
+    logs.redact_commands("sessions")
+    logs.redact_commands("sessions")
     caplog.set_level(logging.DEBUG, "pymongo")
 
     with MongoClient(mongod_uri) as client:
@@ -105,7 +106,7 @@ def test_what_is_not_of_sessions_stays_as_it_is(mongod_uri, caplog):
     ],
 )
 def test_what_others_log_is_left_alone(text):
-    redaction.redact_commands("sessions")
+    logs.redact_commands("sessions")
     record = logging.LogRecord("pymongo.command", 10, __file__, 1, text, None, None)
 
     for each in logging.getLogger("pymongo.command").filters:
@@ -137,7 +138,7 @@ def test_what_an_older_pymongo_says_of_a_document_it_cannot_encode():
     error.args = (f"cannot encode object: {{'{VALUE}'}}, of type: <class 'set'>",)
     other = InvalidDocument("another text")
     for each in (error, other):
-        redaction.forget_values(each)
+        tracebacks.forget_values(each)
 
     assert str(error) == "cannot encode a value of to_document(), of type: <class 'set'>"
     assert str(other) == "another text"
@@ -253,4 +254,4 @@ def test_a_chain_of_errors_that_bites_its_tail_has_an_end():
     first, second = PyMongoError("a"), DocumentTooLarge("b")
     first.__context__, second.__context__ = second, first
 
-    redaction.forget_values(first)
+    tracebacks.forget_values(first)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from django_mongo_sessions import clients
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import clients
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -15,7 +15,7 @@ def fresh(**data):
     store = SessionStore()
     store.update(data)
     store.save()
-    store._forget_write()
+    store._forget_last_write()
     return store
 
 
@@ -91,6 +91,7 @@ TABLE = [
         ["insert", "delete", "find", "update", "delete"],
     ),
     ("`mutate`", read, "mutate", ["find", "update"]),
+    ("`describe`", unread, "describe", ["find"]),
     ("a cookie that cannot be a key", lambda: SessionStore("junk" * 9), "load", []),
 ]
 

@@ -7,9 +7,10 @@ import asyncio
 
 import pytest
 
-from django_mongo_sessions import clients, indexes
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.drivers import run
+from django_mongo_sessions.connection import clients
+from django_mongo_sessions.mongo import indexes
+from django_mongo_sessions.mongo.runner import run_on
 from tests.test_round_trips import TABLE, arguments
 
 # Goodbyes of clients that are closed.
@@ -91,9 +92,9 @@ def test_only_clear_expired_asks_all_shards(mongod_engine, commands, monkeypatch
 
 def test_our_index_is_not_unique(mongod_engine, commands):
     """A sharded collection takes unique indexes only where they begin with the shard key."""
-    reach = clients.sessions()
+    target = clients.collection()
 
-    run(indexes.mending(), reach)
+    run_on(target, indexes.mend())
 
     [created] = [command for name, command in commands.sent if name == "createIndexes"]
     [index] = created["indexes"]

@@ -10,8 +10,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from django_mongo_sessions import documents
-from testproject.views import ACTIONS
+from django_mongo_sessions.storage import documents
+from testproject.actions import ACTIONS
 from tests.conftest import collection
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("engine")]
@@ -40,7 +40,7 @@ def page(client):
 
 def document(client):
     """Return what MongoDB holds for the client's cookie."""
-    return collection().find_one({"_id": documents.stored_id(client.session.session_key)})
+    return collection().find_one({"_id": documents.document_id(client.session.session_key)})
 
 
 # The article's views

@@ -10,8 +10,10 @@ from django.contrib.auth import SESSION_KEY
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from django_mongo_sessions import clients, dates, documents, refusals, status
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import clients, errors
+from django_mongo_sessions.mongo import status
+from django_mongo_sessions.storage import dates, documents
 from tests.conftest import ACTIONS, collection
 
 
@@ -27,7 +29,7 @@ def sessions(mongod_engine):
     """Two live sessions, of which one is signed in, and one that has expired."""
     save(a=1)
     save(**{SESSION_KEY: "7"})
-    gone = documents.stored_id(save(a=1).session_key)
+    gone = documents.document_id(save(a=1).session_key)
     past = dates.utc_now() - timedelta(days=1)
     collection().update_one({"_id": gone}, {"$set": {"expires_at": past}})
     return collection()
@@ -218,7 +220,7 @@ def test_a_privilege_that_is_lacking_can_be_named(limited, allow, action):
     with pytest.raises(OperationFailure) as refused:
         status.status(collection())
 
-    assert refusals.reason(refused.value) == f"the client's user lacks the privilege {action}"
+    assert errors.explain(refused.value) == f"the client's user lacks the privilege {action}"
 
 
 def test_what_is_no_collection_is_an_error(mongod_engine, settings):

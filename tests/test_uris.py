@@ -5,7 +5,7 @@ from urllib.parse import quote_plus
 import pytest
 from pymongo import MongoClient
 
-from django_mongo_sessions import uris
+from django_mongo_sessions.connection import uris
 
 
 @pytest.mark.parametrize(

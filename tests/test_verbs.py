@@ -9,8 +9,9 @@ from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.contrib.sessions.serializers import JSONSerializer
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError
 
-from django_mongo_sessions import dates, documents, state, verbs
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.engine import deleting, loading, session
+from django_mongo_sessions.storage import dates, documents
 from tests.conftest import collection
 
 UNKNOWN = "0123456789abcdefghijklmnopqrstuv"
@@ -21,7 +22,7 @@ MALFORMED = [
     "\U0001f36a" * 32,
     "\ud800" * 32,
     '{"$ne": null}' + UNKNOWN,
-    documents.stored_id(UNKNOWN).hex(),
+    documents.document_id(UNKNOWN).hex(),
     UNKNOWN.upper(),
 ]
 
@@ -39,7 +40,7 @@ def change_document(**fields):
 def expire(store):
     past = dates.utc_now() - timedelta(seconds=1)
     collection().update_one(
-        {"_id": documents.stored_id(store.session_key)}, {"$set": {"expires_at": past}}
+        {"_id": documents.document_id(store.session_key)}, {"$set": {"expires_at": past}}
     )
 
 
@@ -63,7 +64,7 @@ def test_the_document_is_as_the_design_says(do, stored):
 
     document = the_document()
 
-    assert document["_id"] == documents.stored_id(store.session_key)
+    assert document["_id"] == documents.document_id(store.session_key)
     assert isinstance(document["payload"], bytes)
     assert document["revision"] == 0
     assert document["created_at"] == document["seen_at"]
@@ -118,7 +119,9 @@ def test_an_expired_session_is_not_there_though_nobody_has_removed_it(do, stored
 
 def test_a_session_that_another_task_loaded_meanwhile_is_kept(do, stored):
     store = SessionStore(stored(a=1).session_key)
-    slower = store._data()
+    slower = loading.data(
+        store,
+    )
     operation = next(slower)
 
     do(store, "_get_session")["b"] = 2
@@ -130,7 +133,9 @@ def test_a_session_that_another_task_loaded_meanwhile_is_kept(do, stored):
 
 def test_a_load_in_flight_does_not_drop_the_key_that_another_task_has_moved_to(do, stored):
     store = SessionStore(stored(_auth_user_id="1").session_key)
-    slower = store._data()
+    slower = loading.data(
+        store,
+    )
     operation = next(slower)
 
     do(store, "cycle_key")
@@ -208,7 +213,7 @@ def test_a_save_without_a_change_is_nothing_just_after_a_write_of_its_own(do, st
     do(store, "save")
     assert the_document()["expires_at"] == soon
 
-    store._written_at -= state.WRITE_INTERVAL
+    store._known.last_write -= session.WRITE_INTERVAL
     do(store, "save")
     assert the_document()["expires_at"] > soon
 
@@ -235,7 +240,7 @@ def test_a_load_on_the_side_does_not_hide_a_race(do, stored):
 
     assert do(first, "load") == {"a": 1, "b": 2}
 
-    assert first._snapshot.revision == 0
+    assert first._known.snapshot.revision == 0
     assert first._session_cache == {"a": 1}
 
 
@@ -593,7 +598,7 @@ def test_a_broken_document_reads_as_empty_and_keeps_its_key(do, stored, logged, 
     assert do(store, "load") == {}
     [record] = logged()
     assert record.levelno == logging.WARNING
-    assert documents.stored_id(key).hex() in record.getMessage()
+    assert documents.document_id(key).hex() in record.getMessage()
     assert key not in record.getMessage()
 
     do(store, "save")
@@ -629,9 +634,9 @@ def test_a_field_that_pymongo_cannot_decode_is_one_of_a_wrong_type(
 def test_a_payload_that_was_swapped_with_anothers_does_not_open(do, stored, logged):
     mine, other = stored(a=1), stored(b=2)
     documents_ = {document["_id"]: document for document in collection().find({})}
-    theirs = documents_[documents.stored_id(other.session_key)]
+    theirs = documents_[documents.document_id(other.session_key)]
     collection().update_one(
-        {"_id": documents.stored_id(mine.session_key)},
+        {"_id": documents.document_id(mine.session_key)},
         {"$set": {name: theirs[name] for name in theirs if name != "_id"}},
     )
 
@@ -757,7 +762,7 @@ def test_what_is_no_session_of_ours_is_not_removed(do):
 
 
 def test_what_has_expired_is_removed_in_batches_and_nothing_else(do, stored, monkeypatch):
-    monkeypatch.setattr(verbs, "EXPIRED_BATCH", 4)
+    monkeypatch.setattr(deleting, "EXPIRED_BATCH", 4)
     live = [stored(n=n).session_key for n in range(3)]
     past = dates.utc_now() - timedelta(seconds=1)
     # Most of them in the very same millisecond.

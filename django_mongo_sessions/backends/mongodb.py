@@ -2,144 +2,168 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
+from functools import cache
 from typing import Any, TypeVar
 
+from django.apps import apps
 from django.core.checks import register
 
-from django_mongo_sessions import dates, indexes
+from django_mongo_sessions.checks.messages import check_apps, message
 from django_mongo_sessions.conf import conf
-from django_mongo_sessions.driving import adrive, drive
-from django_mongo_sessions.findings import check_apps
-from django_mongo_sessions.verbs import SessionVerbs
+from django_mongo_sessions.engine import deleting, loading, moving, saving
+from django_mongo_sessions.engine.session import TrackedSession
+from django_mongo_sessions.mongo.runner import Steps, Turns, arun, run
+from django_mongo_sessions.storage import dates
 
 Result = TypeVar("Result")
 
+logger = logging.getLogger("django_mongo_sessions")
 
-class SessionStore(SessionVerbs):
-    """Sessions in MongoDB: each verb of Django's `SessionBase`, with blocking calls and with await.
 
-    PyMongo's errors pass through every verb: a session that could not be read is not an empty one.
+class SessionStore(TrackedSession):
+    """Sessions in MongoDB: each method of Django's `SessionBase`, blocking and to be awaited.
+
+    Every method lets PyMongo's errors pass: a session that could not be read is not an empty one.
     """
 
-    _after_insert = staticmethod(indexes.ensure_once)
+    def __init__(self, session_key: str | None = None) -> None:
+        super().__init__(session_key)
+        self._turns = Turns()
+        _recommend_the_app()
 
     def load(self) -> dict[str, Any]:
-        """Return the session's data, `{}` where there is no such session or it does not open."""
-        snapshot = drive(self._loading(), self)
+        """Return the session's data; `{}` if there is no session, or it does not open."""
+        snapshot = self._run(loading.load(self))
         return {} if snapshot is None else snapshot.data
 
     async def aload(self) -> dict[str, Any]:
         """See load()."""
-        snapshot = await adrive(self._loading(), self)
+        snapshot = await self._arun(loading.load(self))
         return {} if snapshot is None else snapshot.data
 
     def exists(self, session_key: str | None) -> bool:
-        """Return whether a session lives under the key."""
-        verb = self._existing(session_key)
+        """Return whether a session is stored under the key."""
+        steps = loading.exists(session_key)
         del session_key  # a traceback shows the variables of this frame
-        return drive(verb, self)
+        return self._run(steps)
 
     async def aexists(self, session_key: str | None) -> bool:
         """See exists()."""
-        verb = self._existing(session_key)
+        steps = loading.exists(session_key)
         del session_key
-        return await adrive(verb, self)
+        return await self._arun(steps)
 
     def create(self) -> None:
         """Store the session under a new key."""
-        drive(self._creating(), self)
+        self._run(saving.create(self))
 
     async def acreate(self) -> None:
         """See create()."""
-        await adrive(self._creating(), self)
+        await self._arun(saving.create(self))
 
     def save(self, must_create: bool = False) -> None:
-        """Store the session, without a key under a new one.
+        """Store the session; if it has no key, under a new one.
 
-        What others have stored meanwhile is merged in: each key as the last who changed it left
-        it. Raises UpdateError where the session was deleted meanwhile; SessionConflict where
-        another has changed the same key, if ON_CONFLICT is "raise", or was faster 200 times; with
-        `must_create`, CreateError where the key is taken. Raises TypeError or ValueError for what
-        the serializer cannot take, and pymongo.errors.DocumentTooLarge past 15 MB, before anything
-        is sent.
+        What other requests have stored since it was loaded is merged: each session key gets the
+        value of the last request that changed it. Raises UpdateError if the session was deleted
+        since. Raises SessionConflict if another request has changed the same session key and
+        ON_CONFLICT is "raise", or if other requests were faster 200 times. With `must_create`,
+        raises CreateError if the key is taken. Before anything is sent, raises TypeError or
+        ValueError for a value that the serializer cannot store, and pymongo.errors.DocumentTooLarge
+        above 15 MB.
         """
-        drive(self._saving(must_create), self)
+        self._run(saving.save(self, must_create))
 
     async def asave(self, must_create: bool = False) -> None:
         """See save()."""
-        await adrive(self._saving(must_create), self)
+        await self._arun(saving.save(self, must_create))
 
     def mutate(self, function: Callable[[dict[str, Any]], Result]) -> Result | None:
-        """Change the session by a function of its data, as if nobody else was there.
+        """Change the session by a function of its data, as if there was no other request.
 
-        What is unsaved and what others have stored is merged, the function changes the dict that
-        it is given, and the outcome is stored if nobody was faster; else all of it is done again.
-        So the function may run more than once, and must not do anything but change the dict.
-        Returns what the function returned. If it raises, nothing is written. Raises what save()
-        raises, and TypeError for a coroutine function.
+        Unsaved changes and what other requests have stored are merged into a dict, the function
+        changes that dict, and the outcome is stored if no other request was faster. Otherwise all
+        of this is repeated. So the function may run more than once, and must do nothing but change
+        the dict. Returns what the function returned. If the function raises, nothing is stored.
+        Raises what save() raises, and TypeError for a coroutine function.
         """
-        return drive(self._mutating(function), self)
+        return self._run(saving.mutate(self, function))
 
     async def amutate(self, function: Callable[[dict[str, Any]], Result]) -> Result | None:
-        """See mutate(). The function is an ordinary one."""
-        return await adrive(self._mutating(function), self)
+        """See mutate(). The function is an ordinary one, not a coroutine function."""
+        return await self._arun(saving.mutate(self, function))
 
     def delete(self, session_key: str | None = None) -> None:
         """Delete the session under the key, or this one."""
-        verb = self._deleting(session_key)
+        steps = deleting.delete(self, session_key)
         del session_key
-        drive(verb, self)
+        self._run(steps)
 
     async def adelete(self, session_key: str | None = None) -> None:
         """See delete()."""
-        verb = self._deleting(session_key)
+        steps = deleting.delete(self, session_key)
         del session_key
-        await adrive(verb, self)
+        await self._arun(steps)
 
     def cycle_key(self) -> None:
-        """Move the session's data to a new key, with what others have stored meanwhile.
+        """Move the session to a new key, with what other requests store in the meantime.
 
-        Raises UpdateError where the session was signed in, and is deleted meanwhile, and
+        Raises UpdateError if the session was signed in and is deleted in the meantime, and
         SessionConflict as save() does.
         """
-        drive(self._cycling(), self)
+        self._run(moving.cycle_key(self))
 
     async def acycle_key(self) -> None:
         """See cycle_key()."""
-        await adrive(self._cycling(), self)
+        await self._arun(moving.cycle_key(self))
 
     def flush(self) -> None:
         """Delete the session, and begin an empty one without a key."""
-        drive(self._flushing(), self)
+        self._run(deleting.flush(self))
 
     async def aflush(self) -> None:
         """See flush()."""
-        await adrive(self._flushing(), self)
+        await self._arun(deleting.flush(self))
+
+    def describe(self, *, with_data: bool = False) -> dict[str, Any] | None:
+        """Return the stored document to be shown, even if it has expired; None if there is none.
+
+        "_id" is hexadecimal, and "payload" is a dict of its parts. Nothing is checked, decoded or
+        loaded into this session. With `with_data`, "data" is the decoded session, or None if the
+        payload does not open.
+        """
+        return self._run(loading.describe(self, with_data))
+
+    async def adescribe(self, *, with_data: bool = False) -> dict[str, Any] | None:
+        """See describe()."""
+        return await self._arun(loading.describe(self, with_data))
 
     def _touch(self) -> bool:
-        """Move the expiry of a session that was read, if nobody has written to it since, and
-        return whether that was done. What the session was changed to meanwhile stays unsaved.
+        """Move the expiry of a session that was read, if no other request has written it since.
+
+        Returns whether that was done. Unsaved changes stay unsaved.
         """
-        return drive(self._touching(), self)
+        return self._run(saving.touch(self))
 
     async def _atouch(self) -> bool:
         """See _touch()."""
-        return await adrive(self._touching(), self)
+        return await self._arun(saving.touch(self))
 
     @classmethod
     def clear_expired(cls) -> int:  # type: ignore[override]  # Django's returns nothing
-        """Delete the sessions that have expired, in batches, and return how many they were."""
-        return drive(cls._clearing_expired())
+        """Delete the sessions that have expired, in batches; return how many there were."""
+        return run(deleting.clear_expired())
 
     @classmethod
     async def aclear_expired(cls) -> int:  # type: ignore[override]
         """See clear_expired()."""
-        return await adrive(cls._clearing_expired())
+        return await arun(deleting.clear_expired())
 
-    # When it ends, as Django's, but never later than ABSOLUTE_AGE allows. With `modification` or
-    # `expiry` they compute what would be, and with `expiry` they read nothing.
+    # When it ends: as Django says, but never later than ABSOLUTE_AGE allows. With `modification` or
+    # `expiry` these compute what would be, and with `expiry` they load nothing.
 
     def get_expiry_age(self, **kwargs: Any) -> int:
         """Return the seconds until the session ends."""
@@ -155,11 +179,11 @@ class SessionStore(SessionVerbs):
         return self.get_expiry_age(**kwargs)
 
     def get_expiry_date(self, **kwargs: Any) -> datetime:
-        """Return when the session ends; naive, in `TIME_ZONE`, where `USE_TZ` is off."""
+        """Return when the session ends; naive, in `TIME_ZONE`, if `USE_TZ` is off."""
         date = super().get_expiry_date(**kwargs)
         if kwargs or dates.utc(date) <= (end := self._latest_end()):
             return date
-        return dates.like(date, end)
+        return dates.in_zone_of(date, end)
 
     async def aget_expiry_date(self, **kwargs: Any) -> datetime:
         """See get_expiry_date()."""
@@ -167,23 +191,44 @@ class SessionStore(SessionVerbs):
             await self._aget_session()
         return self.get_expiry_date(**kwargs)
 
-    # What SessionBase calls underneath
+    # What SessionBase calls internally
 
     def _get_session(self, no_load: bool = False) -> dict[str, Any]:
         self.accessed = True
         try:
             return self._session_cache
         except AttributeError:
-            return drive(self._data(no_load), self)
+            return self._run(loading.data(self, no_load))
 
     async def _aget_session(self, no_load: bool = False) -> dict[str, Any]:
         self.accessed = True
         try:
             return self._session_cache
         except AttributeError:
-            return await adrive(self._data(no_load), self)
+            return await self._arun(loading.data(self, no_load))
 
     _session = property(_get_session)
+
+    def _run(self, steps: Steps[Result]) -> Result:
+        return run(steps, self._gate)
+
+    async def _arun(self, steps: Steps[Result]) -> Result:
+        return await arun(steps, self._gate, self._turns)
+
+
+@cache
+def _recommend_the_app() -> None:
+    """Log once per process that the app is not installed, since no check can.
+
+    A site works without it, so this is a warning only in development.
+    """
+    if apps.ready and not apps.is_installed("django_mongo_sessions"):
+        recommended = message("W005")
+        if not recommended.is_silenced():
+            level = logging.WARNING if conf.DEBUG else logging.INFO
+            logger.log(
+                level, "%s %s Or silence %s.", recommended.msg, recommended.hint, recommended.id
+            )
 
 
 register(check_apps)

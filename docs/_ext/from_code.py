@@ -18,14 +18,14 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from django_mongo_sessions.checks.messages import MESSAGES
 from django_mongo_sessions.conf import KEYS
-from django_mongo_sessions.findings import FINDINGS
 
 logger = logging.getLogger(__name__)
 
 # By directive: the page that has all of them, what each is, and where the code lists them.
 PAGES: dict[str, tuple[str, str, dict[str, Any], str]] = {
-    "finding": ("checks", "id", FINDINGS, "django_mongo_sessions.findings.FINDINGS"),
+    "finding": ("checks", "id", MESSAGES, "django_mongo_sessions.checks.messages.MESSAGES"),
     "setting": ("settings", "key", KEYS, "django_mongo_sessions.conf.KEYS"),
 }
 
@@ -78,7 +78,7 @@ class Setting(FromCode):
 
     def facts(self, entry: Any) -> list[nodes.Node]:
         default = nodes.literal("", _python(entry.default))
-        return [_lines({"Takes": [nodes.Text(entry.takes)], "Default": [default]})]
+        return [_lines({"Takes": [nodes.Text(entry.accepts)], "Default": [default]})]
 
 
 def _lines(facts: dict[str, list[nodes.Node]]) -> nodes.Node:

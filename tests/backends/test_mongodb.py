@@ -14,8 +14,10 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import path
 
-from django_mongo_sessions import clients, dates, documents, verbs
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import clients
+from django_mongo_sessions.engine import deleting
+from django_mongo_sessions.storage import dates, documents
 from tests.conftest import DATABASE, collection
 
 PAIRS = [
@@ -113,7 +115,7 @@ COOKIES = [
     "\U0001f36a" * 32,
     "\ud800" * 32,
     '{"$ne": null}',
-    documents.stored_id("0123456789abcdefghijklmnopqrstuv").hex(),
+    documents.document_id("0123456789abcdefghijklmnopqrstuv").hex(),
     "0123456789ABCDEFGHIJKLMNOPQRSTUV",
     "0123456789abcdefghijklmnopqrstuv\n",
 ]
@@ -193,7 +195,7 @@ def test_clearsessions_removes_a_large_backlog_in_short_steps(mongod_engine, com
     collection().insert_many(
         (
             {
-                "_id": documents.stored_id(f"{number:032}"),
+                "_id": documents.document_id(f"{number:032}"),
                 "payload": b"x" * 300,
                 "expires_at": past - timedelta(milliseconds=max(0, number - BACKLOG // 2)),
             }
@@ -210,7 +212,7 @@ def test_clearsessions_removes_a_large_backlog_in_short_steps(mongod_engine, com
     removed = [reply["n"] for name, reply in commands.replies if name == "delete"]
     assert sum(removed) == BACKLOG
     # Some tens of milliseconds each; how many, the machine decides.
-    assert max(removed) == verbs.EXPIRED_BATCH
+    assert max(removed) == deleting.EXPIRED_BATCH
 
 
 # What a thief finds
@@ -236,7 +238,7 @@ def test_no_session_key_can_be_found_in_a_dump_of_the_collection(mongod_engine):
 def raw_collection():
     from bson.raw_bson import RawBSONDocument
 
-    sessions = clients.sessions()[0]
+    sessions = clients.collection()[0]
     return sessions.with_options(
         sessions.codec_options.with_options(document_class=RawBSONDocument)
     )

@@ -18,6 +18,7 @@ app.conf.update(
     broker_transport_options={
         "data_folder_in": str(folder / "queue"),
         "data_folder_out": str(folder / "queue"),
+        "control_folder": str(folder / "control"),
     },
     worker_hijack_root_logger=False,
 )

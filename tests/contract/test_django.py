@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from django.test import SimpleTestCase, override_settings
 
-from django_mongo_sessions import clients
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import clients
 from django_mongo_sessions.middleware import SessionMiddleware
 from tests.contract.django_source import sessions_tests
 

@@ -64,7 +64,7 @@ class Checks:
         data = held.data if held and is_there else {}
         assert model.alike(answer, data or {})
         assert self._store.session_key == (key if is_there or was_read else None)
-        assert data is not None or self._store._refusal_logged
+        assert data is not None or self._store._rejection_logged
 
     def _check_exists(self, answer: bool, held: model.Held | None) -> None:
         """What has expired is not there."""
@@ -76,9 +76,9 @@ class Checks:
         if self._is_raced or self._is_fooled or (held and held.is_deep):
             return
         if not world.collection.asked:
-            known = self._store._current()
+            known = self._store._baseline
             assert known is not None
-            assert self._store._has_just_written() or not known.opened
+            assert self._store._wrote_recently() or not known.readable
             return
         assert stored is not None
         if stored.data is None:

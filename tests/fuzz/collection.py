@@ -16,11 +16,11 @@ from pymongo import WriteConcern
 from pymongo.errors import DuplicateKeyError, WriteError
 from pymongo.results import DeleteResult, InsertOneResult, UpdateResult
 
-from django_mongo_sessions import connection
+from django_mongo_sessions.connection.collection import _CODEC_OPTIONS
 
 # As the engine sets them on a real collection, of a client that a site has made to read UUIDs.
 CODEC_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
-    **connection._CODEC_OPTIONS, uuid_representation=UuidRepresentation.STANDARD
+    **_CODEC_OPTIONS, uuid_representation=UuidRepresentation.STANDARD
 )
 _LARGEST = 2**63 - 1
 

@@ -16,8 +16,12 @@ from unittest import mock
 from django.contrib.sessions.serializers import JSONSerializer
 from django.test import override_settings
 
-from django_mongo_sessions import attempts, clients, codec, dates, drivers, indexes, state
-from django_mongo_sessions.breaker import Breaker
+from django_mongo_sessions.connection import clients
+from django_mongo_sessions.connection.breaker import Breaker
+from django_mongo_sessions.connection.collection import SessionCollection
+from django_mongo_sessions.engine import session as engine_session
+from django_mongo_sessions.mongo import indexes, writes
+from django_mongo_sessions.storage import codec, dates
 from tests.fuzz.collection import AsyncCollection
 from tests.fuzz.world import KEY, VICTIMS_KEY, world
 
@@ -77,8 +81,8 @@ class Refusals(logging.Handler):
 @contextmanager
 def prepared() -> Iterator[None]:
     """Let the engine run in the world, in both colours."""
-    reach = drivers.Reach(world.collection, None, False, Breaker(None, timeout=5))
-    awaited = reach._replace(sessions=AsyncCollection(world.collection))
+    target = SessionCollection(world.collection, None, False, Breaker(None, timeout=5))
+    awaited = target._replace(collection=AsyncCollection(world.collection))
     with ExitStack() as stack:
         stack.enter_context(
             override_settings(
@@ -89,14 +93,14 @@ def prepared() -> Iterator[None]:
             )
         )
         held = clients._Clients()
-        held.blocking = reach
+        held.blocking = target
         held.by_loop[world.loop] = awaited, None  # type: ignore[assignment]
         for place, replaced in [
             (clients, {"_clients": held}),
             (codec, {"zlib": Zlib}),
             (dates, {"utc_now": world.utc_now}),
-            (state, {"time": world}),
-            (attempts, {"_FIRST_WAIT": 0, "_LONGEST_WAIT": 0}),
+            (engine_session, {"time": world}),
+            (writes, {"_FIRST_DELAY": 0, "_LONGEST_DELAY": 0}),
             (indexes, {"_ensured": {("mongomock://", None, "sessions")}}),
         ]:
             stack.enter_context(mock.patch.multiple(place, **replaced))

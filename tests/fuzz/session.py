@@ -53,7 +53,7 @@ class Session(Checks):
             # By the revision alone a write knows what it may take the place of, and a store which
             # of two writes was the later one.
             self._is_fooled |= held.revision in [known.revision for known in self._known]
-            known = self._store._snapshot
+            known = self._store._known.snapshot
             self._is_fooled |= None not in (known, held.revision) and held.revision < known.revision
             self._know(held)
         for documents in (world.collection.stored, self._before):
@@ -70,7 +70,7 @@ class Session(Checks):
         store, key = self._store, self._store.session_key
         document_id = model.id_of(key)
         held = self._begin(document_id)
-        was_read, was_refused = hasattr(store, "_session_cache"), store._refusal_logged
+        was_read, was_refused = hasattr(store, "_session_cache"), store._rejection_logged
         try:
             answer = do(store, self._data)
         except (UpdateError, *_RAISED) as error:

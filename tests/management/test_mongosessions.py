@@ -10,8 +10,10 @@ from bson.datetime_ms import DatetimeMS
 from django.contrib.auth import SESSION_KEY
 from django.core.management import CommandError, call_command
 
-from django_mongo_sessions import clients, dates, documents, status
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import clients
+from django_mongo_sessions.mongo import status
+from django_mongo_sessions.storage import dates, documents
 from tests.conftest import collection
 
 
@@ -52,7 +54,7 @@ def test_indexes_says_what_leaves_no_place_for_ours(mongod_engine):
     for direction in (1, -1):
         collection().create_index([("expires_at", direction)])
 
-    with pytest.raises(CommandError, match="in both directions, .* names them, drop one$"):
+    with pytest.raises(CommandError, match="in both directions, .* names them: drop one$"):
         call("indexes", "--apply")
 
 
@@ -79,7 +81,7 @@ def test_wrong_settings_are_said(settings):
 def test_of_mongomock_there_is_nothing_to_tell(settings, command, given):
     settings.MONGO_SESSIONS = given
 
-    with pytest.raises(CommandError, match="mongomock: each process has sessions of its own"):
+    with pytest.raises(CommandError, match="mongomock: each process has its own sessions"):
         call(*command)
     clients.reset()
 
@@ -125,12 +127,18 @@ def test_status_tells_machines_too(store):
 def test_show_finds_the_document_of_a_cookie(store):
     told = call("show", store.session_key)
 
-    assert documents.stored_id(store.session_key).hex() in told
+    assert documents.document_id(store.session_key).hex() in told
     assert store.session_key not in told
     assert "user_id: 7" in told
     assert "revision: 0" in told
     assert "payload: " in told
     assert "Sherlock" not in told
+
+
+def test_show_takes_whatever_payload_there_is(store):
+    collection().update_one({}, {"$set": {"payload": "no binary"}})
+
+    assert "payload: no binary" in call("show", store.session_key)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +148,7 @@ def test_show_finds_the_document_of_a_cookie(store):
         ({"a": {"b": [True, False]}}, "indexes:\n  a:\n    b: yes, no\n"),
         ({}, "indexes: {}\n"),
         (2000.5, "indexes: 2000.5\n"),
+        (b"four", "indexes: 4 bytes\n"),
         ("clears\x1b[2J\nthe screen", "indexes: 'clears\\x1b[2J\\nthe screen'\n"),
         (DatetimeMS(10**16), "10000000000000000"),
     ],
@@ -185,11 +194,11 @@ def test_show_reads_the_key_from_standard_input(store, monkeypatch):
 
 
 def test_show_finds_what_has_expired(store):
-    document_id = documents.stored_id(store.session_key)
+    document_id = documents.document_id(store.session_key)
     past = dates.utc_now() - timedelta(days=1)
     collection().update_one({"_id": document_id}, {"$set": {"expires_at": past}})
 
-    assert "never read, and not yet removed" in call("show", store.session_key)
+    assert "never read, and not removed yet" in call("show", store.session_key)
 
 
 def test_show_says_that_a_payload_does_not_open(store, settings):

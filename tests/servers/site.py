@@ -9,7 +9,7 @@ import os
 from django.http import HttpResponse
 from django.urls import path
 
-from django_mongo_sessions import clients
+from django_mongo_sessions.connection import clients
 
 SECRET_KEY = "a test's"
 ROOT_URLCONF = "tests.servers.site"
@@ -84,7 +84,7 @@ async def slowly(request):
 
 async def whose(request):
     """Tell which process answers, and whether its loop has a client of its own."""
-    reach = await clients.asessions()
+    reach = await clients.acollection()
     return HttpResponse(f"{os.getpid()} {'threads' if reach is None else 'native'}")
 
 

@@ -19,7 +19,7 @@ import django
 django.setup()
 from asgiref.sync import async_to_sync
 from django.test import Client
-from django_mongo_sessions import clients
+from django_mongo_sessions.connection import clients
 from django_mongo_sessions.backends.mongodb import SessionStore
 
 async def use():
@@ -65,7 +65,7 @@ clients.reset()
 TESTS = """
 import gc, os, threading
 import pytest
-from django_mongo_sessions import clients
+from django_mongo_sessions.connection import clients
 from django_mongo_sessions.backends.mongodb import SessionStore
 
 seen = {{}}

@@ -10,8 +10,8 @@ from itertools import islice
 import pytest
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 
-from django_mongo_sessions import clients
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import clients
 from tests.servers.conftest import DATABASE
 
 CLIENTS = 32

@@ -16,53 +16,47 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.timezone import localtime
 from pymongo.errors import PyMongoError
 
-from django_mongo_sessions import (
-    clients,
-    connection,
-    dates,
-    documents,
-    factories,
-    indexes,
-    operations,
-    refusals,
-)
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.drivers import Verb
-from django_mongo_sessions.driving import drive
-from django_mongo_sessions.status import SAMPLE, status
+from django_mongo_sessions.connection import clients, collection, errors
+from django_mongo_sessions.mongo import indexes
+from django_mongo_sessions.mongo.runner import run
+from django_mongo_sessions.mongo.status import SAMPLE, status
+from django_mongo_sessions.storage import dates, documents
 
 
 class Command(BaseCommand):
-    """Look after the sessions in MongoDB."""
+    """Manage the sessions in MongoDB."""
 
-    help = "Look after the sessions in MongoDB."
+    help = "Manage the sessions in MongoDB."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Define `indexes`, `status` and `show`."""
         subcommands = parser.add_subparsers(dest="subcommand", required=True)
 
-        command = subcommands.add_parser("indexes", help="Report the indexes, or mend them.")
-        command.add_argument("--apply", action="store_true", help="mend what is not right")
+        command = subcommands.add_parser("indexes", help="Report on the indexes, or correct them.")
+        command.add_argument("--apply", action="store_true", help="create or correct the index")
 
         command = subcommands.add_parser("status", help="Show what is stored, and how.")
         command.add_argument("--json", action="store_true", help="print JSON")
         command.add_argument(
-            "--exact", action="store_true", help="read every session: slow on millions"
+            "--exact", action="store_true", help="read every session: slow with millions"
         )
 
-        command = subcommands.add_parser("show", help="Show the document of a cookie's value.")
+        command = subcommands.add_parser("show", help="Show the document of a session cookie.")
         command.add_argument(
-            "key", help="the cookie's value, or - to read it from standard input, unseen by others"
+            "key",
+            help="the cookie's value, or - to read it from standard input, where others cannot "
+            "see it",
         )
         command.add_argument("--data", action="store_true", help="show the session's data too")
 
     def handle(self, *args: Any, subcommand: str, **options: Any) -> None:
-        """Run a subcommand; what the settings or MongoDB refuse is a CommandError."""
+        """Run a subcommand. Wrong settings and PyMongo's errors become a CommandError."""
         try:
-            if factories.is_mock(clients.sessions().client):
+            if collection.is_mock(clients.collection().client):
                 raise CommandError(
-                    "MONGO_SESSIONS leads to mongomock: each process has sessions of its own, and "
-                    "this one has none."
+                    "MONGO_SESSIONS uses mongomock: each process has its own sessions, and this "
+                    "one has none."
                 )
             if subcommand == "indexes":
                 self._indexes(options["apply"])
@@ -73,21 +67,21 @@ class Command(BaseCommand):
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         except PyMongoError as error:
-            reason = connection.without_secrets(refusals.reason(error))
-            raise CommandError(f"MongoDB did not do it: {reason}") from error
+            reason = collection.without_secrets(errors.explain(error))
+            raise CommandError(f"MongoDB did not carry this out: {reason}") from error
 
     def _indexes(self, apply: bool) -> None:
         if apply:
-            for action in drive(indexes.mending()):
+            for action in run(indexes.mend()):
                 self.stdout.write(action)
-        report = drive(indexes.reporting())
+        report = run(indexes.report())
         for index in report:
             self.stdout.write(f"{index.name}: {index.state} {index.detail}".rstrip())
         if any(index.is_wrong for index in report):
-            raise CommandError("An index is not right. --apply mends it, and touches no session.")
+            raise CommandError("An index is wrong. --apply corrects it, and changes no session.")
 
     def _status(self, as_json: bool, exact: bool) -> None:
-        found = status(clients.sessions().sessions, exact)
+        found = status(clients.collection().collection, exact)
         if as_json:
             self.stdout.write(json.dumps(found, indent=2, default=_plain))
             return
@@ -102,8 +96,8 @@ class Command(BaseCommand):
             self._write(section, facts)
         if estimates:
             self.stdout.write(
-                f"\nWhat is about so much is estimated from {SAMPLE:,} documents: the oldest may "
-                "be older, and the largest larger. --exact reads all of them."
+                f"\nFigures marked 'about' are estimated from a sample of {SAMPLE:,} documents. "
+                "--exact reads all of them."
             )
 
     def _write(self, name: str, value: Any, indent: str = "") -> None:
@@ -117,34 +111,27 @@ class Command(BaseCommand):
     def _show(self, key: str, with_data: bool) -> None:
         if key == "-":
             key = sys.stdin.readline().strip()
-        document_id = documents.stored_id(key)
-        if document_id is None:
+        if documents.document_id(key) is None:
             raise CommandError(
-                "That cannot be the value of a session cookie: it has 32 characters of a-z, 0-9."
+                "This is not the value of a session cookie, which has 32 characters of a-z, 0-9."
             )
-        document = drive(_reading(document_id))
-        if document is None:
+        shown = SessionStore(key).describe(with_data=with_data)
+        if shown is None:
             raise CommandError("There is no such session: it was deleted, or was never stored.")
-        self._write("_id", document_id.hex())
-        for name, value in document.items():
+        data = shown.pop("data", None)
+        if isinstance(payload := shown["payload"], Mapping):
+            shown["payload"] = f"{payload['bytes']:,} bytes, {payload['form_name']}"
+        for name, value in shown.items():
             if name == "expires_at" and isinstance(value, datetime) and value <= dates.utc_now():
-                self._write(name, f"{_text(value)}, so it is never read, and not yet removed")
-            elif name != "_id":
-                self._write(name, value)
+                value = f"{_text(value)}, so it is never read, and not removed yet"
+            self._write(name, value)
         if with_data:
-            snapshot = SessionStore(key)._opened(key, document_id, document)
-            if not snapshot.opened:
+            if data is None:
                 raise CommandError(
-                    "Its payload does not open: it was changed, or sealed with another SECRET_KEY "
-                    "or SESSION_SERIALIZER. The log says more."
+                    "The payload does not open: it was changed, or was sealed with another "
+                    "SECRET_KEY or SESSION_SERIALIZER. The log says more."
                 )
-            self.stdout.write(f"data:\n{pformat(snapshot.data)}")
-
-
-def _reading(document_id: bytes) -> Verb[Mapping[str, Any] | None]:
-    # Not by the store, which never reads what has expired.
-    document: Mapping[str, Any] | None = yield operations.find_whole(document_id)
-    return document
+            self.stdout.write(f"data:\n{pformat(data)}")
 
 
 def _plain(value: Any) -> Any:
@@ -161,9 +148,9 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        with suppress(OverflowError):  # near the first and the last of dates, and in another zone
+        with suppress(OverflowError):  # close to the first or the last date, in another time zone
             value = localtime(value)
         return f"{value:%Y-%m-%d %H:%M:%S %Z}"
     text = f"{value:,}" if isinstance(value, int) else str(value)
-    # What a visitor had a project store may hold what a terminal obeys.
+    # A project's own field may hold a visitor's text, and a terminal obeys control characters.
     return text if text.isprintable() else repr(text)

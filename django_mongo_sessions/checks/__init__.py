@@ -1,0 +1,23 @@
+"""What `manage.py check` reports. Only the check tagged `database` does any I/O."""
+
+from __future__ import annotations
+
+from django.core import checks
+
+from django_mongo_sessions.checks.messages import check_apps
+from django_mongo_sessions.checks.server import check_server
+from django_mongo_sessions.checks.settings import (
+    check_cookies,
+    check_serializer,
+    check_settings,
+    check_tls,
+)
+
+
+def register() -> None:
+    """Register the checks with Django."""
+    for check in (check_settings, check_serializer, check_apps):
+        checks.register(check)
+    for check in (check_tls, check_cookies):
+        checks.register(check, checks.Tags.security, deploy=True)
+    checks.register(check_server, checks.Tags.database)

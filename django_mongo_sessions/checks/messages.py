@@ -1,0 +1,124 @@
+"""Every check message: id, text and hint. The page of checks in the docs is built from it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from django.apps import apps
+from django.core import checks
+
+WORKER_TIMEOUT = 30  # seconds after which gunicorn kills a worker that has not replied
+
+
+class Message(NamedTuple):
+    """What a check may report; braces stand for the facts of the case."""
+
+    message: str
+    hint: str
+
+
+# An id is never used again.
+MESSAGES = {
+    "E001": Message("{problem}", "Set it to a dict; every key is optional."),
+    "E002": Message("MONGO_SESSIONS[{key!r}] {problem}.", "{remedy}"),
+    "E003": Message("MONGO_SESSIONS[{key!r}] {problem}.", "{remedy}"),
+    "E004": Message("{problem}", "Correct MONGO_SESSIONS['URI'] or ['CLIENT_OPTIONS']."),
+    "E005": Message(
+        "The write concern is w=0, so lost writes and lost sign-outs would go unnoticed.",
+        "Remove w=0 from MONGO_SESSIONS['URI'] and ['CLIENT_OPTIONS'].",
+    ),
+    "E006": Message(
+        "The server is MongoDB {version}; the oldest supported version is 4.4.",
+        "Upgrade the server.",
+    ),
+    "E007": Message("SESSION_SERIALIZER cannot be used: {problem}.", "Correct the dotted path."),
+    "E008": Message("{problem}", "Correct the callable in MONGO_SESSIONS['CLIENT']."),
+    "E009": Message(
+        "MONGO_SESSIONS['TOUCH_INTERVAL'] is {interval} seconds and SESSION_COOKIE_AGE is {age}: "
+        "sessions that are only read expire before their expiry is moved.",
+        "Set it to a fraction of SESSION_COOKIE_AGE.",
+    ),
+    "W001": Message(
+        "SESSION_SERIALIZER unpickles: anybody who can write to the database and knows SECRET_KEY "
+        "can run code on your servers.",
+        'Use "django.contrib.sessions.serializers.JSONSerializer".',
+    ),
+    "W002": Message(
+        "MONGO_SESSIONS['URI'] is mongomock:// with DEBUG=False: each process has its own "
+        "sessions, and they are lost when it ends.",
+        "Use a MongoDB server; mongomock is for tests.",
+    ),
+    "W003": Message(
+        "Neither MONGO_SESSIONS['DATABASE'] nor the URI names a database: another site on the "
+        'server may use the same default, "django".',
+        'Name one, as in {{"URI": "mongodb://…/mysite"}}.',
+    ),
+    "W004": Message(
+        "An operation may take {seconds:g} seconds, which is longer than a request may take.",
+        "Set MONGO_SESSIONS['TIMEOUT'], or the client's timeoutMS if it has one, well below "
+        f"{WORKER_TIMEOUT} seconds, after which gunicorn kills the worker.",
+    ),
+    "W005": Message(
+        "'django_mongo_sessions' is not in INSTALLED_APPS: `migrate` creates no index, the command "
+        "`mongosessions` is missing, and the settings are not checked.",
+        "Add 'django_mongo_sessions' to INSTALLED_APPS.",
+    ),
+    "W006": Message(
+        "'django.contrib.sessions' is not in INSTALLED_APPS: the command `clearsessions` is "
+        "missing.",
+        "Add 'django.contrib.sessions' to INSTALLED_APPS.",
+    ),
+    "W007": Message(
+        "MONGO_SESSIONS has ASYNC_CLIENT but no CLIENT: blocking calls use the URI, which may be "
+        "another server.",
+        "Set CLIENT too.",
+    ),
+    "W008": Message(
+        "MONGO_SESSIONS['URI'] connects to another machine without TLS: sessions can be read on "
+        "the network.",
+        "Enable TLS on the server, and add tls=true to the URI.",
+    ),
+    "W009": Message("PyMongo ignores an option of the URI: {problem}", "Correct or remove it."),
+    "W010": Message("MongoDB does not reply: {problem}", "Start it, or correct MONGO_SESSIONS."),
+    "W011": Message(
+        "The collection's index {name!r} is wrong: {state}.",
+        "Run `manage.py mongosessions indexes --apply`.",
+    ),
+    "W012": Message(
+        "MongoDB rejected a command that the session engine needs: {problem}.",
+        "Correct the user in MONGO_SESSIONS, or grant it the privileges that the engine needs.",
+    ),
+    "W013": Message(
+        "SESSION_SERIALIZER returns different bytes for the same data: lists and dicts appear to "
+        "have changed when they have not, so overlapping requests undo each other's changes.",
+        "Make its dumps() depend on the data alone, without the time or random bytes.",
+    ),
+    "W014": Message(
+        "MONGO_SESSIONS['ASYNC'] is \"native\", but with CLIENT and without ASYNC_CLIENT threads "
+        "serve every event loop.",
+        "Set ASYNC_CLIENT too, or remove ASYNC.",
+    ),
+    "W015": Message(
+        "MONGO_SESSIONS['TOUCH_INTERVAL'] has no effect without this package's middleware.",
+        "In MIDDLEWARE, replace Django's SessionMiddleware with "
+        "'django_mongo_sessions.middleware.SessionMiddleware'.",
+    ),
+}
+
+
+def message(id: str, **facts: Any) -> checks.CheckMessage:
+    """Return the check message of an id, with the facts of the case."""
+    kind = checks.Error if id.startswith("E") else checks.Warning
+    text, hint = (part.format(**facts) for part in MESSAGES[id])
+    return kind(text, hint=hint, id=f"mongo_sessions.{id}")
+
+
+def check_apps(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that the apps with the commands and the checks are installed.
+
+    The engine registers it, since nothing else is registered if our app is missing. But unless the
+    site's models import the engine, Django does so with the first request, long after `check`,
+    `migrate` and `runserver` have run the checks. So the engine logs W005 too, once per process.
+    """
+    needed = {"W005": "django_mongo_sessions", "W006": "django.contrib.sessions"}
+    return [message(id) for id, app in needed.items() if not apps.is_installed(app)]

@@ -1,0 +1,50 @@
+"""Check the server: the only check that connects, for `check --database`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pymongo
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from pymongo.errors import OperationFailure, PyMongoError
+
+from django_mongo_sessions.checks import settings
+from django_mongo_sessions.checks.messages import message
+from django_mongo_sessions.conf import conf
+from django_mongo_sessions.connection import clients, collection, errors
+from django_mongo_sessions.mongo import indexes
+from django_mongo_sessions.mongo.runner import run
+
+OLDEST_SERVER = [4, 4]
+
+
+def check_server(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that the server replies, is new enough, and has the indexes."""
+    if not databases or settings.are_wrong() or collection.uses_mock():
+        return []
+    found: list[checks.CheckMessage] = []
+    try:
+        client = clients.collection().client
+        if collection.is_mock(client):
+            return []
+        if conf.CLIENT is not None:  # which no other check has called
+            found += settings.check_database(client)
+        found += _check_server(client)
+    except ImproperlyConfigured as error:
+        found.append(message("E008", problem=error))
+    except PyMongoError as error:
+        id = "W012" if isinstance(error, OperationFailure) else "W010"
+        found.append(message(id, problem=collection.without_secrets(errors.explain(error))))
+    return found
+
+
+def _check_server(client: Any) -> Iterator[checks.CheckMessage]:
+    with pymongo.timeout(collection.timeout(client)):
+        server = client.server_info()
+    if server["versionArray"] < OLDEST_SERVER:
+        yield message("E006", version=server["version"])
+        return
+    for index in run(indexes.wrong()):
+        yield message("W011", name=index.name, state=index.state)

@@ -1,0 +1,191 @@
+"""Check MONGO_SESSIONS, its client, the serializer, TLS and the cookie. Nothing connects."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core import checks, mail
+from django.core.checks.security import sessions as cookies
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+from pymongo import MongoClient
+from pymongo.errors import ConfigurationError
+
+from django_mongo_sessions.checks.messages import WORKER_TIMEOUT, message
+from django_mongo_sessions.conf import KEYS, conf
+from django_mongo_sessions.connection import collection, uris
+
+DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
+MIDDLEWARE = "django_mongo_sessions.middleware.SessionMiddleware"
+
+
+def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Check MONGO_SESSIONS, and the client that is made from it."""
+    try:
+        faults = list(conf.faults())
+    except ImproperlyConfigured as error:
+        return [message("E001", problem=error)]
+    if faults:
+        ids = ["E003" if fault.key in KEYS else "E002" for fault in faults]
+        return [message(id, **fault._asdict()) for id, fault in zip(ids, faults, strict=True)]
+    return list(_check_values())
+
+
+def are_wrong() -> bool:
+    """Return whether `check_settings` has found an error, so that other checks can be skipped."""
+    return any(found.is_serious() for found in check_settings())
+
+
+def _check_values() -> Iterator[checks.CheckMessage]:
+    yield from _check_client_settings()
+    if (interval := conf.TOUCH_INTERVAL) is not None:
+        if interval >= settings.SESSION_COOKIE_AGE:
+            yield message("E009", interval=interval, age=settings.SESSION_COOKIE_AGE)
+        if not _middleware(MIDDLEWARE):
+            yield message("W015")
+
+
+def _check_client_settings() -> Iterator[checks.CheckMessage]:
+    for setting in ("CLIENT", "ASYNC_CLIENT"):
+        try:
+            collection.import_factory(setting)
+        except ImproperlyConfigured as error:
+            yield message("E003", key=setting, problem="cannot be used", remedy=str(error))
+    if collection.uses_mock():
+        # Django's test runner sets DEBUG to False, but it also sets up an outbox.
+        if not settings.DEBUG and not hasattr(mail, "outbox"):
+            yield message("W002")
+    elif conf.CLIENT is not None:  # which is not called before it is needed
+        yield from _check_timeout(conf.TIMEOUT)
+        if conf.ASYNC == "native" and not collection.has_async():
+            yield message("W014")
+    else:
+        if conf.ASYNC_CLIENT is not None:
+            yield message("W007")
+        yield from _check_client()
+
+
+def _check_client() -> Iterator[checks.CheckMessage]:
+    with warnings.catch_warnings(record=True) as ignored:
+        warnings.simplefilter("always")
+        try:
+            client = collection.make_client(MongoClient)
+        except ImproperlyConfigured as error:
+            yield message("E004", problem=error)
+            return
+    client.close()
+    for warning in ignored:
+        yield message("W009", problem=collection.without_secrets(str(warning.message)))
+    if client.write_concern.document.get("w") == 0:
+        yield message("E005")
+    yield from _check_timeout(collection.timeout(client) or math.inf)
+    yield from check_database(client)
+
+
+def check_database(client: Any) -> Iterator[checks.CheckMessage]:
+    """Check that the settings or the client name a database."""
+    if conf.DATABASE is None:
+        try:
+            client.get_default_database()
+        except ConfigurationError:
+            yield message("W003")
+
+
+def _check_timeout(seconds: float) -> Iterator[checks.CheckMessage]:
+    if seconds > WORKER_TIMEOUT:
+        yield message("W004", seconds=seconds)
+
+
+def check_tls(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that connections to another machine use TLS. For `check --deploy`."""
+    if are_wrong() or conf.CLIENT is not None or collection.uses_mock():
+        return []
+    if not uris.is_local(conf.URI) and not uris.has_tls(conf.URI, conf.CLIENT_OPTIONS):
+        return [message("W008")]
+    return []
+
+
+def check_cookies(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Check the cookie's flags as Django does, also for a subclass of its middleware.
+
+    Django recognizes its middleware by its path alone. If `django.contrib.sessions` is installed,
+    Django checks the flags for that reason. For `check --deploy`.
+    """
+    if DJANGO_MIDDLEWARE in settings.MIDDLEWARE or apps.is_installed("django.contrib.sessions"):
+        return []
+    subclasses = _middleware(DJANGO_MIDDLEWARE)
+    if not subclasses:
+        return []
+    flags = [
+        (cookies.W011, settings.SESSION_COOKIE_SECURE),
+        (cookies.W014, settings.SESSION_COOKIE_HTTPONLY),
+    ]
+    return [
+        checks.Warning(warning.msg.replace(DJANGO_MIDDLEWARE, subclasses[0]), id=warning.id)
+        for warning, is_set in flags
+        if is_set is not True
+    ]
+
+
+def _middleware(path: str) -> list[str]:
+    """Return the paths in MIDDLEWARE that name this class or a subclass."""
+    return [given for given in settings.MIDDLEWARE if _is_subclass(given, import_string(path))]
+
+
+def _is_subclass(path: str, kind: type) -> bool:
+    try:
+        middleware = import_string(path)
+    except ImportError:  # Django reports this when it starts
+        return False
+    return isinstance(middleware, type) and issubclass(middleware, kind)
+
+
+# The serializer
+
+
+def check_serializer(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Check with a harmless value whether SESSION_SERIALIZER unpickles, and whether it varies."""
+    try:
+        serializer = import_string(settings.SESSION_SERIALIZER)
+    except ImportError as error:
+        return [message("E007", problem=error)]
+    if not callable(serializer):
+        name = type(serializer).__name__
+        return [message("E007", problem=f"it names a {name}, which is not a class")]
+    wrong = {"W001": unpickles, "W013": varies}
+    return [message(id) for id, is_so in wrong.items() if is_so(serializer)]
+
+
+_PROBE = {"is this": "unpickled?"}
+
+
+class _Private:
+    """A class that only an unpickler, or something like it, can make an instance of."""
+
+
+def unpickles(serializer: Callable[[], Any]) -> bool:
+    """Return whether it loads a plain pickle, or brings back an instance of any class.
+
+    The second finds a serializer that wraps a pickle in something else.
+    """
+    return _holds(lambda: serializer().loads(pickle.dumps(_PROBE)) == _PROBE) or _holds(
+        lambda: type(serializer().loads(serializer().dumps({"it": _Private()}))["it"]) is _Private
+    )
+
+
+def varies(serializer: Callable[[], Any]) -> bool:
+    """Return whether it makes different bytes of the same data."""
+    return _holds(lambda: serializer().dumps({**_PROBE}) != serializer().dumps({**_PROBE}))
+
+
+def _holds(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except Exception:  # a serializer may raise anything, and should, given a pickle
+        return False

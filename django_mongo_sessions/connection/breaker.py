@@ -1,0 +1,118 @@
+"""Circuit breakers: while MongoDB is down, calls fail at once instead of waiting.
+
+The first calls wait for a server as long as their deadline allows. After that no call waits until
+the client's monitor has found a server again. If the monitor looks less often than once a second,
+or if the server is known and does not reply, one call a second is let through to try.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from pymongo.errors import (
+    NetworkTimeout,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+)
+
+from django_mongo_sessions.connection import errors
+from django_mongo_sessions.exceptions import ServerUnavailable
+
+PROBE_INTERVAL = 1.0  # seconds
+
+
+class Gate:
+    """What every call passes. This one lets all calls through."""
+
+    outage: str | None = None  # the name of the error that shows MongoDB to be down
+
+    def enter(self, began: float) -> None:
+        """Let a call through that begins at this time.monotonic(), or raise a PyMongoError."""
+
+    def leave(self, began: float, error: Exception | None = None) -> None:
+        """Learn how a call ended."""
+
+
+OPEN = Gate()
+
+
+class RequestBreaker(Gate):
+    """For one request: once a call has met an outage, the request makes no further calls."""
+
+    def enter(self, began: float) -> None:
+        """Let a call through, or raise ServerUnavailable."""
+        if self.outage is not None:
+            raise ServerUnavailable(
+                f"MongoDB is down: an earlier call of this request ended in {self.outage}, so the "
+                "session is not tried again."
+            )
+
+    def leave(self, began: float, error: Exception | None = None) -> None:
+        """Remember the first outage."""
+        if self.outage is None and error is not None and errors.is_outage(error):
+            self.outage = type(error).__name__
+
+
+class Breaker(Gate):
+    """For one client, and so for all its threads or tasks."""
+
+    def __init__(self, client: Any, timeout: float) -> None:
+        """`timeout` is how long a call may take, in seconds.
+
+        A call that fails much sooner had a shorter deadline set by its caller, which says nothing
+        about the server.
+        """
+        self._client, self._threshold = client, timeout / 2
+        self._lock = threading.Lock()
+        self._answered = 0.0  # when the latest call began that got a reply
+        self._hangs = False  # whether the client knows a server, which does not reply
+        self._next_probe = 0.0
+
+    def enter(self, began: float) -> None:
+        """Let a call through, or raise ServerUnavailable."""
+        if self.outage is not None and not self._should_try(began):
+            raise ServerUnavailable(
+                f"MongoDB is down: a call ended in {self.outage}, and no server has been found "
+                f"since. The next attempt follows within {PROBE_INTERVAL:.0f} s."
+            )
+
+    def leave(self, began: float, error: Exception | None = None) -> None:
+        """Learn from how a call ended."""
+        if error is None or isinstance(error, OperationFailure):
+            if began > self._answered:
+                self._answered = began
+            self.outage = None
+        elif self._shows_outage(began, error):
+            self._hangs = isinstance(error, NetworkTimeout)
+            self._next_probe = time.monotonic() + PROBE_INTERVAL
+            self.outage = type(error).__name__
+
+    def _shows_outage(self, began: float, error: Exception) -> bool:
+        """Return whether a call has waited in vain, and no later one got a reply."""
+        in_vain = isinstance(error, (ServerSelectionTimeoutError, NetworkTimeout))
+        if not in_vain or isinstance(error, ServerUnavailable) or began <= self._answered:
+            return False
+        return time.monotonic() - began >= self._threshold
+
+    def _is_server_known(self) -> bool:
+        topology = self._client.topology_description
+        is_direct = topology.topology_type_name == "Single"  # then any server will do
+        return any(
+            server.is_writable or (is_direct and server.is_server_type_known)
+            for server in topology.server_descriptions().values()
+        )
+
+    def _should_try(self, now: float) -> bool:
+        if not self._is_server_known():
+            self._hangs = False  # the monitor decides: a server that it finds does reply
+            if self._client.options.heartbeat_frequency <= PROBE_INTERVAL:
+                return False
+        elif not self._hangs:
+            return True
+        with self._lock:
+            is_due = now >= self._next_probe
+            if is_due:
+                self._next_probe = now + PROBE_INTERVAL
+            return is_due

@@ -1,0 +1,236 @@
+"""From settings to the collection of sessions, on our own client or a shared one.
+
+Nothing is sent here: a client connects when it is first used. No message shows a password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+from pymongo import AsyncMongoClient, MongoClient, ReadPreference, WriteConcern
+from pymongo.driver_info import DriverInfo
+from pymongo.errors import InvalidURI, PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from django_mongo_sessions import __version__
+from django_mongo_sessions.conf import conf
+from django_mongo_sessions.connection import logs, uris
+from django_mongo_sessions.connection.breaker import OPEN, PROBE_INTERVAL, Breaker, Gate
+
+ClientClass = type[MongoClient[Any]] | type[AsyncMongoClient[Any]]
+
+
+class SessionCollection(NamedTuple):
+    """The collection of sessions, and how it may be used."""
+
+    collection: Any
+    timeout: float | None = None  # seconds for one operation; None leaves it to the client
+    owned: bool = False  # whether we made its client, and so close it
+    gate: Gate = OPEN
+
+    @property
+    def client(self) -> Any:
+        """The client behind the collection."""
+        return self.collection.database.client
+
+
+_DISTRIBUTION = "django-mongodb-sessions"
+_DEFAULTS = {
+    "appname": _DISTRIBUTION,
+    "connectTimeoutMS": 3000,
+    # How soon the client notices that a server is down, or back; PyMongo's default is ten seconds.
+    "heartbeatFrequencyMS": int(PROBE_INTERVAL * 1000),
+    "serverSelectionTimeoutMS": 3000,
+    "tz_aware": True,
+}
+_CODEC_OPTIONS = {
+    "document_class": dict,
+    "tz_aware": True,
+    # A value that does not fit Python's types arrives as another type, and the document is
+    # rejected, instead of an error in the driver.
+    "datetime_conversion": DatetimeConversion.DATETIME_AUTO,
+    "unicode_decode_error_handler": "replace",
+}
+_ESCAPE = (
+    "The user name and the password must be percent-escaped, each by urllib.parse.quote_plus()."
+)
+# What PyMongo raises for a URI and options that it rejects.
+_REJECTIONS = (PyMongoError, TypeError, ValueError, OSError)
+
+
+def make_collection(kind: ClientClass) -> SessionCollection:
+    """Return the collection for blocking or awaiting calls, on a shared client or a new one.
+
+    Raises ImproperlyConfigured if the settings are wrong.
+    """
+    for fault in conf.faults():
+        raise ImproperlyConfigured(f"MONGO_SESSIONS[{fault.key!r}] {fault.problem}. {fault.remedy}")
+    logs.redact_commands(conf.COLLECTION)
+    setting = "ASYNC_CLIENT" if issubclass(kind, AsyncMongoClient) else "CLIENT"
+    factory = import_factory(setting)
+    if factory is not None:
+        client = client_from_factory(setting, factory, kind)
+    else:
+        client = _make_mock() if uses_mock() else make_client(kind)
+    collection, seconds = _collection(client)
+    gate = OPEN if is_mock(client) else Breaker(client, timeout(client))
+    return SessionCollection(collection, seconds, factory is None, gate)
+
+
+def uses_mock() -> bool:
+    """Return whether the settings ask for mongomock."""
+    return conf.CLIENT is None and conf.URI.startswith("mongomock://")
+
+
+def has_async() -> bool:
+    """Return whether there can be an asynchronous client: a shared CLIENT needs an ASYNC_CLIENT."""
+    return conf.ASYNC_CLIENT is not None or (conf.CLIENT is None and not uses_mock())
+
+
+# Clients of the project's own
+
+
+def import_factory(setting: str) -> Callable[[], Any] | None:
+    """Return the callable that CLIENT or ASYNC_CLIENT names, or None if it is not set.
+
+    Raises ImproperlyConfigured if it cannot be imported, or cannot be called for a client.
+    """
+    given = getattr(conf, setting)
+    if isinstance(given, str):
+        try:
+            given = import_string(given)
+        except ImportError as error:
+            raise ImproperlyConfigured(
+                f"MONGO_SESSIONS[{setting!r}] cannot be imported: {error}"
+            ) from error
+    elif given is None:
+        return None
+    # PyMongo's collections define __call__, only to raise a TypeError.
+    if not callable(given) or _package(given) in ("pymongo", "mongomock"):
+        raise ImproperlyConfigured(
+            f"MONGO_SESSIONS[{setting!r}] names a {type(given).__name__}. It must name a callable "
+            "that returns a client, such as a function that returns this one."
+        )
+    return given  # type: ignore[no-any-return]
+
+
+def client_from_factory(setting: str, factory: Callable[[], Any], kind: type) -> Any:
+    """Return the client that a setting's callable returns.
+
+    Raises ImproperlyConfigured if it is neither of this class nor mongomock's.
+    """
+    client = factory()
+    if not isinstance(client, kind) and not is_mock(client):
+        raise ImproperlyConfigured(
+            f"MONGO_SESSIONS[{setting!r}] returned a {type(client).__name__}. "
+            f"It must return a {kind.__name__}."
+        )
+    return client
+
+
+def is_mock(client: Any) -> bool:
+    """Return whether a client, shared or not, is mongomock's."""
+    return _package(client) == "mongomock"
+
+
+def _package(thing: Any) -> str:
+    return type(thing).__module__.partition(".")[0]
+
+
+def _make_mock() -> Any:
+    """Make a client of mongomock; raise ImproperlyConfigured if it is not installed."""
+    try:
+        import mongomock
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            "MONGO_SESSIONS['URI'] is mongomock://, and mongomock is not installed. "
+            "Install it with: python -m pip install mongomock"
+        ) from error
+    return mongomock.MongoClient()
+
+
+# Clients of ours
+
+
+def make_client(kind: Any) -> Any:
+    """Make a client. The URI's options and CLIENT_OPTIONS take precedence over our defaults."""
+    try:
+        if uris.may_hold_half_a_password(conf.URI):
+            raise InvalidURI
+        return _make(kind, conf.URI)
+    except _REJECTIONS as error:
+        raise ImproperlyConfigured(
+            f"MONGO_SESSIONS: PyMongo rejects the URI or CLIENT_OPTIONS. {_reason(kind, error)}"
+        ) from None
+
+
+def _make(kind: Any, uri: str) -> Any:
+    named = {name.lower() for name in (*uris.options(uri), *conf.CLIENT_OPTIONS)}
+    defaults = dict(_DEFAULTS)
+    if conf.ASYNC == "native" and issubclass(kind, AsyncMongoClient):
+        # A loop may be short, and PyMongo leaves a connection that is cut while it is opened to
+        # the garbage collector. Polling needs no connection in the background.
+        defaults["serverMonitoringMode"] = "poll"
+    options = {name: value for name, value in defaults.items() if name.lower() not in named}
+    options["driver"] = DriverInfo(_DISTRIBUTION, __version__)
+    # The first operation connects; `manage.py check` only inspects the client.
+    client = kind(uri, **{**options, **conf.CLIENT_OPTIONS, "connect": False})
+    client.get_default_database("django")  # rejects names that the URI's parser accepts
+    return client
+
+
+def _reason(kind: Any, error: Exception) -> str:
+    """Return why PyMongo rejects the URI, without quoting a part of the credentials."""
+    bare = uris.without_credentials(conf.URI)
+    if bare != conf.URI:
+        try:
+            _make(kind, bare)
+        except _REJECTIONS as same:
+            error = same
+        else:
+            return _ESCAPE
+    return without_secrets(str(error))
+
+
+def without_secrets(text: str) -> str:
+    """Return a message of PyMongo's without the secrets of the settings."""
+    return uris.without_secrets(text, conf.URI, conf.CLIENT_OPTIONS)
+
+
+def timeout(client: Any) -> float:
+    """Return the seconds that one operation may take: the client's own; 0 means no limit."""
+    return conf.TIMEOUT if client.options.timeout is None else client.options.timeout
+
+
+# The collection
+
+
+def _collection(client: Any) -> tuple[Any, float | None]:
+    """Return the collection with the options that the engine needs, and its deadline in seconds."""
+    if is_mock(client):
+        path = urlsplit(conf.URI).path.strip("/") if uses_mock() else ""
+        database = client[conf.DATABASE or path or "django"]
+        return database[conf.COLLECTION].with_options(CodecOptions(tz_aware=True)), None
+    if conf.DATABASE is None:
+        database = client.get_default_database("django")
+    else:
+        database = client[conf.DATABASE]
+    concern = client.write_concern.document
+    if concern.get("w") == 0:
+        raise ImproperlyConfigured(
+            "MONGO_SESSIONS: the client's write concern is w=0, so lost writes and lost sign-outs "
+            "would go unnoticed. Remove w=0 from the URI and from the client's options."
+        )
+    collection = database.get_collection(
+        conf.COLLECTION,
+        codec_options=client.codec_options.with_options(**_CODEC_OPTIONS),
+        read_preference=ReadPreference.PRIMARY,
+        read_concern=ReadConcern("local"),
+        write_concern=WriteConcern(**{"w": "majority", **concern}),
+    )
+    return collection, None if client.options.timeout is not None else conf.TIMEOUT

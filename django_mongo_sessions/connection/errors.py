@@ -1,0 +1,82 @@
+"""Classify PyMongo errors: outage, lost reply, missing privilege.
+
+The codes are those of https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml.
+"""
+
+from __future__ import annotations
+
+from pymongo.errors import (
+    AutoReconnect,
+    ConnectionFailure,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
+    WriteConcernError,
+)
+
+# Another index has the same keys, or the same name.
+_SAME_KEYS = 85
+CONFLICTS = {_SAME_KEYS, 86}
+# collMod cannot change this index (InvalidOptions: before MongoDB 5.1 it makes no TTL index of
+# another one), or does not exist (CommandNotFound, CommandNotSupported, NotImplemented).
+UNCHANGEABLE = {72, 59, 115, 238}
+
+NO_COLLECTION = 26
+_ILLEGAL_OPERATION = 20
+_UNAUTHORIZED = 13
+_PRIVILEGES = {  # by the first word of the command that was refused
+    "$collStats": "collStats",
+    "aggregate": "find",
+    "count": "find",
+    "find": "find",
+    "listIndexes": "listIndexes",
+    "createIndexes": "createIndex",
+    "collMod": "collMod",
+    "dropIndexes": "dropIndex",
+}
+
+
+def explain(error: PyMongoError) -> str:
+    """Return why the server refused a command, with the name of a missing privilege."""
+    code = error.code if isinstance(error, OperationFailure) else None
+    if code == _SAME_KEYS:  # ours was tried in both directions: see `indexes.mend`
+        return (
+            "foreign indexes exist on expires_at in both directions, so there is no room for the "
+            "engine's own; `manage.py mongosessions indexes` names them: drop one"
+        )
+    if code == _UNAUTHORIZED:
+        for asked, privilege in _PRIVILEGES.items():
+            if f"{{ {asked}:" in str(error):
+                return f"the client's user lacks the privilege {privilege}"
+    return str(error)
+
+
+def is_outage(error: Exception) -> bool:
+    """Return whether MongoDB is down, too slow, or cannot guarantee a write."""
+    return isinstance(error, (ConnectionFailure, WriteConcernError)) or (
+        isinstance(error, PyMongoError) and error.timeout
+    )
+
+
+def may_have_applied(error: BaseException) -> bool:
+    """Return whether a write that ended in this error may have been applied.
+
+    It was not if no server was found, or if the server refused it.
+    """
+    if isinstance(error, (ServerSelectionTimeoutError, WaitQueueTimeoutError)):
+        return False
+    return not isinstance(error, PyMongoError) or is_outage(error)
+
+
+def reply_was_lost(error: PyMongoError) -> bool:
+    """Return whether the connection broke before the reply, and there is time to look again.
+
+    The write may have been applied. After a timeout there is no time left to find out.
+    """
+    if isinstance(error, OperationFailure):
+        # PyMongo (4.17 and later) takes a connection that breaks while it is opened for overload,
+        # and repeats the write with a transaction number. A single mongod refuses that, and has
+        # done nothing.
+        return error.code == _ILLEGAL_OPERATION
+    return isinstance(error, AutoReconnect) and not error.timeout

@@ -1,0 +1,81 @@
+"""Load a session, read it again, and find out whether one exists.
+
+Steps never touch `session._session`, which hides I/O: they ask `yield from data(session)`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson.errors import InvalidBSON
+
+from django_mongo_sessions.engine import mapping
+from django_mongo_sessions.engine.session import Snapshot, TrackedSession
+from django_mongo_sessions.mongo import operations
+from django_mongo_sessions.mongo.runner import Steps
+from django_mongo_sessions.storage import dates, documents
+
+
+def exists(session_key: str | None) -> Steps[bool]:
+    """Return whether a live session is stored under the key."""
+    document_id = documents.document_id(session_key)
+    if document_id is None:
+        return False
+    try:
+        return bool((yield operations.exists(document_id, dates.utc_now())))
+    except InvalidBSON:  # it exists, and its date cannot be decoded
+        return True
+
+
+def load(session: TrackedSession) -> Steps[Snapshot | None]:
+    """Read the stored session; None if there is none, and then its key is dropped."""
+    snapshot = yield from _find(session)
+    if snapshot is None:
+        session._drop_key()
+    return snapshot
+
+
+def data(session: TrackedSession, no_load: bool = False) -> Steps[dict[str, Any]]:
+    """Return the session's dict, loaded if it is not in memory yet."""
+    session.accessed = True
+    if not hasattr(session, "_session_cache"):
+        is_stored = session.session_key is not None and not no_load
+        session._adopt((yield from load(session)) if is_stored else None)
+    return session._session_cache
+
+
+def reread(session: TrackedSession) -> Steps[Snapshot | None]:
+    """Read what is stored now; None if the session is gone."""
+    newest = yield from _find(session)
+    if newest is not None:
+        session._reread(newest)
+    return newest
+
+
+def describe(session: TrackedSession, with_data: bool) -> Steps[dict[str, Any] | None]:
+    """Return the stored session to be shown, even if it has expired; None if there is none."""
+    key = session.session_key
+    document_id = documents.document_id(key)
+    if key is None or document_id is None:
+        return None
+    document = yield operations.find_whole(document_id)
+    if document is None:
+        return None
+    shown = documents.describe(document)
+    if with_data:
+        snapshot = mapping.opened(session, key, document_id, document)
+        shown["data"] = snapshot.data if snapshot.readable else None
+    return shown
+
+
+def _find(session: TrackedSession) -> Steps[Snapshot | None]:
+    """Read the session's document; None if there is none, or if it has expired."""
+    key = session.session_key
+    document_id = documents.document_id(key)
+    if key is None or document_id is None:
+        return None
+    try:
+        document = yield operations.find(document_id, dates.utc_now())
+    except InvalidBSON as error:  # it may contain a UUID of too few bytes
+        return mapping.rejected(session, key, document_id, error)
+    return None if document is None else mapping.opened(session, key, document_id, document)

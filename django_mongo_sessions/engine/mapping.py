@@ -1,0 +1,142 @@
+"""From a session's content to a document, and from a document to a snapshot."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.core.signing import BadSignature
+from pymongo.errors import DocumentTooLarge
+
+from django_mongo_sessions.conf import conf
+from django_mongo_sessions.engine.session import (
+    Content,
+    Snapshot,
+    TrackedSession,
+    began,
+    latest_end,
+)
+from django_mongo_sessions.storage import codec, dates, documents
+
+logger = logging.getLogger("django_mongo_sessions")
+
+LARGE_PAYLOAD = 1_000_000  # bytes above which a warning is logged
+MAX_PAYLOAD = 15_000_000  # bytes; MongoDB takes documents of 16 MiB, and there are other fields
+
+
+def opened(
+    session: TrackedSession, key: str, document_id: bytes, document: Mapping[str, Any]
+) -> Snapshot:
+    """Return the snapshot of a document. If it does not open, nothing in it is trusted."""
+    try:
+        stored = documents.read(document)
+        binding = documents.binding(document_id, stored.created_at)
+        body, is_current = codec.unseal(stored.payload, binding, conf.SIGNING_KEYS)
+        data = session._load(body)
+    except (BadSignature, ValueError) as error:
+        return rejected(session, key, document_id, error)
+    return Snapshot(
+        key,
+        document_id,
+        data,
+        stored.created_at,
+        stored.seen_at,
+        body,
+        user_id=documents.user_id(data),
+        revision=stored.revision,
+        sealed_with_current_key=is_current,
+    )
+
+
+def rejected(session: TrackedSession, key: str, document_id: bytes, error: Exception) -> Snapshot:
+    """Return the snapshot of a document that does not open, and log it once per store."""
+    session._log_rejection(document_id, error)
+    now = dates.utc_now()
+    return Snapshot(key, document_id, {}, now, now, b"", readable=False)
+
+
+def new(
+    session: TrackedSession,
+    key: str,
+    document_id: bytes,
+    content: Content,
+    origin: Snapshot | None,
+) -> tuple[dict[str, Any], Snapshot]:
+    """Return the document to insert, and the snapshot once it is stored.
+
+    `origin` is the session under its old key, if it moves to this one.
+    """
+    data, body = content
+    now = dates.utc_now()
+    start = began(origin, data, now)
+    expected = Snapshot(key, document_id, data, start, now, body, documents.user_id(data))
+    document = documents.new(
+        document_id,
+        _seal(session, expected),
+        start,
+        now,
+        _expires_at(session, data, now, start),
+        _fields(session, data),
+    )
+    return document, expected
+
+
+def update(
+    session: TrackedSession, stored: Snapshot, content: Content
+) -> tuple[dict[str, Any], Snapshot]:
+    """Return the update that stores the content, and the snapshot once it is stored.
+
+    If the same content is stored already, the update only moves the expiry.
+    """
+    now = dates.utc_now()
+    start = began(stored, content.data, now)
+    expires_at = _expires_at(session, content.data, now, start)
+    expected = stored._replace(data=content.data, cleared=False)
+    if content.body == stored.body and stored.sealed_with_current_key:
+        return documents.expiry_update(now, expires_at), expected
+    expected = expected._replace(
+        created_at=start,
+        body=content.body,
+        user_id=documents.user_id(content.data),
+        revision=stored.revision + 1,
+        sealed_with_current_key=True,
+    )
+    change = documents.payload_update(
+        _seal(session, expected),
+        now,
+        expires_at,
+        _fields(session, content.data),
+        created_at=None if start == stored.created_at else start,
+    )
+    return change, expected
+
+
+def _fields(session: TrackedSession, data: dict[str, Any]) -> dict[str, Any]:
+    return documents.derived(data, session.to_document(data))
+
+
+def _seal(session: TrackedSession, expected: Snapshot) -> bytes:
+    binding = documents.binding(expected.document_id, expected.created_at)
+    payload = codec.seal(expected.body, binding, conf.SIGNING_KEYS[0])
+    if len(payload) > LARGE_PAYLOAD:
+        sizes = codec.largest_keys(session.serializer, expected.data)
+        named = ", ".join(f"{key!r} ({size:,} bytes)" for key, size in sizes.items())
+        message = f"A session's payload has {len(payload):,} bytes. Its largest keys: {named}."
+        if len(payload) > MAX_PAYLOAD:
+            raise DocumentTooLarge(f"{message} At most {MAX_PAYLOAD:,} bytes can be stored.")
+        logger.warning("%s Every request that uses the session loads all of it.", message)
+    return payload
+
+
+def _expires_at(
+    session: TrackedSession, data: Mapping[str, Any], now: datetime, start: datetime
+) -> datetime:
+    expiry = data.get("_session_expiry")
+    try:
+        date = dates.utc(session.get_expiry_date(modification=now, expiry=expiry))
+    except OverflowError:
+        is_past = isinstance(expiry, (int, float)) and expiry < 0
+        date = dates.EARLIEST if is_past else dates.LATEST
+    return min(date, latest_end(start))

@@ -1,0 +1,80 @@
+"""Move a session to a new key, as signing in does.
+
+It is stored under the new key first, and then deleted under the old one. Until then the old key is
+the session's: what other requests store under it in the meantime moves along.
+"""
+
+from __future__ import annotations
+
+from django.contrib.sessions.backends.base import UpdateError
+from pymongo.errors import PyMongoError
+
+from django_mongo_sessions.connection.errors import may_have_applied
+from django_mongo_sessions.engine import deleting, loading, mapping, saving
+from django_mongo_sessions.engine.session import Snapshot, TrackedSession, Write
+from django_mongo_sessions.mongo import indexes, writes
+from django_mongo_sessions.mongo.runner import Steps
+from django_mongo_sessions.storage import documents
+
+
+def cycle_key(session: TrackedSession) -> Steps[None]:
+    """Give the session a new key."""
+    yield from loading.data(session)
+    if session.session_key is None:
+        yield from saving.create(session)
+        return
+    if session._baseline is None:
+        yield from loading.reread(session)
+    baseline = session._baseline
+    if baseline is None and documents.user_id(session._session_cache) is not None:
+        raise UpdateError("The session was deleted.")
+    if baseline is None or not baseline.readable:
+        yield from saving.create(session)
+        return
+    yield from _move(session, baseline)
+    session.modified = True
+    yield from indexes.ensure_once()
+
+
+def _move(session: TrackedSession, baseline: Snapshot) -> Steps[None]:
+    ours = session._content(baseline.data)
+    new = yield from saving.insert(session, saving.new_keys(session), ours, baseline)
+    write, pauses = Write(baseline, baseline, ours, ours, new), writes.backoff()
+    try:
+        while not (yield from _leave_old_key(session, write)):
+            yield next(pauses)
+            newest = yield from loading.reread(session)
+            if newest is None and documents.user_id(write.content.data) is not None:
+                raise UpdateError("The session was deleted.")
+            if newest is None or not newest.readable:
+                session._acknowledge(write)  # anonymous: two clicks on "sign in" do that
+                break
+            write = yield from _follow(session, newest, write.expected)
+    except UpdateError:
+        yield from deleting.delete(session, new.key)  # or the login would succeed after all
+        raise
+
+
+def _leave_old_key(session: TrackedSession, write: Write) -> Steps[bool]:
+    """Delete the session under its old key, unless another request has stored it since."""
+    try:
+        left = yield from deleting.delete(session, write.replaces.key, write.replaces.revision)
+    except (PyMongoError, GeneratorExit) as error:
+        if may_have_applied(error):
+            session._acknowledge(write)  # the new key opens the session in any case
+        raise
+    if left:
+        session._acknowledge(write)
+    return left
+
+
+def _follow(session: TrackedSession, newest: Snapshot, new: Snapshot) -> Steps[Write]:
+    """Store under the new key what another request has stored under the old one."""
+    baseline = session._baseline or newest
+    ours = session._content(baseline.data)
+    content = session._merged(baseline, newest, ours)
+    update, expected = mapping.update(session, new, content)
+    target = new.document_id, new.revision
+    if not (yield from writes.update(*target, update, expected.revision)):
+        raise UpdateError("The session was deleted.")
+    return Write(baseline, newest, ours, content, expected)

@@ -1,0 +1,329 @@
+"""A session in memory, and what MongoDB is known to hold of it.
+
+Everything that changes what is known is a method of `TrackedSession`. The other modules of this
+package call these methods and assign to nothing.
+
+What is known is a `Snapshot`: the stored session as it was last read or written. It is valid only
+for the key and the dict object that it was loaded with, and then it is the session's `_baseline`:
+
+    nothing known ──_adopt()──▶ baseline ◀──────────────┐
+         │                        │ ▲                   │
+         └──_inserted()───────────┤ └─_acknowledge()────┤ also under a new key
+                                  │                     │
+              clear() makes it a baseline to replace ───┘
+
+A write is remembered from `_begin()` until it is known to be applied (`_acknowledge()`) or not
+applied (`_withdraw()`). In between its reply may be lost; when the document is read again
+(`_reread()`), `_recognize()` finds out whether it arrived.
+
+The tasks of one request may share a session. The runner lets only one of them at a time run steps,
+so between two yields no other task loads, stores, moves or flushes the session. But a task may
+change the data in memory at any time, or clear() it. So a step that continues after a yield never
+replaces the dict: it changes only the keys that were stored differently (`_catch_up()`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.contrib.sessions.backends.base import VALID_KEY_CHARS, SessionBase
+from django.utils.crypto import get_random_string
+
+from django_mongo_sessions.conf import conf
+from django_mongo_sessions.connection.breaker import OPEN, Gate
+from django_mongo_sessions.engine import merging
+from django_mongo_sessions.exceptions import SessionConflict
+from django_mongo_sessions.mongo.tracebacks import forget_values
+from django_mongo_sessions.storage import codec, dates, documents
+
+WRITE_INTERVAL = 1.0  # seconds within which a store does not write an unchanged session again
+
+security_logger = logging.getLogger("django.security.SuspiciousSession")
+
+
+class Snapshot(NamedTuple):
+    """The stored session as it was last read or written.
+
+    Valid only for the key and the dict object it was loaded with.
+    """
+
+    key: str
+    document_id: bytes
+    data: dict[str, Any]
+    created_at: datetime
+    seen_at: datetime  # as read; this store's own writes do not count
+    body: bytes
+    user_id: str | None = None
+    revision: int = 0
+    sealed_with_current_key: bool = True
+    readable: bool = True  # False: the document was rejected, and nothing else is known of it
+    cleared: bool = False  # True: the next write replaces what is stored, without a merge
+
+    def holds(self, content: Content) -> bool:
+        """Return whether this content is what is stored, sealed with the current key."""
+        return self.body == content.body and self.sealed_with_current_key and not self.cleared
+
+
+class Content(NamedTuple):
+    """What to store: the data, and the same data serialized."""
+
+    data: dict[str, Any]
+    body: bytes
+
+
+class Write(NamedTuple):
+    """A write that is sent to MongoDB."""
+
+    baseline: Snapshot  # what was known when it was sent
+    replaces: Snapshot  # the stored session that it replaces
+    ours: Content  # the session in memory when it was sent
+    content: Content  # what it stores
+    expected: Snapshot  # what is known once it is applied
+
+
+@dataclass
+class Known:
+    """What this store knows of the stored session."""
+
+    snapshot: Snapshot | None = None
+    last_write: float | None = None  # time.monotonic() of this store's own last write
+    unconfirmed_writes: list[Write] = field(default_factory=list)
+    unconfirmed_insert: Mapping[str, Any] | None = None  # a document that may have been inserted
+
+
+class TrackedSession(SessionBase):
+    """Django's session in memory, and what is known of the stored one.
+
+    `SessionStore` adds the methods that do I/O.
+    """
+
+    _session_cache: dict[str, Any]
+    _modified = False
+    _ignored_body: bytes | None = None  # the body when `modified` was set to False
+    _rejection_logged = False
+    _gate: Gate = OPEN  # the middleware puts a RequestBreaker here
+
+    def __init__(self, session_key: str | None = None) -> None:
+        self._known = Known()
+        super().__init__(session_key)
+
+    def to_document(self, data: dict[str, Any]) -> Mapping[str, Any]:
+        """Return extra top-level fields to store with the session, for a project's own queries.
+
+        Override it to derive them from `data`. It must do no I/O, because blocking and awaited
+        methods both call it, at each insert and at each save that changes something. A field with
+        the value None is removed. Names of the engine's own fields, and names that begin with `$`
+        or contain a `.`, raise ValueError.
+        """
+        return {}
+
+    # The data in memory
+
+    @property
+    def modified(self) -> bool:
+        """Whether there is something to save; with TRACK_NESTED, also inside values.
+
+        With TRACK_NESTED it raises what save() raises for a value that the serializer cannot store.
+        """
+        return self._modified or self._changed_body() is not None
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self._modified, self._ignored_body = value, None
+        if not value:
+            self._ignored_body = self._changed_body()
+
+    def _changed_body(self) -> bytes | None:
+        """Return the body of a session that has changed inside values, if that is tracked."""
+        try:
+            return self._nested_change() if conf.TRACK_NESTED else None
+        except Exception as error:
+            forget_values(error)
+            raise
+
+    def _nested_change(self) -> bytes | None:
+        baseline = self._baseline
+        if baseline is None or not baseline.readable:
+            return None
+        body = self._dump(self._session_cache)
+        return None if body in (baseline.body, self._ignored_body) else body
+
+    def _dump(self, data: Mapping[str, Any]) -> bytes:
+        return codec.dump(self.serializer, data)
+
+    def _load(self, body: bytes) -> dict[str, Any]:
+        return codec.load(self.serializer, body)
+
+    def _content(self, data: dict[str, Any] | None = None) -> Content:
+        """Return these data, or the session's, with their serialized form."""
+        data = self._session_cache if data is None else data
+        return Content(data, self._dump(data))
+
+    def _get_new_session_key(self) -> str:
+        # Django first checks whether the key is free. Here the insert finds out: `_id` is unique.
+        return get_random_string(32, VALID_KEY_CHARS)
+
+    async def _aget_new_session_key(self) -> str:
+        return self._get_new_session_key()
+
+    # What is known, and every change of it
+
+    @property
+    def _baseline(self) -> Snapshot | None:
+        """The snapshot, if it is valid for the session's key and dict."""
+        known = self._known.snapshot
+        if known is None or known.key != self.session_key:
+            return None
+        return known if known.data is getattr(self, "_session_cache", None) else None
+
+    def _adopt(self, snapshot: Snapshot | None) -> None:
+        """Take over what was loaded, unless the session has got data since."""
+        if not hasattr(self, "_session_cache"):
+            self._known.snapshot = snapshot
+            self._session_cache = {} if snapshot is None else snapshot.data
+
+    def _drop_key(self) -> None:
+        """Forget a key that has no document.
+
+        A session with data keeps its key: saved without one, it would come back to life.
+        """
+        if not hasattr(self, "_session_cache"):
+            self._session_key = None
+
+    def _reread(self, newest: Snapshot) -> None:
+        """Record what was read again. If nothing was known before, the session replaces it."""
+        self._recognize(newest)
+        if self._baseline is None:
+            self._known.snapshot = newest._replace(data=self._session_cache, cleared=True)
+
+    def _recognize(self, newest: Snapshot) -> None:
+        """Acknowledge a write whose reply was lost, if it is what the server holds."""
+        found = newest.key, newest.revision, newest.body
+        for write in self._known.unconfirmed_writes:
+            if found == (write.expected.key, write.expected.revision, write.content.body):
+                self._acknowledge(write)
+                return
+
+    def _begin(self, write: Write) -> None:
+        """Remember a write until it is known whether it was applied."""
+        self._known.unconfirmed_writes.append(write)
+
+    def _withdraw(self, write: Write) -> None:
+        """Record that a write was not applied."""
+        self._known.unconfirmed_writes.remove(write)
+
+    def _acknowledge(self, write: Write) -> None:
+        """Record that a write was applied, and update the session in memory to match."""
+        baseline, _, ours, content, expected = write
+        known = self._baseline
+        if known is None:
+            return
+        self._session_key = expected.key
+        self._known.unconfirmed_writes.clear()
+        if known.data is not baseline.data:  # cleared since
+            self._known.snapshot = expected._replace(data=known.data, cleared=True)
+            return
+        body = content.body
+        if content is not ours:
+            body = self._catch_up(baseline.data, ours, content)
+        self._wrote(expected._replace(data=baseline.data, body=body))
+
+    def _inserted(self, expected: Snapshot, ours: Content, content: Content) -> None:
+        """Record that a new document was inserted, and take over its key and its content."""
+        self._session_key = expected.key
+        body = content.body
+        if body != ours.body:
+            body = self._catch_up(ours.data, ours, content)
+        self._wrote(expected._replace(data=ours.data, body=body))
+
+    def _wrote(self, snapshot: Snapshot) -> None:
+        self._known.snapshot, self._known.last_write = snapshot, time.monotonic()
+        self._ignored_body = None
+
+    def _doubt_insert(self, document: Mapping[str, Any] | None) -> None:
+        """Remember a document that may have been inserted, or forget it with None."""
+        self._known.unconfirmed_insert = document
+
+    def _forget_last_write(self) -> None:
+        self._known.last_write = None
+
+    def _wrote_recently(self) -> bool:
+        at = self._known.last_write
+        return at is not None and time.monotonic() - at < WRITE_INTERVAL
+
+    def clear(self) -> None:
+        """Empty the session. The next save replaces what is stored."""
+        baseline = self._baseline
+        super().clear()
+        if baseline is not None:
+            self._known.snapshot = baseline._replace(data=self._session_cache, cleared=True)
+
+    def _flushed(self) -> None:
+        """Forget the key of a session that was deleted."""
+        self._session_key = None
+
+    def _log_rejection(self, document_id: bytes, error: Exception) -> None:
+        """Log once that the session's document was rejected."""
+        if not self._rejection_logged:
+            self._rejection_logged = True
+            security_logger.warning("Session %s rejected: %s", document_id.hex(), error)
+
+    # Merging
+
+    def _merged(self, baseline: Snapshot, newest: Snapshot, ours: Content) -> Content:
+        """Return our content, merged with what other requests have stored since the baseline.
+
+        Raises SessionConflict if both have changed a key and ON_CONFLICT is "raise".
+        """
+        if newest is baseline or baseline.cleared:
+            return ours
+        loaded = self._load(baseline.body) if baseline.readable else {}
+        merged = merging.merge(self._dump, loaded, newest.data, self._load(ours.body))
+        if merged.conflicts and conf.ON_CONFLICT == "raise":
+            named = ", ".join(map(repr, merged.conflicts))
+            raise SessionConflict(f"Another request has changed {named} too.", merged.conflicts)
+        return Content(merged.data, self._dump(merged.data))
+
+    def _catch_up(self, live: dict[str, Any], ours: Content, content: Content) -> bytes:
+        """Update the live dict to what was stored, and keep what has changed in it since.
+
+        Returns the body that the dict has as long as it equals what was stored: the order of its
+        keys may differ from the stored one.
+        """
+        # Loaded anew, since `content.data` may be the live dict.
+        before, after = self._load(ours.body), self._load(content.body)
+        now = self._load(self._dump(live))
+        merged = merging.merge(self._dump, before, after, now)
+        merging.bring_up_to_date(self._dump, self._load, live, merged.data)
+        is_stored = merging.same(self._dump, merged.data, after)
+        return self._dump(live) if is_stored else content.body
+
+    # When it ends
+
+    def _latest_end(self) -> datetime:
+        return latest_end(began(self._baseline, self._session_cache, dates.utc_now()))
+
+    def _is_touch_due(self) -> bool:
+        """Return whether the session was read, and not written for TOUCH_INTERVAL."""
+        baseline, interval = self._baseline, conf.TOUCH_INTERVAL
+        if interval is None or baseline is None or not baseline.readable:
+            return False
+        return (dates.utc_now() - baseline.seen_at).total_seconds() >= interval
+
+
+def began(stored: Snapshot | None, data: Mapping[str, Any], now: datetime) -> datetime:
+    """Return when a session with these data began: signing in begins a new one."""
+    if stored is None or (stored.user_id is None and documents.user_id(data) is not None):
+        return now
+    return stored.created_at
+
+
+def latest_end(start: datetime) -> datetime:
+    """Return when a session that began then ends at the latest, however much it is used."""
+    age = conf.ABSOLUTE_AGE
+    return dates.LATEST if age is None else dates.add_seconds(start, age)

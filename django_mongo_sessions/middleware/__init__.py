@@ -1,0 +1,5 @@
+"""What MIDDLEWARE may name: `django_mongo_sessions.middleware.SessionMiddleware`."""
+
+from django_mongo_sessions.middleware.sessions import SessionMiddleware
+
+__all__ = ["SessionMiddleware"]

@@ -1,0 +1,152 @@
+"""Django's `SessionMiddleware`, without blocking the event loop.
+
+Django's own code decides what becomes of session and cookie, and that code blocks. So it is given
+a `DeferredSession` in place of the session. If an answer needs I/O in an event loop, the deferred
+session raises; the middleware awaits what is needed, and lets Django's code begin again. Django's
+code touches the response only once it has all answers.
+"""
+
+from __future__ import annotations
+
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.conf import settings
+from django.contrib.sessions import middleware
+from django.http import HttpRequest, HttpResponse
+from django.utils.cache import patch_vary_headers
+
+from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import errors
+from django_mongo_sessions.connection.breaker import OPEN, RequestBreaker
+from django_mongo_sessions.middleware.deferred import DeferredSession, NeedsIO
+from django_mongo_sessions.middleware.unavailable import unavailable
+from django_mongo_sessions.mongo.tracebacks import forget_values
+
+_DEFERRED = "_deferred_session"  # an attribute of the request
+
+
+class SessionMiddleware(middleware.SessionMiddleware):
+    """Replaces Django's, whatever the engine; with this package's engine it never blocks a loop.
+
+    It also moves the expiry of sessions that are only read, as often as TOUCH_INTERVAL says. Each
+    response that sets the cookie varies on it. If MongoDB is down, the response has status 503.
+    Raises SessionInterrupted as Django's does, and anything else that the store's `save()` raises.
+    """
+
+    def process_request(self, request: HttpRequest) -> None:
+        """Give the request its session, which is loaded when it is first used."""
+        super().process_request(request)
+        if isinstance(request.session, SessionStore):
+            request.session._gate = RequestBreaker()
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """See Django's: what happens around a view."""
+        is_async: bool = iscoroutinefunction(self)  # Django 4.2 has no `async_mode`
+        if is_async:
+            return self.__acall__(request)  # type: ignore[return-value]  # the stack awaits it
+        try:
+            return super().__call__(request)  # type: ignore[return-value]
+        except Exception as error:
+            return self._respond_to_error(request, error)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
+        """Keep the session's values out of reports of an exception that a view has raised."""
+        if isinstance(getattr(request, "session", None), SessionStore):
+            forget_values(exception)
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        """Save the session if that is due, and set or delete the cookie."""
+        session = getattr(request, "session", None)
+        if not isinstance(session, SessionStore):
+            return super().process_response(request, response)
+        if deferred := vars(request).get(_DEFERRED):
+            return self._respond(request, response, deferred)  # __acall__ awaits what it needs
+        deferred = DeferredSession(session, response)
+        try:
+            while True:
+                try:
+                    return self._respond(request, response, deferred)
+                except NeedsIO as needed:
+                    method = needed.method
+                deferred.perform(method)
+        finally:
+            session._gate = OPEN
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponse:
+        """See Django's: what happens around a view in an asynchronous stack."""
+        # It does no I/O, and a subclass's may return a response.
+        response: HttpResponse | None = self.process_request(request)  # type: ignore[func-returns-value]
+        if response is None:
+            try:
+                response = await self.get_response(request)  # type: ignore[misc]
+            except Exception as error:
+                return self._respond_to_error(request, error)
+        session = getattr(request, "session", None)
+        if not isinstance(session, SessionStore):
+            return await sync_to_async(self.process_response)(request, response)
+        vars(request)[_DEFERRED] = deferred = DeferredSession(session, response)
+        try:
+            while True:
+                try:
+                    return self.process_response(request, response)
+                except NeedsIO as needed:
+                    method = needed.method
+                await deferred.aperform(method)
+        finally:
+            del vars(request)[_DEFERRED]
+            session._gate = OPEN
+
+    def _respond_to_error(self, request: HttpRequest, error: Exception) -> HttpResponse:
+        """Return a 503 if rendering the page of an error has met the outage again.
+
+        Django lets such an error pass; any other is raised.
+        """
+        gate = getattr(getattr(request, "session", None), "_gate", OPEN)
+        is_outage = gate.outage is not None and errors.is_outage(error)
+        if not is_outage or settings.DEBUG_PROPAGATE_EXCEPTIONS:
+            raise error
+        return unavailable(request, HttpResponse(), error)
+
+    def _respond(
+        self, request: HttpRequest, response: HttpResponse, deferred: DeferredSession
+    ) -> HttpResponse:
+        """Let Django's code decide, given the deferred session. Raises NeedsIO if it cannot."""
+        if deferred.is_unavailable(response):
+            response = unavailable(request, response, deferred.outage)
+            _hand_over_new_key(deferred.session, request, response)
+            return response
+        if deferred.is_unread():
+            patch_vary_headers(response, ("Cookie",))
+            return response
+        request.session = deferred  # type: ignore[assignment]
+        try:
+            response = super().process_response(request, response)
+        finally:
+            request.session = deferred.session
+        if deferred.left_document_alone():
+            response.cookies.pop(settings.SESSION_COOKIE_NAME, None)
+        if settings.SESSION_COOKIE_NAME in response.cookies:
+            # As Django does since 5.2.14 and 6.0.5 (CVE-2026-35192), and here for every Django.
+            patch_vary_headers(response, ("Cookie",))
+        return response
+
+
+def _hand_over_new_key(session: SessionStore, request: HttpRequest, response: HttpResponse) -> None:
+    """Set the cookie of a session that moved to a new key before MongoDB was found to be down.
+
+    The key in the browser would open nothing any more.
+    """
+    name, key = settings.SESSION_COOKIE_NAME, session.session_key
+    if session._baseline is None or request.COOKIES.get(name) in (None, key):
+        return
+    closes = session.get_expire_at_browser_close()
+    response.set_cookie(
+        name,
+        key or "",
+        None if closes else session.get_expiry_age(),
+        domain=settings.SESSION_COOKIE_DOMAIN,
+        path=settings.SESSION_COOKIE_PATH,
+        secure=settings.SESSION_COOKIE_SECURE,
+        httponly=settings.SESSION_COOKIE_HTTPONLY,
+        samesite=settings.SESSION_COOKIE_SAMESITE,
+    )
+    patch_vary_headers(response, ("Cookie",))

@@ -1,0 +1,51 @@
+"""The response to a request whose session MongoDB could not serve."""
+
+from __future__ import annotations
+
+import math
+
+from django.http import HttpRequest, HttpResponse
+from django.template import TemplateDoesNotExist, loader
+from django.utils.log import log_response
+from django.views.debug import technical_500_response
+from django.views.defaults import ERROR_PAGE_TEMPLATE
+
+from django_mongo_sessions.conf import conf
+from django_mongo_sessions.connection.breaker import PROBE_INTERVAL
+
+_STATUS = 503
+_RETRY_AFTER = str(math.ceil(PROBE_INTERVAL))  # seconds
+
+
+def unavailable(
+    request: HttpRequest, response: HttpResponse, error: Exception | None = None
+) -> HttpResponse:
+    """Return a 503 to replace a response: the site's `503.html`, or else a plain page.
+
+    Pass the error if it was raised at the end of the request. Without one, the response is Django's
+    page for an error that it has logged already. With DEBUG, Django's page with the traceback is
+    returned as a 503. Like Django's `500.html`, the template is rendered without a context.
+    """
+    if not conf.DEBUG:
+        response = HttpResponse(_page(), status=_STATUS)
+    elif error is not None:
+        response = technical_500_response(request, type(error), error, error.__traceback__)
+    response.status_code = _STATUS
+    response.headers["Retry-After"] = _RETRY_AFTER
+    if error is not None:
+        log_response(
+            "Service Unavailable: %s",
+            request.path,
+            response=response,
+            request=request,
+            exception=error,
+        )
+    return response
+
+
+def _page() -> str:
+    try:
+        template = loader.get_template(f"{_STATUS}.html")
+    except TemplateDoesNotExist:
+        return ERROR_PAGE_TEMPLATE % {"title": f"Service Unavailable ({_STATUS})", "details": ""}
+    return template.render()

@@ -1,0 +1,219 @@
+"""Run the steps of a verb, with blocking calls or with await.
+
+A verb of the store is a generator of `Steps`: it yields operations, each one awaitable call on the
+collection, and is sent their results. `run` does the calls and `arun` awaits them, so no verb is
+written twice. That works because `Collection` and `AsyncCollection` have the same method names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pymongo
+from asgiref.sync import sync_to_async
+from bson.errors import InvalidBSON
+from django.contrib.sessions.backends import base
+from pymongo.errors import PyMongoError
+
+from django_mongo_sessions.connection import clients
+from django_mongo_sessions.connection.breaker import OPEN, Gate
+from django_mongo_sessions.connection.collection import SessionCollection
+from django_mongo_sessions.mongo.tracebacks import forget_values
+
+MAINTENANCE_TIMEOUT = 600.0  # seconds for an operation that no request waits for
+
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+
+logger = logging.getLogger("django_mongo_sessions")
+
+# The folders and files between a view and an operation: the whole package, and Django's base class.
+_MACHINERY = (str(Path(__file__).parents[1]), base.__file__)
+
+
+@dataclass(frozen=True)
+class Operation(Generic[Answer]):
+    """One awaitable call on the collection, and how to interpret its reply."""
+
+    call: Callable[[Any], Any]
+    read: Callable[[Any], Answer]
+    # No request waits for it, so it gets MAINTENANCE_TIMEOUT. Never the first step of a verb: while
+    # MongoDB is down, it would wait that long for a server.
+    patient: bool = False
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A pause between two operations."""
+
+    seconds: float
+
+
+Steps = Generator[Operation[Any] | Wait, Any, Result]
+
+
+def run(steps: Steps[Result], gate: Gate = OPEN) -> Result:
+    """Run the steps with blocking calls on this process's client.
+
+    A session's `gate` may refuse to begin, and learns of errors. Raises what the steps raise, and
+    PyMongo's errors.
+    """
+    if logger.isEnabledFor(logging.DEBUG):
+        _warn_of_a_blocked_loop()
+    began = time.monotonic()
+    try:
+        gate.enter(began)
+        return run_on(clients.collection(), steps)
+    except Exception as error:
+        forget_values(error)
+        gate.leave(began, error)
+        raise
+
+
+class Turns:
+    """Lets the tasks that share a session run their steps one after another.
+
+    Steps that are run from inside other steps of the same session belong to the same turn: a
+    subclass's own method, called by the steps, may call super(), also from a task of its own.
+    """
+
+    __slots__ = ("over",)
+
+    def __init__(self) -> None:
+        self.over: asyncio.Event | None = None  # set at the end of the turn that is under way
+
+
+# The sessions whose turn it is in the running context.
+_own_turns: ContextVar[tuple[Turns, ...]] = ContextVar("_own_turns", default=())
+
+
+async def arun(steps: Steps[Result], gate: Gate = OPEN, turns: Turns | None = None) -> Result:
+    """See run(). With the `turns` of a session, no other task runs its steps at the same time.
+
+    If the running loop has no client of its own, a thread runs the steps.
+    """
+    own = _own_turns.get()
+    if turns is None or turns in own:
+        return await _arun(steps, gate)
+    while turns.over is not None:
+        await turns.over.wait()
+    turns.over = over = asyncio.Event()
+    _own_turns.set((*own, turns))
+    try:
+        return await _arun(steps, gate)
+    finally:
+        _own_turns.set(own)
+        turns.over = None
+        over.set()
+
+
+async def _arun(steps: Steps[Result], gate: Gate) -> Result:
+    target = await clients.acollection()
+    if target is None:
+        return await sync_to_async(run)(steps, gate)
+    began = time.monotonic()
+    try:
+        gate.enter(began)
+        return await arun_on(target, steps)
+    except Exception as error:
+        forget_values(error)
+        gate.leave(began, error)
+        raise
+
+
+def run_on(target: SessionCollection, steps: Steps[Result]) -> Result:
+    """Run the steps with blocking calls on a given collection.
+
+    PyMongo's errors, and errors in decoding a reply, are thrown into the steps, which let those
+    pass that they do not expect.
+    """
+    collection, timeout, _, gate = target
+    step: Callable[[Any], Operation[Any] | Wait] = steps.send
+    argument: Any = None
+    try:
+        while True:
+            operation = step(argument)
+            if isinstance(operation, Wait):
+                time.sleep(operation.seconds)
+                step, argument = steps.send, None
+                continue
+            began = time.monotonic()
+            try:
+                gate.enter(began)
+                with _deadline(MAINTENANCE_TIMEOUT if operation.patient else timeout):
+                    reply = operation.call(collection)
+            except PyMongoError as error:
+                gate.leave(began, error)
+                step, argument = steps.throw, error
+            except InvalidBSON as error:  # a reply arrived; this is not a PyMongoError
+                gate.leave(began)
+                step, argument = steps.throw, error
+            else:
+                gate.leave(began)
+                step, argument = steps.send, operation.read(reply)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()  # now, even if the call was given up
+
+
+async def arun_on(target: SessionCollection, steps: Steps[Result]) -> Result:
+    """See run_on(). The collection is an asynchronous one."""
+    collection, timeout, _, gate = target
+    step: Callable[[Any], Operation[Any] | Wait] = steps.send
+    argument: Any = None
+    try:
+        while True:
+            operation = step(argument)
+            if isinstance(operation, Wait):
+                await asyncio.sleep(operation.seconds)
+                step, argument = steps.send, None
+                continue
+            began = time.monotonic()
+            try:
+                gate.enter(began)
+                with _deadline(MAINTENANCE_TIMEOUT if operation.patient else timeout):
+                    reply = await operation.call(collection)
+            except PyMongoError as error:
+                gate.leave(began, error)
+                step, argument = steps.throw, error
+            except InvalidBSON as error:  # a reply arrived; this is not a PyMongoError
+                gate.leave(began)
+                step, argument = steps.throw, error
+            else:
+                gate.leave(began)
+                step, argument = steps.send, operation.read(reply)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()  # now, even if the call was given up
+
+
+def _deadline(seconds: float | None) -> AbstractContextManager[None]:
+    # pymongo.timeout(None) would lift a limit that the caller has set.
+    return nullcontext() if seconds is None else pymongo.timeout(seconds)
+
+
+def _warn_of_a_blocked_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    stack = traceback.extract_stack()
+    caller = next(frame for frame in reversed(stack) if not frame.filename.startswith(_MACHINERY))
+    logger.debug(
+        "A blocking call on a session blocks the running event loop: %s, line %s, in %s. "
+        "Await its asynchronous form, such as `await request.session.aget()`.",
+        caller.filename,
+        caller.lineno,
+        caller.name,
+    )

@@ -1,0 +1,120 @@
+"""What the server reports of the collection of sessions, for `manage.py mongosessions status`.
+
+Blocking calls only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pymongo
+from pymongo.errors import OperationFailure
+
+from django_mongo_sessions.conf import KEYS, conf
+from django_mongo_sessions.connection import collection as connection
+from django_mongo_sessions.connection import errors, uris
+from django_mongo_sessions.connection.collection import SessionCollection
+from django_mongo_sessions.mongo import indexes
+from django_mongo_sessions.mongo.runner import MAINTENANCE_TIMEOUT, run_on
+from django_mongo_sessions.storage import dates, documents
+
+# How many documents estimates are made from.
+SAMPLE = 10_000
+
+
+def status(sessions: Any, exact: bool = False) -> dict[str, Any]:
+    """Return facts about the server, the collection, its sessions and the settings.
+
+    If the collection holds more than 10,000 documents, facts about sessions are estimated from a
+    sample, and "estimates" names them. With `exact` every document is read.
+    """
+    with pymongo.timeout(connection.timeout(sessions.database.client)):
+        sessions.database.command("ping")
+    with pymongo.timeout(MAINTENANCE_TIMEOUT):
+        stored = _stored(sessions)
+        exact = exact or stored["documents"] <= SAMPLE
+        return {
+            "server": _server(sessions.database.client),
+            "database": sessions.database.name,
+            "collection": sessions.name,
+            "sessions": _sessions(sessions, stored["documents"], exact),
+            "storage": stored,
+            "indexes": [index._asdict() for index in _indexes(sessions)],
+            "settings": _settings(sessions),
+        }
+
+
+def _indexes(sessions: Any) -> list[indexes.IndexReport]:
+    return run_on(SessionCollection(sessions), indexes.report())  # without a deadline of its own
+
+
+def _server(client: Any) -> dict[str, Any]:
+    hello = client.admin.command("hello")
+    return {
+        "addresses": [f"{host}:{port}" for host, port in sorted(client.nodes)],
+        "version": client.server_info()["version"],
+        "replica_set": hello.get("setName"),
+        "sharded": hello.get("msg") == "isdbgrid",
+    }
+
+
+def _stored(sessions: Any) -> dict[str, int]:
+    """Return the collection's metadata, added up over all shards."""
+    try:
+        shards = list(sessions.aggregate([{"$collStats": {"storageStats": {}}}]))
+    except OperationFailure as error:  # looking for it first would need one more privilege
+        if error.code != errors.NO_COLLECTION:
+            raise
+        shards = []
+    stats = [shard["storageStats"] for shard in shards]
+    totals = {
+        "documents": "count",
+        "data_bytes": "size",
+        "disk_bytes": "storageSize",
+        "index_bytes": "totalIndexSize",
+    }
+    return {name: sum(int(part.get(field, 0)) for part in stats) for name, field in totals.items()}
+
+
+def _sessions(sessions: Any, total: int, exact: bool) -> dict[str, Any]:
+    sample = [] if exact else [{"$sample": {"size": SAMPLE}}]
+    summary = documents.summary(dates.utc_now())
+    # A sample of large sessions needs the disk, which MongoDB allows by default from 6.0 on.
+    pipeline = [*sample, {"$group": summary}]
+    found = next(iter(sessions.aggregate(pipeline, allowDiskUse=True)), None)
+    if found is None:
+        facts = dict.fromkeys(("live", "expired", "signed_in", "anonymous"), 0)
+    else:
+        factor = 1 if exact else total / found["count"]
+        counts = {name: round(found[name] * factor) for name in ("live", "expired", "signed_in")}
+        facts = {
+            **counts,
+            "anonymous": counts["live"] - counts["signed_in"],
+            "oldest": found["oldest"],
+            "newest": found["newest"],
+            "average_bytes": round(found["average_bytes"]),
+            "largest_bytes": found["largest_bytes"],
+        }
+    return {"exact": exact, "estimates": [] if exact else list(facts), **facts}
+
+
+def _settings(sessions: Any) -> dict[str, Any]:
+    shown = {key: getattr(conf, key) for key in KEYS}
+    shown["URI"] = uris.masked(conf.URI)
+    shown["CLIENT"], shown["ASYNC_CLIENT"] = map(_name, (conf.CLIENT, conf.ASYNC_CLIENT))
+    shown["CLIENT_OPTIONS"] = uris.masked_options(conf.CLIENT_OPTIONS)
+    if conf.CLIENT is not None:
+        shown["URI"] = shown["CLIENT_OPTIONS"] = "not used, because of CLIENT"
+    shown["DATABASE"] = sessions.database.name
+    shown["TIMEOUT"] = connection.timeout(sessions.database.client)
+    shown["write concern"] = sessions.write_concern.document
+    return shown
+
+
+def _name(factory: Any) -> str | None:
+    """Return the name of a client factory: its own repr() may show a password."""
+    if factory is None or isinstance(factory, str):
+        return factory
+    kind = type(factory)
+    name = getattr(factory, "__qualname__", None)
+    return f"{factory.__module__}.{name}" if name else f"a {kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,131 @@
+"""From a session's dict to the bytes that MongoDB holds, and back.
+
+There are two layers. `dump` and `load` turn the dict into a body with the project's serializer.
+`seal` and `unseal` turn a body into a payload: one byte that names the form, a seal, and the body.
+
+    form (1) | HMAC-SHA256 over form, binding and the rest (32) | body, perhaps compressed
+
+The binding names the document that the payload belongs to, so a payload that is copied to another
+document does not open. The seal stops forging and moving; it hides nothing.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from hmac import HMAC
+from typing import Any
+
+from django.core.signing import BadSignature
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+PLAIN = b"\x01"
+DEFLATED = b"\x02"
+
+_SEAL_END = 1 + 32
+# Part of the stored format, and not the path of a module: if it changes, no stored session opens.
+_SALT = "django_mongo_sessions.codec"
+# Compressing a smaller body costs more than it saves on the wire.
+_MIN_COMPRESSED = 1024  # bytes
+
+
+def dump(serializer: Callable[[], Any], data: Mapping[str, Any]) -> bytes:
+    """Serialize a session's dict.
+
+    If the serializer fails, raises ValueError for a ValueError, and TypeError for any other error.
+    Both name the session key at fault.
+    """
+    try:
+        body: bytes = serializer().dumps(data)
+    except Exception:
+        for key, value in data.items():
+            try:
+                serializer().dumps({key: value})
+            except Exception as error:
+                kind = ValueError if isinstance(error, ValueError) else TypeError
+                raise kind(
+                    f"{serializer.__name__} cannot store session key {key!r}: {error}"
+                ) from error
+        raise
+    return body
+
+
+def load(serializer: Callable[[], Any], body: bytes) -> dict[str, Any]:
+    """Return the dict that a body holds; raise ValueError if it holds none."""
+    try:
+        data = serializer().loads(body)
+    except Exception as error:  # unpickling may raise anything
+        raise ValueError(f"{serializer.__name__} cannot read the body") from error
+    if not isinstance(data, dict):
+        raise ValueError("the body is not a dict")
+    return data
+
+
+def seal(body: bytes, binding: bytes, key: str | bytes) -> bytes:
+    """Return the payload of a body for one document, compressed if that makes it smaller."""
+    form = PLAIN
+    if len(body) >= _MIN_COMPRESSED:
+        deflated = zlib.compress(body, 1)
+        if len(deflated) < len(body):
+            form, body = DEFLATED, deflated
+    return form + _mac(form, binding, body, key) + body
+
+
+def unseal(payload: bytes, binding: bytes, keys: Sequence[str | bytes]) -> tuple[bytes, bool]:
+    """Return the body of a payload, and whether it was sealed with the first of the keys.
+
+    The seal is checked before anything else is done with the bytes. Raises BadSignature if no key
+    opens the payload. Raises ValueError if this version does not know the form, or if the body
+    cannot be decompressed.
+    """
+    form, mac, body = payload[:1], payload[1:_SEAL_END], payload[_SEAL_END:]
+    for key in keys:
+        if constant_time_compare(mac, _mac(form, binding, body, key)):
+            break
+    else:
+        raise BadSignature("the seal does not match")
+    if form == DEFLATED:
+        try:
+            body = zlib.decompress(body)
+        except zlib.error as error:
+            raise ValueError("the payload cannot be decompressed") from error
+    elif form != PLAIN:
+        raise ValueError(f"the payload's form {form.hex()} is unknown")
+    return body, key is keys[0]
+
+
+def largest_keys(
+    serializer: Callable[[], Any], data: Mapping[str, Any], most: int = 3
+) -> dict[str, int]:
+    """Return the keys with the largest values, and their size in bytes, largest first."""
+    sizes = {key: len(serializer().dumps({key: value})) for key, value in data.items()}
+    return dict(sorted(sizes.items(), key=lambda item: item[1], reverse=True)[:most])
+
+
+def _mac(form: bytes, binding: bytes, body: bytes, key: str | bytes) -> bytes:
+    mac = _keyed(key).copy()
+    mac.update(form + binding + body)
+    return mac.digest()
+
+
+@lru_cache(maxsize=16)
+def _keyed(key: str | bytes) -> HMAC:
+    """Return Django's `salted_hmac` of nothing yet: deriving its key takes longer than sealing."""
+    return salted_hmac(_SALT, b"", secret=key, algorithm="sha256")
+
+
+def describe(payload: bytes) -> dict[str, Any]:
+    """Return the parts of a payload, to be shown: nothing of it is checked.
+
+    "form" and "seal" are hexadecimal, "bytes" is the size of the body as stored, and "text" is the
+    body, or None if it is compressed or has an unknown form.
+    """
+    form, mac, body = payload[:1], payload[1:_SEAL_END], payload[_SEAL_END:]
+    return {
+        "form": form.hex(),
+        "form_name": {PLAIN: "sealed", DEFLATED: "sealed and compressed"}.get(form, "unknown"),
+        "seal": mac.hex(),
+        "bytes": len(body),
+        "text": body.decode(errors="replace") if form == PLAIN else None,
+    }

@@ -1,0 +1,32 @@
+"""A session as a document, without a server. What is stored and read back: test_verbs.py."""
+
+from datetime import datetime, timezone
+
+from django_mongo_sessions.engine import mapping
+from django_mongo_sessions.engine.session import Content, TrackedSession
+from django_mongo_sessions.storage import documents
+
+KEY = "0123456789abcdefghijklmnopqrstuv"
+DOCUMENT_ID = documents.document_id(KEY)
+
+
+def test_what_is_stored_is_what_is_read():
+    session = TrackedSession()
+    content = session._content({"a": 1})
+
+    document, expected = mapping.new(session, KEY, DOCUMENT_ID, content, None)
+
+    assert mapping.opened(session, KEY, DOCUMENT_ID, document) == expected
+
+
+def test_an_expiry_past_every_calendar_is_the_last_date_that_there_is():
+    content = Content({"_session_expiry": 10**12}, b"{}")
+
+    document, _ = mapping.new(TrackedSession(), KEY, DOCUMENT_ID, content, None)
+
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=timezone.utc)
+    assert document["expires_at"] == last
+
+
+def test_a_project_adds_no_fields_unless_it_says_so():
+    assert TrackedSession().to_document({"a": 1}) == {}

@@ -1,0 +1,228 @@
+"""How the runner does the calls of a verb, and lets the tasks of a session take turns."""
+
+import asyncio
+import math
+from contextlib import nullcontext
+
+import pymongo
+import pytest
+from bson.errors import InvalidBSON
+from pymongo import _csot
+from pymongo.errors import PyMongoError
+
+from django_mongo_sessions.connection import clients
+from django_mongo_sessions.connection.breaker import Gate
+from django_mongo_sessions.connection.collection import SessionCollection
+from django_mongo_sessions.mongo.runner import (
+    MAINTENANCE_TIMEOUT,
+    Operation,
+    Turns,
+    arun,
+    arun_on,
+    run_on,
+)
+
+
+def drive(colour, verb, timeout):
+    """Drive a verb whose operations need no server."""
+    target = SessionCollection(None, timeout)
+    return run_on(target, verb) if colour == "sync" else asyncio.run(arun_on(target, verb))
+
+
+def asking(colour, ask, patient=False):
+    """Return a verb of one operation that calls `ask`."""
+
+    async def aask(sessions):
+        return ask(sessions)
+
+    def verb():
+        return (yield Operation(ask if colour == "sync" else aask, lambda reply: reply, patient))
+
+    return verb()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_each_call_has_its_deadline(colour):
+    left = drive(colour, asking(colour, lambda sessions: _csot.remaining()), 7)
+
+    assert 0 < left <= 7
+    assert _csot.remaining() is None
+
+
+class Noting(Gate):
+    """Notes what passes it."""
+
+    def __init__(self):
+        self.passed = []
+
+    def enter(self, began):
+        self.passed.append("enter")
+
+    def leave(self, began, error=None):
+        self.passed.append(error)
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("error", "told"), [(None, None), (PyMongoError("away"), ...), (InvalidBSON("odd"), None)]
+)
+def test_a_gate_is_told_how_each_call_ended(colour, error, told):
+    def ask(sessions):
+        if error:
+            raise error
+
+    gate = Noting()
+    verb, target = asking(colour, ask), SessionCollection(None, gate=gate)
+    with pytest.raises(type(error)) if error else nullcontext():
+        run_on(target, verb) if colour == "sync" else asyncio.run(arun_on(target, verb))
+
+    assert gate.passed == ["enter", error if told is ... else told]
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_what_no_request_waits_for_has_more_time(colour):
+    left = drive(colour, asking(colour, lambda sessions: _csot.remaining(), patient=True), 7)
+
+    assert 7 < left <= MAINTENANCE_TIMEOUT
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("timeout", [None, 7])
+def test_a_limit_that_the_caller_has_set_is_never_lifted(colour, timeout):
+    with pymongo.timeout(1):
+        left = drive(colour, asking(colour, lambda sessions: _csot.remaining()), timeout)
+
+    assert left < 1 < math.inf
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_an_error_is_thrown_into_the_verb_and_through_it(colour):
+    def fail(sessions):
+        raise PyMongoError("away")
+
+    with pytest.raises(PyMongoError, match="away"):
+        drive(colour, asking(colour, fail), None)
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_verb_ends_at_once_where_its_call_is_given_up(colour):
+    def give_up(sessions):
+        raise KeyboardInterrupt
+
+    verb = asking(colour, give_up)
+    with pytest.raises(KeyboardInterrupt) as held:  # and with it the frames that hold the verb
+        drive(colour, verb, None)
+
+    assert held
+    assert verb.gi_frame is None
+
+
+# Turns
+
+
+def call(function):
+    """Return steps of one operation that awaits a coroutine function."""
+
+    async def acall(collection):
+        return await function()
+
+    return (yield Operation(acall, lambda reply: reply))
+
+
+@pytest.fixture
+def on_a_loop(monkeypatch):
+    """Run a coroutine function on a loop with a collection, which no operation here uses."""
+
+    def on_a_loop(function):
+        async def main():
+            loop = asyncio.get_running_loop()
+            monkeypatch.setitem(clients._clients.by_loop, loop, (SessionCollection(None), None))
+            return await asyncio.wait_for(function(), 10)
+
+        return asyncio.run(main())
+
+    return on_a_loop
+
+
+def test_the_steps_of_one_session_run_one_after_the_other(on_a_loop):
+    turns, other, events = Turns(), Turns(), []
+
+    async def step():
+        events.append("begin")
+        await asyncio.sleep(0)
+        events.append("end")
+
+    async def two(*both):
+        events.clear()
+        await asyncio.gather(*(arun(call(step), turns=turns) for turns in both))
+        return list(events)
+
+    async def test():
+        assert await two(turns, turns) == ["begin", "end", "begin", "end"]
+        assert await two(turns, other) == ["begin", "begin", "end", "end"]
+
+    on_a_loop(test)
+
+
+@pytest.mark.parametrize("in_a_task", [False, True])
+def test_steps_inside_of_steps_belong_to_the_same_turn(on_a_loop, in_a_task):
+    turns = Turns()
+
+    async def inner():
+        return "inner"
+
+    async def outer():
+        steps = arun(call(inner), turns=turns)
+        return await (asyncio.create_task(steps) if in_a_task else steps)
+
+    async def test():
+        return await arun(call(outer), turns=turns)
+
+    assert on_a_loop(test) == "inner"
+
+
+def test_the_turn_of_a_session_inside_of_anothers_is_its_own(on_a_loop):
+    one, other = Turns(), Turns()
+
+    async def innermost():
+        return "done"
+
+    async def inner():
+        return await arun(call(innermost), turns=one)
+
+    async def outer():
+        return await arun(call(inner), turns=other)
+
+    async def test():
+        return await arun(call(outer), turns=one)
+
+    assert on_a_loop(test) == "done"
+
+
+def test_a_turn_ends_with_the_task_that_is_cancelled(on_a_loop):
+    turns = Turns()
+
+    async def hang():
+        await asyncio.sleep(60)
+
+    async def reply():
+        return "next"
+
+    async def test():
+        hanging = asyncio.create_task(arun(call(hang), turns=turns))
+        await asyncio.sleep(0)
+        following = asyncio.create_task(arun(call(reply), turns=turns))
+        await asyncio.sleep(0)
+        hanging.cancel()
+        return await following
+
+    assert on_a_loop(test) == "next"
+
+
+def test_a_turn_that_no_loop_ends_any_more_ends_with_its_task(on_a_loop):
+    turns = Turns()
+    abandoned = arun(call(None), turns=turns)
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        abandoned.send(None)
+
+    assert turns.over is None

@@ -1,0 +1,303 @@
+"""Whatever any number of clients do to one session, in whatever order: a model knows the outcome.
+
+The model is the promise in plain Python: of each key, what the client that saves has done to it
+since it loaded counts; else what is stored counts.
+"""
+
+import os
+
+import pytest
+from django.contrib.sessions.backends.base import UpdateError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.mongo import runner, writes
+from django_mongo_sessions.storage import documents
+from tests.conftest import collection
+
+CLIENTS = st.integers(0, 2)
+KEYS = st.sampled_from(["a", "b", "_auth_user_id"])
+VALUES = st.sampled_from([0, 1, True, "1", [1], [1, 2]])
+VERBS = ["save", "mutate", "cycle_key", "flush"]
+OTHER_VERBS = [*["save"] * 4, *["mutate"] * 4, "cycle_key", "flush", "delete"]
+AGE = 14 * 24 * 60 * 60  # Django's SESSION_COOKIE_AGE, in seconds
+
+
+class Client:
+    """A session store, and what the model expects of it."""
+
+    def __init__(self, store, stored):
+        self.store = store
+        self.base = None if stored is None else dict(stored)
+        self.live = dict(stored or {})
+        self.key = None if stored is None else store.session_key
+        self.replaces = False
+        self.seen = []  # what was stored when it asked
+
+    def merged(self, stored):
+        """What a save makes of what is stored."""
+        if self.replaces:
+            return dict(self.live)
+        merged = dict(stored)
+        for key in {*self.base, *self.live}:
+            if not same(self.base, self.live, key):
+                merged.pop(key, None)
+                if key in self.live:
+                    merged[key] = self.live[key]
+        return merged
+
+
+def same(one, other, key):
+    absent = object()
+    return repr(one.get(key, absent)) == repr(other.get(key, absent))
+
+
+def equal(one, other):
+    return repr(sorted(one.items())) == repr(sorted(other.items()))
+
+
+def count(data):
+    data["count"] = data.get("count", 0) + 1
+    return data["count"]
+
+
+def step_by_step(verb, meddle):
+    """Do something else before each thing that a verb asks of the server."""
+    step, argument = verb.send, None
+    while True:
+        try:
+            operation = step(argument)
+        except StopIteration as stop:
+            return stop.value
+        if not isinstance(operation, runner.Wait):
+            meddle()
+        step, argument = verb.send, (yield operation)
+
+
+CHANGES = st.tuples(CLIENTS, KEYS, VALUES)
+# What others do meanwhile, before each of the first things that a verb asks of the server.
+MEDDLING = st.lists(
+    st.none() | st.tuples(st.integers(1, 2), st.sampled_from(OTHER_VERBS), KEYS, VALUES),
+    min_size=5,
+    max_size=5,
+)
+
+
+class Sessions(RuleBasedStateMachine):
+    """Clients of one browser, and what MongoDB should hold after each of their steps."""
+
+    def __init__(self, do):
+        super().__init__()
+        self.do = do
+        collection().delete_many({})
+        self.stored = {}  # session data by key
+        first = SessionStore()
+        do(first, "create")
+        self.stored[first.session_key] = {}
+        self.last_key = first.session_key
+        self.blocking = False
+        self.clients = [None] * 3
+        for n in range(3):
+            self.load(n)
+
+    def ask(self, client, verb, *args):
+        """Call a verb; answer what it returned, and whether the session was gone."""
+        try:
+            if self.blocking:
+                return getattr(client.store, verb)(*args), False
+            return self.do(client.store, verb, *args), False
+        except UpdateError:
+            return None, True
+
+    @rule(n=CLIENTS)
+    def load(self, n):
+        store = SessionStore(self.last_key)
+        self.do(store, "_get_session")
+        self.clients[n] = Client(store, self.stored.get(self.last_key))
+
+    @rule(n=CLIENTS, key=KEYS, value=VALUES)
+    def set(self, n, key, value):
+        client = self.clients[n]
+        client.store[key] = value if not isinstance(value, list) else list(value)
+        client.live[key] = value
+
+    @rule(n=CLIENTS, key=KEYS)
+    def append(self, n, key):
+        client = self.clients[n]
+        if isinstance(client.live.get(key), list):
+            client.store[key].append(9)
+            client.live[key] = [*client.live[key], 9]
+
+    @rule(n=CLIENTS, key=KEYS)
+    def pop(self, n, key):
+        client = self.clients[n]
+        client.store.pop(key, None)
+        client.live.pop(key, None)
+
+    @rule(n=CLIENTS)
+    def clear(self, n):
+        client = self.clients[n]
+        client.store.clear()
+        client.live, client.replaces = {}, True
+
+    @rule(n=CLIENTS, seconds=st.sampled_from([60, 3600, None]))
+    def set_expiry(self, n, seconds):
+        client = self.clients[n]
+        client.store.set_expiry(seconds)
+        if seconds is None:
+            client.live.pop("_session_expiry", None)
+        else:
+            client.live["_session_expiry"] = seconds
+
+    @rule(n=CLIENTS, verb=st.sampled_from(VERBS))
+    def verb(self, n, verb):
+        getattr(self, verb)(self.clients[n], self.ask)
+
+    @rule(n=CLIENTS, verb=st.sampled_from(VERBS), meddling=MEDDLING)
+    def verb_while_others_meddle(self, n, verb, meddling):
+        client, meddling = self.clients[n], list(meddling)
+
+        def ask(client, verb, *args):
+            store, run, arun = client.store, client.store._run, client.store._arun
+
+            def meddle():
+                self.meddle(n, meddling.pop(0) if meddling else None)
+                if client.key in self.stored:
+                    client.seen.append(self.stored[client.key])
+
+            def meddled(function):
+                return lambda data: (meddle(), function(data))[1]
+
+            store._run = lambda steps: run(step_by_step(steps, meddle))
+            store._arun = lambda steps: arun(step_by_step(steps, meddle))
+            try:
+                return self.ask(client, verb, *map(meddled, args))
+            finally:
+                del store._run, store._arun
+
+        getattr(self, verb)(client, ask)
+
+    def meddle(self, n, what):
+        """Let another client do something. With blocking calls, since a loop may be running."""
+        if what is None:
+            return
+        further, verb, key, value = what
+        other = (n + further) % 3
+        self.blocking, before = True, self.blocking
+        if verb == "save":
+            self.set(other, key, value)
+        getattr(self, verb)(self.clients[other], self.ask)
+        self.blocking = before
+
+    def save(self, client, ask):
+        _, gone = ask(client, "save")
+        if client.key is None:
+            self.holds(client, client.store.session_key, client.live)
+        elif client.key in self.stored:
+            self.holds(client, client.key, client.merged(self.stored[client.key]))
+        else:
+            assert gone
+            return
+        assert not gone
+
+    def mutate(self, client, ask):
+        result, gone = ask(client, "mutate", count)
+        assert gone == (client.key is not None and client.key not in self.stored)
+        if not gone:
+            data = client.live if client.key is None else client.merged(self.stored[client.key])
+            data = dict(data)
+            assert result == count(data)
+            self.holds(client, client.store.session_key, data)
+
+    def cycle_key(self, client, ask):
+        client.seen, old = [], client.key
+        _, gone = ask(client, "cycle_key")
+        if old is None or old in self.stored:
+            data = client.live if old is None else client.merged(self.stored.pop(old))
+            assert not gone
+        else:
+            # What it was when it was last seen moves, if nobody is signed in.
+            may_move = [client.live, *map(client.merged, client.seen)]
+            if gone:
+                assert any("_auth_user_id" in data for data in may_move)
+                return
+            live = client.store._get_session()
+            data = next(data for data in may_move if equal(data, live))
+            assert "_auth_user_id" not in data
+        assert client.store.session_key != old
+        self.holds(client, client.store.session_key, data)
+
+    def flush(self, client, ask):
+        ask(client, "flush")
+        self.stored.pop(client.key, None)
+        client.__init__(client.store, None)
+
+    def delete(self, client, ask):
+        ask(client, "delete")
+        self.stored.pop(client.key, None)
+
+    def holds(self, client, key, data):
+        """The session is stored under the key, and the client knows it as it is stored."""
+        client.key = self.last_key = key
+        self.stored[key] = dict(data)
+        client.live, client.base, client.replaces = dict(data), dict(data), False
+
+    def check(self):
+        self.mongodb_holds_what_the_model_says()
+        self.every_client_shows_what_the_model_says()
+
+    @invariant()
+    def mongodb_holds_what_the_model_says(self):
+        held = {bytes(document["_id"]): document for document in collection().find({})}
+        assert held.keys() == {documents.document_id(key) for key in self.stored}
+        for key, data in self.stored.items():
+            assert equal(SessionStore(key).load(), data)
+            document = held[documents.document_id(key)]
+            age = (document["expires_at"] - document["seen_at"]).total_seconds()
+            assert age == data.get("_session_expiry", AGE)
+            assert document.get("user_id") == (
+                str(data["_auth_user_id"]) if "_auth_user_id" in data else None
+            )
+
+    @invariant()
+    def every_client_shows_what_the_model_says(self):
+        for client in self.clients:
+            assert equal(client.store._get_session(), client.live)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Do not wait, and let a save that changes nothing ask all the same."""
+    monkeypatch.setattr("django_mongo_sessions.engine.session.WRITE_INTERVAL", 0)
+    monkeypatch.setattr(writes, "_LONGEST_DELAY", 0)
+
+
+def options(examples, **given):
+    # The matrix of tox repeats these tests many times.
+    if "TOX_ENV_NAME" in os.environ:
+        examples //= 4
+    return settings(
+        max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), **given
+    )
+
+
+def test_no_update_is_lost_in_any_interleaving(do, impatient):
+    run_state_machine_as_test(lambda: Sessions(do), settings=options(50, stateful_step_count=30))
+
+
+def test_no_update_is_lost_while_others_meddle(do, impatient):
+    @options(250)
+    @given(st.lists(CHANGES, max_size=3), st.sampled_from(VERBS), MEDDLING)
+    def check(changes, verb, meddling):
+        sessions = Sessions(do)
+        for change in changes:
+            sessions.set(*change)
+        sessions.verb_while_others_meddle(0, verb, meddling)
+        sessions.check()
+        for n in range(3):
+            sessions.verb(n, "save")
+        sessions.check()
+
+    check()
