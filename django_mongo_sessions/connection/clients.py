@@ -19,6 +19,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import pymongo
+from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
 from pymongo import AsyncMongoClient, MongoClient
 
@@ -62,6 +63,11 @@ def collection() -> SessionCollection:
         if _clients.blocking is None:
             _clients.blocking = make_collection(MongoClient)
         return _clients.blocking
+
+
+async def collection_for_threads() -> SessionCollection:
+    """Return the collection for blocking calls, without blocking the running loop."""
+    return _clients.blocking or await sync_to_async(collection)()
 
 
 async def acollection() -> SessionCollection | None:

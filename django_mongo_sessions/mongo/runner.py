@@ -11,9 +11,9 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -74,8 +74,7 @@ def run(steps: Steps[Result], gate: Gate = OPEN) -> Result:
         gate.enter(began)
         return run_on(clients.collection(), steps)
     except Exception as error:
-        forget_values(error)
-        gate.leave(began, error)
+        _pass_on(error, gate, began)
         raise
 
 
@@ -99,7 +98,8 @@ _own_turns: ContextVar[tuple[Turns, ...]] = ContextVar("_own_turns", default=())
 async def arun(steps: Steps[Result], gate: Gate = OPEN, turns: Turns | None = None) -> Result:
     """See run(). With the `turns` of a session, no other task runs its steps at the same time.
 
-    If the running loop has no client of its own, a thread runs the steps.
+    If the running loop has no client of its own, the steps run in the loop all the same, and a
+    thread makes each call: so whatever changes the session in memory stays in the loop's thread.
     """
     own = _own_turns.get()
     if turns is None or turns in own:
@@ -117,17 +117,22 @@ async def arun(steps: Steps[Result], gate: Gate = OPEN, turns: Turns | None = No
 
 
 async def _arun(steps: Steps[Result], gate: Gate) -> Result:
-    target = await clients.acollection()
-    if target is None:
-        return await sync_to_async(run)(steps, gate)
     began = time.monotonic()
     try:
         gate.enter(began)
-        return await arun_on(target, steps)
+        target = await clients.acollection()
+        if target is not None:
+            return await arun_on(target, steps)
+        target = await clients.collection_for_threads()
+        return await _drive(target, steps, _call_in_thread, asyncio.sleep)
     except Exception as error:
-        forget_values(error)
-        gate.leave(began, error)
+        _pass_on(error, gate, began)
         raise
+
+
+def _pass_on(error: Exception, gate: Gate, began: float) -> None:
+    forget_values(error)
+    gate.leave(began, error)
 
 
 def run_on(target: SessionCollection, steps: Steps[Result]) -> Result:
@@ -136,38 +141,30 @@ def run_on(target: SessionCollection, steps: Steps[Result]) -> Result:
     PyMongo's errors, and errors in decoding a reply, are thrown into the steps, which let those
     pass that they do not expect.
     """
-    collection, timeout, _, gate = target
-    step: Callable[[Any], Operation[Any] | Wait] = steps.send
-    argument: Any = None
+    driver = _drive(target, steps, _call, _sleep)
     try:
-        while True:
-            operation = step(argument)
-            if isinstance(operation, Wait):
-                time.sleep(operation.seconds)
-                step, argument = steps.send, None
-                continue
-            began = time.monotonic()
-            try:
-                gate.enter(began)
-                with _deadline(MAINTENANCE_TIMEOUT if operation.patient else timeout):
-                    reply = operation.call(collection)
-            except PyMongoError as error:
-                gate.leave(began, error)
-                step, argument = steps.throw, error
-            except InvalidBSON as error:  # a reply arrived; this is not a PyMongoError
-                gate.leave(began)
-                step, argument = steps.throw, error
-            else:
-                gate.leave(began)
-                step, argument = steps.send, operation.read(reply)
+        while True:  # once, since nothing in it suspends
+            driver.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
-    finally:
-        steps.close()  # now, even if the call was given up
 
 
 async def arun_on(target: SessionCollection, steps: Steps[Result]) -> Result:
     """See run_on(). The collection is an asynchronous one."""
+    return await _drive(target, steps, _await, asyncio.sleep)
+
+
+# Makes the call of an operation within so many seconds.
+Call = Callable[[Operation[Any], Any, "float | None"], Awaitable[Any]]
+
+
+async def _drive(
+    target: SessionCollection,
+    steps: Steps[Result],
+    call: Call,
+    sleep: Callable[[float], Awaitable[None]],
+) -> Result:
+    """Run the steps, whatever makes their calls."""
     collection, timeout, _, gate = target
     step: Callable[[Any], Operation[Any] | Wait] = steps.send
     argument: Any = None
@@ -175,14 +172,14 @@ async def arun_on(target: SessionCollection, steps: Steps[Result]) -> Result:
         while True:
             operation = step(argument)
             if isinstance(operation, Wait):
-                await asyncio.sleep(operation.seconds)
+                await sleep(operation.seconds)
                 step, argument = steps.send, None
                 continue
             began = time.monotonic()
             try:
                 gate.enter(began)
-                with _deadline(MAINTENANCE_TIMEOUT if operation.patient else timeout):
-                    reply = await operation.call(collection)
+                seconds = MAINTENANCE_TIMEOUT if operation.patient else timeout
+                reply = await call(operation, collection, seconds)
             except PyMongoError as error:
                 gate.leave(began, error)
                 step, argument = steps.throw, error
@@ -196,6 +193,30 @@ async def arun_on(target: SessionCollection, steps: Steps[Result]) -> Result:
         return stop.value  # type: ignore[no-any-return]
     finally:
         steps.close()  # now, even if the call was given up
+
+
+async def _call(operation: Operation[Any], collection: Any, seconds: float | None) -> Any:
+    with _deadline(seconds):
+        return operation.call(collection)
+
+
+async def _await(operation: Operation[Any], collection: Any, seconds: float | None) -> Any:
+    with _deadline(seconds):
+        return await operation.call(collection)
+
+
+async def _call_in_thread(operation: Operation[Any], collection: Any, seconds: float | None) -> Any:
+    def call() -> Any:
+        with _deadline(seconds):
+            return operation.call(collection)
+
+    # In a context of its own: asgiref copies the thread's context back to the task, and if the
+    # task was cancelled, the deadline would stay there and end every later call of PyMongo's.
+    return await sync_to_async(copy_context().run)(call)
+
+
+async def _sleep(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: ASYNC251  # for blocking calls
 
 
 def _deadline(seconds: float | None) -> AbstractContextManager[None]:

@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from contextlib import nullcontext
+import threading
+from contextlib import nullcontext, suppress
 
 import pymongo
 import pytest
@@ -226,3 +227,63 @@ def test_a_turn_that_no_loop_ends_any_more_ends_with_its_task(on_a_loop):
         abandoned.send(None)
 
     assert turns.over is None
+
+
+# Threads that make the calls of a loop
+
+
+@pytest.fixture
+def in_threads(monkeypatch):
+    """Run a coroutine function on a loop whose calls threads make."""
+    monkeypatch.setattr(clients, "PROMOTION_AGE", float("inf"))
+    monkeypatch.setattr(clients._clients, "blocking", SessionCollection(None, timeout=7))
+    return lambda function: asyncio.run(asyncio.wait_for(function(), 10))
+
+
+def test_a_thread_makes_the_call_and_the_steps_stay_in_the_loop(in_threads):
+    seen = []
+
+    def steps():
+        seen.append(threading.get_ident())
+        yield Operation(lambda collection: seen.append(threading.get_ident()), lambda reply: None)
+        seen.append(threading.get_ident())
+
+    in_threads(lambda: arun(steps()))
+
+    before, call, after = seen
+    assert before == after == threading.get_ident() != call
+
+
+def test_a_deadline_ends_with_a_call_that_is_cancelled(in_threads):
+    goes_on = threading.Event()
+
+    def call(collection):
+        assert _csot.remaining() <= 7
+        goes_on.wait(10)
+
+    def steps():
+        yield Operation(call, lambda reply: None)
+
+    async def give_up():
+        task = asyncio.current_task()
+        threading.Timer(0.2, goes_on.set).start()
+        asyncio.get_running_loop().call_later(0.1, task.cancel)
+        with suppress(asyncio.CancelledError):
+            await arun(steps())
+        return _csot.get_timeout(), _csot.remaining()
+
+    async def test():
+        return await asyncio.create_task(give_up())
+
+    assert in_threads(test) == (None, None)
+
+
+def test_a_limit_of_the_callers_holds_in_the_thread(in_threads):
+    def steps():
+        return (yield Operation(lambda collection: _csot.remaining(), lambda reply: reply))
+
+    async def test():
+        with pymongo.timeout(1):
+            return await arun(steps())
+
+    assert 0 < in_threads(test) <= 1
