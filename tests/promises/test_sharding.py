@@ -11,7 +11,7 @@ from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.mongo import indexes
 from django_mongo_sessions.mongo.runner import run_on
-from tests.test_round_trips import TABLE, arguments
+from tests.promises.test_round_trips import TABLE, arguments
 
 # Goodbyes of clients that are closed.
 NOT_OURS = ["endSessions"]

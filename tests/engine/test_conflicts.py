@@ -532,7 +532,7 @@ def test_expiry_is_merged_like_any_key_and_the_document_follows(do, two, held):
 
 
 def test_a_serializer_that_keeps_types_loses_nothing(do, two, held, settings):
-    settings.SESSION_SERIALIZER = "tests.test_conflicts.PickleSerializer"
+    settings.SESSION_SERIALIZER = "tests.engine.test_conflicts.PickleSerializer"
     earlier, later = two(point=(1, 2), moment=dates.utc_now())
     earlier["number"] = {1: timedelta(1)}
     later["point"] = [1, 2]

@@ -24,7 +24,7 @@ from django_mongo_sessions.checks.messages import MESSAGES, message
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.storage.documents import TTL_INDEX
 from tests.conftest import ACTIONS, collection
-from tests.test_connection import a_collection
+from tests.connection.test_collection import a_collection
 
 SECRET = "S3CRET"
 
@@ -84,7 +84,7 @@ def test_an_error_stops_and_a_warning_does_not():
         ("E003", {"CLIENT": dict, "COLLECTION": "system.sessions"}, "system."),
         ("E003", {"CLIENT": "nowhere.client"}, "nowhere"),
         ("E003", {"ASYNC_CLIENT": "nowhere.client"}, "nowhere"),
-        ("E003", {"CLIENT": "tests.test_connection.a_client"}, "must name a callable"),
+        ("E003", {"CLIENT": "tests.connection.test_collection.a_client"}, "must name a callable"),
         ("E003", {"CLIENT": a_collection}, "must name a callable"),
         ("E004", {"URI": "mongodb://"}, "hostname"),
         ("E004", {"URI": "mongodb://localhost/a b"}, "database name"),
@@ -230,12 +230,12 @@ class Fails(Stamps):
     ("path", "ids"),
     [
         ("django.contrib.sessions.serializers.JSONSerializer", []),
-        ("tests.test_checks.Unpickles", ["W001"]),
-        ("tests.test_checks.Wraps", ["W001"]),
-        ("tests.test_checks.Stamps", ["W013"]),
-        ("tests.test_checks.Fails", []),
+        ("tests.checks.test_settings.Unpickles", ["W001"]),
+        ("tests.checks.test_settings.Wraps", ["W001"]),
+        ("tests.checks.test_settings.Stamps", ["W013"]),
+        ("tests.checks.test_settings.Fails", []),
         ("tests.nowhere.Serializer", ["E007"]),
-        ("tests.test_checks.SECRET", ["E007"]),
+        ("tests.checks.test_settings.SECRET", ["E007"]),
     ],
 )
 def test_a_serializer_that_does_not_fit_is_found(settings, path, ids):
@@ -307,7 +307,7 @@ def test_djangos_checks_of_the_cookie_live_on_with_another_middleware(settings, 
         return {message.id for message in messages} & {"security.W011", "security.W014"}
 
     djangos = ids("django.contrib.sessions.middleware.SessionMiddleware")
-    assert ids("tests.test_checks.SessionMiddleware") == djangos
+    assert ids("tests.checks.test_settings.SessionMiddleware") == djangos
     assert bool(djangos) == (not secure)
     assert not ids("django.middleware.common.CommonMiddleware")
 

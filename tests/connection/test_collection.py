@@ -286,7 +286,7 @@ def test_a_shared_clients_own_deadline_comes_before_ours(use):
 
 
 def test_a_shared_client_may_be_named_by_its_path(use):
-    use(CLIENT="tests.test_connection.a_shared_client", DATABASE="other")
+    use(CLIENT="tests.connection.test_collection.a_shared_client", DATABASE="other")
 
     assert clients.collection().collection.full_name == "other.sessions"
 
@@ -337,7 +337,7 @@ a_collection = a_database["sessions"]
 @pytest.mark.parametrize("name", ["a_client", "a_database", "a_collection", "NOWHERE"])
 @pytest.mark.parametrize("setting", ["CLIENT", "ASYNC_CLIENT"])
 def test_what_cannot_be_called_for_a_client_is_refused_with_what_can(use, setting, name):
-    use(**{setting: f"tests.test_connection.{name}"})
+    use(**{setting: f"tests.connection.test_collection.{name}"})
 
     kind = type(globals()[name]).__name__
     with pytest.raises(ImproperlyConfigured, match=f"names a {kind}. It must name a callable"):
