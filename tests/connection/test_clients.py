@@ -23,17 +23,6 @@ NOWHERE = "mongodb://127.0.0.1:1"
 
 
 @pytest.fixture
-def use(settings):
-    """Set MONGO_SESSIONS, and leave no client behind."""
-
-    def use(**given):
-        settings.MONGO_SESSIONS = given
-
-    yield use
-    clients.reset()
-
-
-@pytest.fixture
 def native(monkeypatch):
     monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
 

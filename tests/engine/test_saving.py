@@ -5,12 +5,7 @@ from datetime import timedelta
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.engine import session
 from django_mongo_sessions.storage import dates
-from tests.engine.helpers import (
-    UNKNOWN,
-    change_document,
-    loaded,
-    the_document,
-)
+from tests.engine.helpers import UNKNOWN, change_document, loaded, the_document
 
 
 def test_a_change_is_saved_under_the_same_key(do, stored):

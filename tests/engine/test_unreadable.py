@@ -10,11 +10,7 @@ from django.contrib.sessions.serializers import JSONSerializer
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.storage import documents
 from tests.conftest import collection
-from tests.engine.helpers import (
-    change_document,
-    loaded,
-    the_document,
-)
+from tests.engine.helpers import change_document, loaded, the_document
 
 
 def broken(how):
