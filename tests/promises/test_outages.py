@@ -9,20 +9,14 @@ from dataclasses import replace
 
 import pytest
 from asgiref.sync import iscoroutinefunction
-from django.contrib.sessions.backends.base import UpdateError
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client
 from django.urls import clear_url_caches, path
 from django.utils.decorators import sync_and_async_middleware
-from pymongo.errors import (
-    ConnectionFailure,
-    OperationFailure,
-    ServerSelectionTimeoutError,
-    WTimeoutError,
-)
+from pymongo.errors import ConnectionFailure, OperationFailure, ServerSelectionTimeoutError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.connection import clients, errors
+from django_mongo_sessions.connection import clients
 from django_mongo_sessions.engine import mapping
 from django_mongo_sessions.engine.session import Content
 from django_mongo_sessions.exceptions import ServerUnavailable
@@ -337,20 +331,6 @@ def test_after_the_request_the_session_may_ask_again(get):
 
 def test_the_page_of_a_view_that_copes_is_for_this_visitor_alone(get):
     assert "Cookie" in get("/copes")["Vary"]
-
-
-@pytest.mark.parametrize(
-    ("error", "is_one"),
-    [
-        (ServerUnavailable("away"), True),
-        (WTimeoutError("not confirmed", 64), True),
-        (OperationFailure("exceeded time limit", 50), True),
-        (OperationFailure("not authorized", 13), False),
-        (UpdateError("the session is gone"), False),
-    ],
-)
-def test_what_is_an_outage(error, is_one):
-    assert errors.is_outage(error) is is_one
 
 
 def test_a_store_outside_of_a_request_asks_again(site, asked):

@@ -2,21 +2,17 @@
 
 import asyncio
 import base64
-import json
 import logging
 import os
 import sys
 from copy import deepcopy
 
 import pytest
-from bson.errors import InvalidDocument
 from django.views.debug import ExceptionReporter
-from pymongo import MongoClient
-from pymongo.errors import DocumentTooLarge, PyMongoError, WriteError
+from pymongo.errors import WriteError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.connection import clients, logs
-from django_mongo_sessions.mongo import tracebacks
+from django_mongo_sessions.connection import clients
 from tests.conftest import collection, end
 
 # Not in the frames of the tests, which are part of a traceback.
@@ -84,38 +80,6 @@ def test_nothing_appears_in_the_logs_at_any_level(mongod_engine, settings, caplo
     assert_shows_nothing(text)
 
 
-def test_what_is_not_of_sessions_stays_as_it_is(mongod_uri, caplog):
-    logs.redact_commands("sessions")
-    logs.redact_commands("sessions")
-    caplog.set_level(logging.DEBUG, "pymongo")
-
-    with MongoClient(mongod_uri) as client:
-        client.test.command("ping", comment="a word")
-
-    [message] = [one for one in map(logging.LogRecord.getMessage, caplog.records) if "word" in one]
-    assert json.loads(message)["commandName"] == "ping"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        'no JSON, \\"payload\\" of sessions',
-        '["a list", "payload", "sessions"]',
-        '{"command": null, "payload": "sessions"}',
-        '{"command": "{\\"insert\\": \\"events\\", \\"payload\\": 1}"}',
-    ],
-)
-def test_what_others_log_is_left_alone(text):
-    logs.redact_commands("sessions")
-    record = logging.LogRecord("pymongo.command", 10, __file__, 1, text, None, None)
-
-    for each in logging.getLogger("pymongo.command").filters:
-        assert each.filter(record)
-
-    shown = record.getMessage()
-    assert shown == text or json.loads(shown) == json.loads(text)
-
-
 def test_what_a_validator_has_refused_is_not_shown(mongod_engine, settings, caplog):
     store = begin()
     store.save(must_create=True)
@@ -131,17 +95,6 @@ def test_what_a_validator_has_refused_is_not_shown(mongod_engine, settings, capl
     text = "\n".join(record.getMessage() for record in caplog.records)
     assert "errInfo" in text
     assert_shows_nothing(text)
-
-
-def test_what_an_older_pymongo_says_of_a_document_it_cannot_encode():
-    error = InvalidDocument(f"Invalid document {{'a': '{VALUE}'}} | of type: <class 'set'>")
-    error.args = (f"cannot encode object: {{'{VALUE}'}}, of type: <class 'set'>",)
-    other = InvalidDocument("another text")
-    for each in (error, other):
-        tracebacks.forget_values(each)
-
-    assert str(error) == "cannot encode a value of to_document(), of type: <class 'set'>"
-    assert str(other) == "another text"
 
 
 class Unserializable:
@@ -248,10 +201,3 @@ def test_the_frames_of_a_project_keep_their_variables(mongod_engine):
 
     last = raised.traceback[-1]
     assert last.locals["word"] == "a word of the project's"
-
-
-def test_a_chain_of_errors_that_bites_its_tail_has_an_end():
-    first, second = PyMongoError("a"), DocumentTooLarge("b")
-    first.__context__, second.__context__ = second, first
-
-    tracebacks.forget_values(first)
