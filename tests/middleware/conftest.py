@@ -24,7 +24,7 @@ def loop():
 
 @pytest.fixture(params=["sync", "native", "threads"])
 def ask(request, mongod_engine, loop, settings):
-    """`ask(steps, cookie)` answers a request in every colour."""
+    """`ask(steps, cookie)` answers a request, sync and async."""
     if request.param != "sync":
         settings.MONGO_SESSIONS["ASYNC"] = request.param
 

@@ -110,17 +110,17 @@ def no_blocking_client():
         clients.collection = reach
 
 
-def answer(cls, colour, loop, steps, cookie, settings):
+def answer(cls, form, loop, steps, cookie, settings):
     """Answer a request, and return the request and the response, or what was raised."""
     request = RequestFactory().get("/")
     if cookie is not None:
         request.COOKIES[settings.SESSION_COOKIE_NAME] = cookie
     try:
-        if colour == "sync":
+        if form == "sync":
             return request, cls(synchronous(steps))(request)
         stack = cls(asynchronous(steps))
         assert iscoroutinefunction(stack)
-        if colour == "threads" or any(isinstance(step, Elsewhere) for step in steps):
+        if form == "threads" or any(isinstance(step, Elsewhere) for step in steps):
             return request, loop.run_until_complete(stack(request))
         with no_blocking_client():
             return request, loop.run_until_complete(stack(request))

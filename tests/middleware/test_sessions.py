@@ -104,12 +104,12 @@ def revision(document_id):
     return document and document["revision"]
 
 
-def outcome(cls, colour, loop, steps, make_cookie, settings):
+def outcome(cls, form, loop, steps, make_cookie, settings):
     """Return all that is to be seen of a request: response, cookie, headers and documents."""
     collection().delete_many({})
     cookie = make_cookie()  # of the same key each time
     before = collection().find_one({})
-    request, response = answer(cls, colour, loop, steps, cookie, settings)
+    request, response = answer(cls, form, loop, steps, cookie, settings)
     session = request.session
     seen = {
         "documents": collection().count_documents({}),
@@ -162,8 +162,8 @@ def as_here(djangos, view, cookie, name):
 
 @pytest.mark.parametrize("given", SETTINGS)
 @pytest.mark.parametrize("cookie", COOKIES)
-@pytest.mark.parametrize("colour", ["sync", "native"])
-def test_it_answers_as_djangos_does(mongod_engine, native, loop, settings, colour, cookie, given):
+@pytest.mark.parametrize("form", ["sync", "native"])
+def test_it_answers_as_djangos_does(mongod_engine, native, loop, settings, form, cookie, given):
     for name, value in SETTINGS[given].items():
         setattr(settings, name, value)
 
@@ -173,7 +173,7 @@ def test_it_answers_as_djangos_does(mongod_engine, native, loop, settings, colou
         )
         expected = as_here(djangos, view, cookie, settings.SESSION_COOKIE_NAME)
 
-        ours = outcome(SessionMiddleware, colour, loop, steps, COOKIES[cookie], settings)
+        ours = outcome(SessionMiddleware, form, loop, steps, COOKIES[cookie], settings)
 
         assert ours == expected, view
 
@@ -217,12 +217,12 @@ def test_without_a_session_the_response_goes_through(mongod_engine, native, loop
     assert loop.run_until_complete(stack(request)).status_code == 200
 
 
-@pytest.mark.parametrize("colour", ["sync", "native"])
-def test_with_another_engine_it_is_djangos(settings, loop, colour):
+@pytest.mark.parametrize("form", ["sync", "native"])
+def test_with_another_engine_it_is_djangos(settings, loop, form):
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
     other = import_module(settings.SESSION_ENGINE).SessionStore
 
-    request, response = answer(SessionMiddleware, colour, loop, [add], None, settings)
+    request, response = answer(SessionMiddleware, form, loop, [add], None, settings)
 
     assert isinstance(request.session, other)
     assert response.cookies[COOKIE].value

@@ -350,8 +350,8 @@ def silent_uri():
         yield f"mongodb://127.0.0.1:{server.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
-def test_of_a_server_that_never_answers_nothing_stays_behind(settings, silent_uri, colour):
+@pytest.mark.parametrize("form", ["blocking", "asynchronous"])
+def test_of_a_server_that_never_answers_nothing_stays_behind(settings, silent_uri, form):
     options = {"connectTimeoutMS": 500}
     settings.MONGO_SESSIONS = {
         "URI": silent_uri,
@@ -369,7 +369,7 @@ def test_of_a_server_that_never_answers_nothing_stays_behind(settings, silent_ur
         await asyncio.sleep(1)
         return asyncio.all_tasks() - before
 
-    if colour == "blocking":
+    if form == "blocking":
         with pytest.raises(ServerSelectionTimeoutError):
             SessionStore(KEY).load()
         clients.reset()
@@ -382,15 +382,15 @@ def test_of_a_server_that_never_answers_nothing_stays_behind(settings, silent_ur
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
-def test_all_is_well_again_without_a_restart(settings, tmp_path, colour):
+@pytest.mark.parametrize("form", ["blocking", "asynchronous"])
+def test_all_is_well_again_without_a_restart(settings, tmp_path, form):
     port = mongod.free_port()
     uri = f"mongodb://127.0.0.1:{port}"
     settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 1, "ASYNC": "native"}
     loop = asyncio.new_event_loop()
 
     def load(store):
-        if colour == "blocking":
+        if form == "blocking":
             return store.load()
         return loop.run_until_complete(store.aload())
 
@@ -417,7 +417,7 @@ def test_all_is_well_again_without_a_restart(settings, tmp_path, colour):
                 break
             except ServerUnavailable:
                 assert time.monotonic() < deadline
-                if colour == "blocking":
+                if form == "blocking":
                     time.sleep(0.05)
                 else:
                     loop.run_until_complete(asyncio.sleep(0.05))

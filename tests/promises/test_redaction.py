@@ -53,15 +53,15 @@ def use(store, call):
     call("flush")
 
 
-@pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
-def test_nothing_appears_in_the_logs_at_any_level(mongod_engine, settings, caplog, colour):
+@pytest.mark.parametrize("form", ["blocking", "asynchronous"])
+def test_nothing_appears_in_the_logs_at_any_level(mongod_engine, settings, caplog, form):
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "native"}
     store = begin()
     caplog.set_level(1)
     for name in ("pymongo", "django_mongo_sessions", "django"):
         caplog.set_level(1, name)
 
-    if colour == "blocking":
+    if form == "blocking":
         use(store, lambda verb, *args, **kwargs: getattr(store, verb)(*args, **kwargs))
     else:
         loop = asyncio.new_event_loop()
@@ -150,17 +150,17 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
+@pytest.mark.parametrize("form", ["blocking", "asynchronous"])
 @pytest.mark.parametrize(("fault", "verb", "args"), FAULTS)
 def test_nothing_appears_in_a_traceback_with_its_variables(
-    mongod_engine, settings, colour, fault, verb, args
+    mongod_engine, settings, form, fault, verb, args
 ):
     settings.DEBUG = True  # with it, Django shows the variables of all frames
     store = prepare(settings, fault)
     if verb == "exists":
         args = (store.session_key,)
     try:
-        if colour == "blocking":
+        if form == "blocking":
             getattr(store, verb)(*args)
         else:
             asyncio.run(getattr(store, f"a{verb}")(*args))

@@ -107,16 +107,16 @@ def arguments(store, verb):
     return {"exists": [store.session_key], "mutate": [dict.popitem]}.get(verb, [])
 
 
-@pytest.mark.parametrize("colour", ["sync", "native"])
+@pytest.mark.parametrize("form", ["sync", "native"])
 @pytest.mark.parametrize(("what", "prepare", "verb", "sent"), TABLE, ids=[row[0] for row in TABLE])
 def test_a_verb_sends_these_commands_and_no_others(
-    mongod_engine, commands, monkeypatch, colour, what, prepare, verb, sent
+    mongod_engine, commands, monkeypatch, form, what, prepare, verb, sent
 ):
     monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
     store = prepare()
     commands.names()
 
-    if colour == "sync":
+    if form == "sync":
         getattr(store, verb)(*arguments(store, verb))
     else:
         asyncio.run(getattr(store, f"a{verb}")(*arguments(store, verb)))
