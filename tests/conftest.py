@@ -1,4 +1,4 @@
-"""What the tests stand on: a real mongod and mongomock, in both colours. No mocks."""
+"""What the tests stand on: a real mongod and mongomock, sync and async. No mocks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "only(server): run on this server alone, in every colour")
+    config.addinivalue_line("markers", "only(server): run on this server alone, sync and async")
     config.stash[SERVERS] = ExitStack()
 
 
@@ -96,7 +96,7 @@ def engine(request, settings):
 
 @pytest.fixture
 def mongod_engine(mongod_uri, settings):
-    """The engine on an empty collection of a real mongod, for what has no colour; its URI."""
+    """The engine on an empty collection of a real mongod; its URI."""
     use(settings, mongod_uri)
     yield mongod_uri
     clients.reset()

@@ -49,7 +49,7 @@ CASES = [
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Cut, and yield a row for each request and colour."""
+    """Cut, and yield a row for each request, sync and async."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         server = stack.enter_context(replicas.standalone(folder))
@@ -86,7 +86,7 @@ def _cutting(proxy: Proxy, documents: Any, step: int) -> Iterator[Row]:
 
         return _asked(client, get, f"async/{path}", cookie)
 
-    for colour, get in {"blocking": blocking, "asynchronous": awaiting}.items():
+    for form, get in {"blocking": blocking, "asynchronous": awaiting}.items():
         for case in CASES:
             trial = Trial(proxy, documents, case, get)
             passed = trial.measure()
@@ -95,7 +95,7 @@ def _cutting(proxy: Proxy, documents: Any, step: int) -> Iterator[Row]:
                 for direction, size in passed.items()
                 for number in range(0, size + 1, step)
             ]
-            yield _row(trial, colour, cuts)
+            yield _row(trial, form, cuts)
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
 
@@ -109,7 +109,7 @@ def _asked(client: Any, get: Callable[[str], Any], path: str, cookie: str | None
     return status, (morsel.value or None) if morsel else None
 
 
-def _row(trial: Trial, colour: str, cuts: list[tuple[str, int]]) -> Row:
+def _row(trial: Trial, form: str, cuts: list[tuple[str, int]]) -> Row:
     broken: list[str] = []
     statuses: list[int] = []
     slowest, lost = 0.0, 0
@@ -122,7 +122,7 @@ def _row(trial: Trial, colour: str, cuts: list[tuple[str, int]]) -> Row:
         broken += [f"byte {number} {direction}: {fault}" for fault in faults]
     done = statuses.count(200)
     return Row(
-        *(f"the connection is cut at each byte of {trial.case.name}", colour, len(statuses)),
+        *(f"the connection is cut at each byte of {trial.case.name}", form, len(statuses)),
         errors=len(statuses) - done,
         slowest=slowest,
         acknowledged=done,

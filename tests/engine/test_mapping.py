@@ -1,4 +1,4 @@
-"""A session as a document, without a server. What is stored and read back: test_verbs.py."""
+"""A session as a document, without a server. test_fields.py stores one, and reads it back."""
 
 from datetime import datetime, timezone
 

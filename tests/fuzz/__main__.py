@@ -31,7 +31,7 @@ _UNNAMED = re.compile("[0-9a-f]{40}")
 _TOLD = ("DONE", "stat::")  # what is shown of a run that found nothing wrong
 _MISSING = """\
 The fuzzer needs atheris, which this Python ({version}) does not have. `make fuzz` installs it;
-there are wheels for CPython 3.11 to 3.14 on Linux. Without it, tests/test_fuzz_corpus.py runs the
+there are wheels for CPython 3.11 to 3.14 on Linux. Without it, tests/fuzz/test_corpus.py runs the
 corpus."""
 
 

@@ -80,7 +80,7 @@ class Refusals(logging.Handler):
 
 @contextmanager
 def prepared() -> Iterator[None]:
-    """Let the engine run in the world, in both colours."""
+    """Let the engine run in the world, sync and async."""
     target = SessionCollection(world.collection, None, False, Breaker(None, timeout=5))
     awaited = target._replace(collection=AsyncCollection(world.collection))
     with ExitStack() as stack:

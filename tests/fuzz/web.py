@@ -17,7 +17,7 @@ from tests.fuzz.world import world
 
 
 def request(header: bytes) -> HttpRequest:
-    """Return a request with this Cookie header, of the kind that the server's colour has."""
+    """Return a request with this Cookie header, as a sync or an async server makes it."""
     if world.is_async:
         scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"cookie", header)]}
         return ASGIRequest(scope, io.BytesIO())

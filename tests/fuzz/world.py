@@ -33,7 +33,7 @@ class World:
         self._victims = b""
 
     def begin(self, data: Data) -> None:
-        """Forget all but the victim's session, and choose colour and settings."""
+        """Forget all but the victim's session, and choose sync or async, and settings."""
         self.now, self.revision = NOW, -100
         if not self._victims:
             self._victims = self._store_victim()
@@ -59,7 +59,7 @@ class World:
         return self.collection.stored[VICTIMS_ID]
 
     def do(self, store: SessionStore, verb: str, *args: Any) -> Any:
-        """Do a verb in the colour of this input."""
+        """Do a verb, sync or async as this input says."""
         if not self.is_async:
             return getattr(store, verb)(*args)
         twin = f"_a{verb[1:]}" if verb.startswith("_") else f"a{verb}"

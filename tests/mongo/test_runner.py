@@ -24,27 +24,27 @@ from django_mongo_sessions.mongo.runner import (
 )
 
 
-def drive(colour, verb, timeout):
+def drive(form, verb, timeout):
     """Drive a verb whose operations need no server."""
     target = SessionCollection(None, timeout)
-    return run_on(target, verb) if colour == "sync" else asyncio.run(arun_on(target, verb))
+    return run_on(target, verb) if form == "sync" else asyncio.run(arun_on(target, verb))
 
 
-def asking(colour, ask, patient=False):
+def asking(form, ask, patient=False):
     """Return a verb of one operation that calls `ask`."""
 
     async def aask(sessions):
         return ask(sessions)
 
     def verb():
-        return (yield Operation(ask if colour == "sync" else aask, lambda reply: reply, patient))
+        return (yield Operation(ask if form == "sync" else aask, lambda reply: reply, patient))
 
     return verb()
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-def test_each_call_has_its_deadline(colour):
-    left = drive(colour, asking(colour, lambda sessions: _csot.remaining()), 7)
+@pytest.mark.parametrize("form", ["sync", "async"])
+def test_each_call_has_its_deadline(form):
+    left = drive(form, asking(form, lambda sessions: _csot.remaining()), 7)
 
     assert 0 < left <= 7
     assert _csot.remaining() is None
@@ -63,56 +63,56 @@ class Noting(Gate):
         self.passed.append(error)
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("form", ["sync", "async"])
 @pytest.mark.parametrize(
     ("error", "told"), [(None, None), (PyMongoError("away"), ...), (InvalidBSON("odd"), None)]
 )
-def test_a_gate_is_told_how_each_call_ended(colour, error, told):
+def test_a_gate_is_told_how_each_call_ended(form, error, told):
     def ask(sessions):
         if error:
             raise error
 
     gate = Noting()
-    verb, target = asking(colour, ask), SessionCollection(None, gate=gate)
+    verb, target = asking(form, ask), SessionCollection(None, gate=gate)
     with pytest.raises(type(error)) if error else nullcontext():
-        run_on(target, verb) if colour == "sync" else asyncio.run(arun_on(target, verb))
+        run_on(target, verb) if form == "sync" else asyncio.run(arun_on(target, verb))
 
     assert gate.passed == ["enter", error if told is ... else told]
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-def test_what_no_request_waits_for_has_more_time(colour):
-    left = drive(colour, asking(colour, lambda sessions: _csot.remaining(), patient=True), 7)
+@pytest.mark.parametrize("form", ["sync", "async"])
+def test_what_no_request_waits_for_has_more_time(form):
+    left = drive(form, asking(form, lambda sessions: _csot.remaining(), patient=True), 7)
 
     assert 7 < left <= MAINTENANCE_TIMEOUT
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("form", ["sync", "async"])
 @pytest.mark.parametrize("timeout", [None, 7])
-def test_a_limit_that_the_caller_has_set_is_never_lifted(colour, timeout):
+def test_a_limit_that_the_caller_has_set_is_never_lifted(form, timeout):
     with pymongo.timeout(1):
-        left = drive(colour, asking(colour, lambda sessions: _csot.remaining()), timeout)
+        left = drive(form, asking(form, lambda sessions: _csot.remaining()), timeout)
 
     assert left < 1 < math.inf
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-def test_an_error_is_thrown_into_the_verb_and_through_it(colour):
+@pytest.mark.parametrize("form", ["sync", "async"])
+def test_an_error_is_thrown_into_the_verb_and_through_it(form):
     def fail(sessions):
         raise PyMongoError("away")
 
     with pytest.raises(PyMongoError, match="away"):
-        drive(colour, asking(colour, fail), None)
+        drive(form, asking(form, fail), None)
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-def test_a_verb_ends_at_once_where_its_call_is_given_up(colour):
+@pytest.mark.parametrize("form", ["sync", "async"])
+def test_a_verb_ends_at_once_where_its_call_is_given_up(form):
     def give_up(sessions):
         raise KeyboardInterrupt
 
-    verb = asking(colour, give_up)
+    verb = asking(form, give_up)
     with pytest.raises(KeyboardInterrupt) as held:  # and with it the frames that hold the verb
-        drive(colour, verb, None)
+        drive(form, verb, None)
 
     assert held
     assert verb.gi_frame is None

@@ -11,7 +11,7 @@ from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.mongo import indexes
 from django_mongo_sessions.mongo.runner import run_on
-from tests.test_round_trips import TABLE, arguments
+from tests.promises.test_round_trips import TABLE, arguments
 
 # Goodbyes of clients that are closed.
 NOT_OURS = ["endSessions"]
@@ -29,8 +29,8 @@ def test_no_verb_is_missed():
     assert pairs == {verb for _, _, verb, _ in TABLE} | MANY | LOADING
 
 
-def send(store, verb, colour, *given):
-    if colour == "sync":
+def send(store, verb, form, *given):
+    if form == "sync":
         getattr(store, verb)(*given)
     else:
         asyncio.run(getattr(store, f"a{verb}")(*given))
@@ -47,16 +47,16 @@ def statements(sent):
             yield from ((name, statement["q"]) for statement in command[f"{name}s"])
 
 
-@pytest.mark.parametrize("colour", ["sync", "native"])
+@pytest.mark.parametrize("form", ["sync", "native"])
 @pytest.mark.parametrize(("what", "prepare", "verb", "sent"), TABLE, ids=[row[0] for row in TABLE])
 def test_every_command_of_one_session_names_its_id(
-    mongod_engine, commands, monkeypatch, colour, what, prepare, verb, sent
+    mongod_engine, commands, monkeypatch, form, what, prepare, verb, sent
 ):
     monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
     store = prepare()
     commands.names()
 
-    send(store, verb, colour, *arguments(store, verb))
+    send(store, verb, form, *arguments(store, verb))
 
     asked = list(statements(commands.sent))
     assert [name for name, _ in asked] == sent
@@ -77,11 +77,11 @@ def test_no_update_changes_an_id(mongod_engine, commands, what, prepare, verb, s
         assert not update.get("upsert")
 
 
-@pytest.mark.parametrize("colour", ["sync", "native"])
-def test_only_clear_expired_asks_all_shards(mongod_engine, commands, monkeypatch, colour):
+@pytest.mark.parametrize("form", ["sync", "native"])
+def test_only_clear_expired_asks_all_shards(mongod_engine, commands, monkeypatch, form):
     monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
 
-    send(SessionStore, "clear_expired", colour)
+    send(SessionStore, "clear_expired", form)
 
     asked = list(statements((name, c) for name, c in commands.sent if name != "ping"))
     assert [name for name, _ in asked] == ["find", "delete"]

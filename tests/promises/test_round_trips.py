@@ -8,7 +8,7 @@ import pytest
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 def fresh(**data):
@@ -107,16 +107,16 @@ def arguments(store, verb):
     return {"exists": [store.session_key], "mutate": [dict.popitem]}.get(verb, [])
 
 
-@pytest.mark.parametrize("colour", ["sync", "native"])
+@pytest.mark.parametrize("form", ["sync", "native"])
 @pytest.mark.parametrize(("what", "prepare", "verb", "sent"), TABLE, ids=[row[0] for row in TABLE])
 def test_a_verb_sends_these_commands_and_no_others(
-    mongod_engine, commands, monkeypatch, colour, what, prepare, verb, sent
+    mongod_engine, commands, monkeypatch, form, what, prepare, verb, sent
 ):
     monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
     store = prepare()
     commands.names()
 
-    if colour == "sync":
+    if form == "sync":
         getattr(store, verb)(*arguments(store, verb))
     else:
         asyncio.run(getattr(store, f"a{verb}")(*arguments(store, verb)))

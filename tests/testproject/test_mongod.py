@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 
 from testproject import mongod
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 WAIT = 60  # seconds
 
 

@@ -26,7 +26,7 @@ from tests.fuzz.world import ID, KEY, NOW, SECRET, VICTIMS_ID, VICTIMS_KEY, worl
 CORPUS = [(target, path) for target in fuzz.TARGETS for path in (fuzz.CORPUS / target).iterdir()]
 PRESENT = model.milliseconds(NOW)
 BODY = b'{"a":1}'
-COLOURS = pytest.mark.parametrize("colour", [0, 1], ids=["sync", "async"])
+SYNC_AND_ASYNC = pytest.mark.parametrize("is_async", [0, 1], ids=["sync", "async"])
 
 
 @pytest.fixture(autouse=True)
@@ -68,36 +68,36 @@ KEYS = [
 ]
 
 
-def begin(colour=0):
-    """Begin with this colour and plain settings."""
-    world.begin(Data(bytes([colour, 0])))
+def begin(is_async=0):
+    """Begin with plain settings, sync or async."""
+    world.begin(Data(bytes([is_async, 0])))
 
 
-def use(key, colour, document=None):
+def use(key, is_async, document=None):
     """Do each step and each view on a session: at once, and after it was read, and changed."""
     for before in ([], ["look"], ["expire"]):
         for step in STEPS:
-            prepare(colour, document)
+            prepare(is_async, document)
             session = Session(Data(b""), key)
             for name in (*before, step, "save", "load"):
                 session.step(name)
     for view in range(len(VIEWS)):
-        prepare(colour, document)
+        prepare(is_async, document)
         Session(Data(bytes([view])), None).request(b"sessionid=" + key.encode("utf-8", "replace"))
 
 
-def prepare(colour, document):
-    begin(colour)
+def prepare(is_async, document):
+    begin(is_async)
     if document is not None:
         world.collection.stored[ID] = document
 
 
-@COLOURS
+@SYNC_AND_ASYNC
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: ascii(key)[:30])
-def test_a_cookie_that_is_no_key_reads_nothing_and_makes_nothing(colour, key):
-    begin(colour)
+def test_a_cookie_that_is_no_key_reads_nothing_and_makes_nothing(is_async, key):
+    begin(is_async)
     check_key(key, Data(b""))
-    use(key, colour)
+    use(key, is_async)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_what_is_no_text_is_no_key(thing):
     check_key(thing, Data(b""))
 
 
-@COLOURS
+@SYNC_AND_ASYNC
 @pytest.mark.parametrize("view", range(len(VIEWS)))
 @pytest.mark.parametrize(
     "header",
@@ -129,8 +129,8 @@ def test_what_is_no_text_is_no_key(thing):
     ],
     ids=lambda header: ascii(header)[:30],
 )
-def test_a_cookie_header_of_any_bytes_does_no_harm(colour, view, header):
-    begin(colour)
+def test_a_cookie_header_of_any_bytes_does_no_harm(is_async, view, header):
+    begin(is_async)
 
     Session(Data(bytes([view])), None).request(header)
 
@@ -163,11 +163,11 @@ def document(payload=WHOLE, **fields):
     return bson.encode({**forging.document_of(payload), **fields})
 
 
-@COLOURS
+@SYNC_AND_ASYNC
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:30])
-def test_a_field_of_any_kind_does_no_harm(colour, field, value):
-    use(KEY, colour, bson.encode({**bson.decode(document()), field: value}))
+def test_a_field_of_any_kind_does_no_harm(is_async, field, value):
+    use(KEY, is_async, bson.encode({**bson.decode(document()), field: value}))
 
 
 def test_a_document_of_raw_bytes_does_no_harm():
@@ -176,13 +176,13 @@ def test_a_document_of_raw_bytes_does_no_harm():
     use(KEY, 0, struct.pack("<i", len(twice) + 5) + twice + b"\0")
 
 
-@COLOURS
+@SYNC_AND_ASYNC
 @pytest.mark.parametrize("field", FIELDS)
-def test_a_document_without_a_field_does_no_harm(colour, field):
+def test_a_document_without_a_field_does_no_harm(is_async, field):
     fields = bson.decode(document())
     del fields[field]
 
-    use(KEY, colour, bson.encode(fields))
+    use(KEY, is_async, bson.encode(fields))
 
 
 # Payloads
@@ -198,14 +198,14 @@ BODIES = [
 ]
 
 
-@COLOURS
+@SYNC_AND_ASYNC
 @pytest.mark.parametrize("form", [b"\x01", b"\x02", b"compressed", b"\x00", b"\x03", b"\xff"])
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: ascii(body)[:30])
-def test_a_body_of_any_bytes_does_no_harm_though_it_is_sealed(colour, form, body):
+def test_a_body_of_any_bytes_does_no_harm_though_it_is_sealed(is_async, form, body):
     if form == b"compressed":
         form, body = b"\x02", zlib.compress(body)
 
-    use(KEY, colour, document(sealed(body, form)))
+    use(KEY, is_async, document(sealed(body, form)))
 
 
 FORGED = {
@@ -223,24 +223,24 @@ FORGED = {
 }
 
 
-@COLOURS
+@SYNC_AND_ASYNC
 @pytest.mark.parametrize("how", FORGED)
-def test_a_forged_payload_is_refused_and_stays(colour, how):
-    use(KEY, colour, document(FORGED[how]))
+def test_a_forged_payload_is_refused_and_stays(is_async, how):
+    use(KEY, is_async, document(FORGED[how]))
 
-    prepare(colour, document(FORGED[how]))
+    prepare(is_async, document(FORGED[how]))
     store = SessionStore(KEY)
     assert world.do(store, "_get_session") == {}
     assert store.session_key == KEY
     assert len(world.refusals) == 1
 
 
-@COLOURS
-def test_the_victims_own_payload_does_not_open_elsewhere(colour):
-    begin(colour)
+@SYNC_AND_ASYNC
+def test_the_victims_own_payload_does_not_open_elsewhere(is_async):
+    begin(is_async)
     stolen = bson.decode(world.collection.stored[VICTIMS_ID])
 
-    use(KEY, colour, bson.encode({**stolen, "_id": ID}))
+    use(KEY, is_async, bson.encode({**stolen, "_id": ID}))
 
 
 def test_a_bomb_that_nobody_has_sealed_takes_no_memory():
@@ -253,21 +253,21 @@ def test_a_bomb_that_nobody_has_sealed_takes_no_memory():
         tracemalloc.stop()
 
 
-@COLOURS
-def test_a_payload_of_an_older_key_opens(colour):
-    prepare(colour, document(sealed(BODY, key=OLD_KEY)))
+@SYNC_AND_ASYNC
+def test_a_payload_of_an_older_key_opens(is_async):
+    prepare(is_async, document(sealed(BODY, key=OLD_KEY)))
 
     assert world.do(SessionStore(KEY), "load") == json.loads(BODY)
-    use(KEY, colour, document(sealed(BODY, key=OLD_KEY)))
+    use(KEY, is_async, document(sealed(BODY, key=OLD_KEY)))
 
 
-@COLOURS
-def test_what_has_expired_is_not_read(colour):
-    prepare(colour, document())
+@SYNC_AND_ASYNC
+def test_what_has_expired_is_not_read(is_async):
+    prepare(is_async, document())
     world.later(3600)
 
     assert world.do(SessionStore(KEY), "load") == {}
-    use(KEY, colour, document(expires_at=NOW - timedelta(seconds=1)))
+    use(KEY, is_async, document(expires_at=NOW - timedelta(seconds=1)))
 
 
 # What watches

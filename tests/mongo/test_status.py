@@ -169,8 +169,8 @@ class Factory:
     [
         (None, None),
         ("site.mongo.client", "site.mongo.client"),
-        (save, "tests.test_status.save"),
-        (Factory(), "a tests.test_status.Factory"),
+        (save, "tests.mongo.test_status.save"),
+        (Factory(), "a tests.mongo.test_status.Factory"),
         (functools.partial(MongoClient, password="S3CRET"), "a functools.partial"),
     ],
 )

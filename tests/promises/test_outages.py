@@ -9,20 +9,14 @@ from dataclasses import replace
 
 import pytest
 from asgiref.sync import iscoroutinefunction
-from django.contrib.sessions.backends.base import UpdateError
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client
 from django.urls import clear_url_caches, path
 from django.utils.decorators import sync_and_async_middleware
-from pymongo.errors import (
-    ConnectionFailure,
-    OperationFailure,
-    ServerSelectionTimeoutError,
-    WTimeoutError,
-)
+from pymongo.errors import ConnectionFailure, OperationFailure, ServerSelectionTimeoutError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.connection import clients, errors
+from django_mongo_sessions.connection import clients
 from django_mongo_sessions.engine import mapping
 from django_mongo_sessions.engine.session import Content
 from django_mongo_sessions.exceptions import ServerUnavailable
@@ -339,20 +333,6 @@ def test_the_page_of_a_view_that_copes_is_for_this_visitor_alone(get):
     assert "Cookie" in get("/copes")["Vary"]
 
 
-@pytest.mark.parametrize(
-    ("error", "is_one"),
-    [
-        (ServerUnavailable("away"), True),
-        (WTimeoutError("not confirmed", 64), True),
-        (OperationFailure("exceeded time limit", 50), True),
-        (OperationFailure("not authorized", 13), False),
-        (UpdateError("the session is gone"), False),
-    ],
-)
-def test_what_is_an_outage(error, is_one):
-    assert errors.is_outage(error) is is_one
-
-
 def test_a_store_outside_of_a_request_asks_again(site, asked):
     store = SessionStore(KEY)
     for _ in range(2):
@@ -370,8 +350,8 @@ def silent_uri():
         yield f"mongodb://127.0.0.1:{server.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
-def test_of_a_server_that_never_answers_nothing_stays_behind(settings, silent_uri, colour):
+@pytest.mark.parametrize("form", ["blocking", "asynchronous"])
+def test_of_a_server_that_never_answers_nothing_stays_behind(settings, silent_uri, form):
     options = {"connectTimeoutMS": 500}
     settings.MONGO_SESSIONS = {
         "URI": silent_uri,
@@ -389,7 +369,7 @@ def test_of_a_server_that_never_answers_nothing_stays_behind(settings, silent_ur
         await asyncio.sleep(1)
         return asyncio.all_tasks() - before
 
-    if colour == "blocking":
+    if form == "blocking":
         with pytest.raises(ServerSelectionTimeoutError):
             SessionStore(KEY).load()
         clients.reset()
@@ -402,15 +382,15 @@ def test_of_a_server_that_never_answers_nothing_stays_behind(settings, silent_ur
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
-def test_all_is_well_again_without_a_restart(settings, tmp_path, colour):
+@pytest.mark.parametrize("form", ["blocking", "asynchronous"])
+def test_all_is_well_again_without_a_restart(settings, tmp_path, form):
     port = mongod.free_port()
     uri = f"mongodb://127.0.0.1:{port}"
     settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 1, "ASYNC": "native"}
     loop = asyncio.new_event_loop()
 
     def load(store):
-        if colour == "blocking":
+        if form == "blocking":
             return store.load()
         return loop.run_until_complete(store.aload())
 
@@ -437,7 +417,7 @@ def test_all_is_well_again_without_a_restart(settings, tmp_path, colour):
                 break
             except ServerUnavailable:
                 assert time.monotonic() < deadline
-                if colour == "blocking":
+                if form == "blocking":
                     time.sleep(0.05)
                 else:
                     loop.run_until_complete(asyncio.sleep(0.05))

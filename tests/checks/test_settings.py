@@ -1,77 +1,23 @@
-"""What `manage.py check` says, id by id."""
+"""What `manage.py check` says of the settings."""
 
-import io
 import os
 import pickle
 import secrets
-import socket
 import subprocess
 import sys
 import zlib
-from pathlib import Path
 
-import mongomock
 import pytest
 from django.contrib.sessions import middleware, serializers
 from django.core import checks as django_checks
 from django.core import mail
-from django.core.management import call_command
-from django.core.management.base import SystemCheckError
-from pymongo import MongoClient
 
-from django_mongo_sessions import checks
-from django_mongo_sessions.checks.messages import MESSAGES, message
-from django_mongo_sessions.connection import clients
-from django_mongo_sessions.storage.documents import TTL_INDEX
-from tests.conftest import ACTIONS, collection
-from tests.test_connection import a_collection
-
-SECRET = "S3CRET"
-
-
-@pytest.fixture(autouse=True)
-def right(settings):
-    """Settings that no check finds fault with."""
-    settings.MONGO_SESSIONS = {"URI": "mongodb://localhost:27017/site"}
-    yield settings
-    clients.reset()
-
-
-@pytest.fixture
-def no_connection(monkeypatch):
-    """Whatever connects or looks up a name fails."""
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("a check does I/O")
-
-    for name in ("getaddrinfo", "create_connection"):
-        monkeypatch.setattr(socket, name, refuse)
-    for name in ("connect", "sendto"):
-        monkeypatch.setattr(socket.socket, name, refuse)
-
-
-def said(**kwargs):
-    messages = django_checks.run_checks(**kwargs)
-    return {message.id.rpartition(".")[2]: message for message in messages if "mongo" in message.id}
+from tests.checks.helpers import SECRET, said
+from tests.connection.test_collection import a_collection
 
 
 def test_right_settings_are_left_in_peace(no_connection):
     assert said(include_deployment_checks=True) == {}
-
-
-def test_every_finding_has_a_message_a_hint_and_a_test():
-    source = Path(__file__).read_text()
-
-    for id, finding in MESSAGES.items():
-        assert finding.message
-        assert finding.hint
-        assert f'"{id}"' in source, f"{id} is not tested"
-
-
-def test_an_error_stops_and_a_warning_does_not():
-    assert isinstance(message("E005"), django_checks.Error)
-    assert isinstance(message("W001"), django_checks.Warning)
-    assert message("W001").id == "mongo_sessions.W001"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +30,7 @@ def test_an_error_stops_and_a_warning_does_not():
         ("E003", {"CLIENT": dict, "COLLECTION": "system.sessions"}, "system."),
         ("E003", {"CLIENT": "nowhere.client"}, "nowhere"),
         ("E003", {"ASYNC_CLIENT": "nowhere.client"}, "nowhere"),
-        ("E003", {"CLIENT": "tests.test_connection.a_client"}, "must name a callable"),
+        ("E003", {"CLIENT": "tests.connection.test_collection.a_client"}, "must name a callable"),
         ("E003", {"CLIENT": a_collection}, "must name a callable"),
         ("E004", {"URI": "mongodb://"}, "hostname"),
         ("E004", {"URI": "mongodb://localhost/a b"}, "database name"),
@@ -230,12 +176,12 @@ class Fails(Stamps):
     ("path", "ids"),
     [
         ("django.contrib.sessions.serializers.JSONSerializer", []),
-        ("tests.test_checks.Unpickles", ["W001"]),
-        ("tests.test_checks.Wraps", ["W001"]),
-        ("tests.test_checks.Stamps", ["W013"]),
-        ("tests.test_checks.Fails", []),
+        ("tests.checks.test_settings.Unpickles", ["W001"]),
+        ("tests.checks.test_settings.Wraps", ["W001"]),
+        ("tests.checks.test_settings.Stamps", ["W013"]),
+        ("tests.checks.test_settings.Fails", []),
         ("tests.nowhere.Serializer", ["E007"]),
-        ("tests.test_checks.SECRET", ["E007"]),
+        ("tests.checks.test_settings.SECRET", ["E007"]),
     ],
 )
 def test_a_serializer_that_does_not_fit_is_found(settings, path, ids):
@@ -307,136 +253,9 @@ def test_djangos_checks_of_the_cookie_live_on_with_another_middleware(settings, 
         return {message.id for message in messages} & {"security.W011", "security.W014"}
 
     djangos = ids("django.contrib.sessions.middleware.SessionMiddleware")
-    assert ids("tests.test_checks.SessionMiddleware") == djangos
+    assert ids("tests.checks.test_settings.SessionMiddleware") == djangos
     assert bool(djangos) == (not secure)
     assert not ids("django.middleware.common.CommonMiddleware")
-
-
-# The server
-
-
-def test_without_a_database_named_the_server_is_not_asked(no_connection):
-    assert said() == {}
-
-
-def test_a_server_that_is_right_is_left_in_peace(mongod_engine):
-    collection().create_index([("expires_at", 1)], expireAfterSeconds=0)
-
-    assert said(databases=["default"]) == {}
-
-
-def test_a_server_has_to_answer_within_the_clients_own_deadline(mongod_engine, settings, commands):
-    options = {**settings.MONGO_SESSIONS["CLIENT_OPTIONS"], "timeoutMS": 900}
-    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "CLIENT_OPTIONS": options}
-
-    assert said(databases=["default"]) == {}
-
-    assert commands.sent
-    assert all(command["maxTimeMS"] <= 900 for _, command in commands.sent)
-
-
-def test_a_wrong_index_is_named_with_the_command_that_mends_it(mongod_engine):
-    collection().create_index([("expires_at", 1)], name=TTL_INDEX.name, expireAfterSeconds=60)
-
-    message = said(databases=["default"])["W011"]
-
-    assert "is wrong: wrong TTL" in message.msg
-    assert "mongosessions indexes --apply" in message.hint
-
-
-def test_a_server_that_does_not_answer_is_told_without_the_password(settings):
-    uri = f"mongodb://user:{SECRET}@127.0.0.1:1/site"
-    settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.5}
-
-    message = said(databases=["default"])["W010"]
-
-    assert "127.0.0.1:1" in message.msg
-    assert SECRET not in message.msg
-
-
-@pytest.mark.parametrize("action", ["listIndexes", "find"])
-def test_a_privilege_that_is_lacking_is_named(limited, allow, action):
-    limited.insert_one({})
-    assert "W012" not in said(databases=["default"])
-    allow(*ACTIONS - {action})
-
-    assert f"lacks the privilege {action}" in said(databases=["default"])["W012"].msg
-
-
-def test_a_user_who_may_not_sign_in_is_told_without_the_password(limited, settings):
-    uri = settings.MONGO_SESSIONS["URI"].replace(":pw@", f":{SECRET}@")
-    settings.MONGO_SESSIONS = {"URI": uri}
-
-    message = said(databases=["default"])["W012"]
-
-    assert "Authentication failed" in message.msg
-    assert SECRET not in message.msg
-
-
-def test_a_shared_client_that_cannot_be_used_is_an_error(settings):
-    settings.MONGO_SESSIONS = {"CLIENT": dict}
-
-    assert "returned a dict" in said(databases=["default"])["E008"].msg
-
-
-@pytest.mark.parametrize("database", [None, "site"])
-def test_a_shared_client_should_name_a_database_too(settings, database):
-    with MongoClient("mongodb://127.0.0.1:1") as client:
-        settings.MONGO_SESSIONS = {"CLIENT": lambda: client, "DATABASE": database, "TIMEOUT": 0.5}
-        assert said() == {}
-
-        unnamed = [] if database else ["W003"]
-        assert list(said(databases=["default"])) == [*unnamed, "W010"]
-
-
-@pytest.mark.django_db
-def test_the_first_migrate_misses_no_index_that_it_is_about_to_create(mongod_engine):
-    collection().drop()
-    output = io.StringIO()
-
-    call_command("migrate", skip_checks=False, stdout=output, stderr=output)
-
-    assert "mongo_sessions" not in output.getvalue()
-    assert TTL_INDEX.name in collection().index_information()
-
-
-def test_a_missing_index_is_named_where_there_are_sessions(mongod_engine):
-    collection().insert_one({})
-
-    assert "missing" in said(databases=["default"])["W011"].msg
-
-
-def test_a_server_that_is_too_old_is_an_error(mongod_engine, monkeypatch):
-    monkeypatch.setattr(checks.server, "OLDEST_SERVER", [99, 0])
-
-    assert "the oldest supported version is" in said(databases=["default"])["E006"].msg
-
-
-@pytest.mark.django_db
-def test_a_server_that_says_an_old_version_can_be_migrated_on(mongod_engine, settings, monkeypatch):
-    monkeypatch.setattr(checks.server, "OLDEST_SERVER", [99, 0])
-    with pytest.raises(SystemCheckError, match="E006"):
-        call_command("migrate", skip_checks=False, verbosity=0)
-
-    settings.SILENCED_SYSTEM_CHECKS = ["mongo_sessions.E006"]
-    call_command("migrate", skip_checks=False, verbosity=0)
-
-    assert TTL_INDEX.name in collection().index_information()
-
-
-@pytest.mark.parametrize("given", [{"URI": "mongomock://"}, {"CLIENT": mongomock.MongoClient}])
-def test_mongomock_is_no_server(settings, given):
-    settings.MONGO_SESSIONS = given
-    settings.DEBUG = True
-
-    assert said(databases=["default"]) == {}
-
-
-def test_the_checks_are_bound():
-    registered = django_checks.registry.registry.get_checks(include_deployment_checks=True)
-
-    names = {check.__name__ for check in registered if "mongo" in check.__module__}
-    assert names == {name for name in vars(checks) if name.startswith("check_")}
 
 
 def test_check_is_silent_on_the_demos_settings():

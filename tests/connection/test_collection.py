@@ -4,26 +4,13 @@ import sys
 
 import pytest
 from bson.binary import UuidRepresentation
-from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from pymongo import AsyncMongoClient, MongoClient, ReadPreference
 
-from django_mongo_sessions.backends import mongodb
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients, collection
 
 NOWHERE = "mongodb://127.0.0.1:1"
-
-
-@pytest.fixture
-def use(settings):
-    """Set MONGO_SESSIONS, and leave no client behind."""
-
-    def use(**given):
-        settings.MONGO_SESSIONS = given
-
-    yield use
-    clients.reset()
 
 
 def options():
@@ -140,67 +127,6 @@ def test_a_delete_is_majority_whatever_was_given(mongod_engine, use, commands, s
     assert concerns["delete"] == {"w": "majority"}
 
 
-# The app
-
-
-@pytest.fixture
-def a_new_process(use, settings):
-    """As the first use of sessions in a process; `a_new_process(*apps)`."""
-
-    def begin(*apps):
-        settings.DEBUG = True
-        mongodb._recommend_the_app.cache_clear()
-        settings.INSTALLED_APPS = [*apps]
-        use(URI=NOWHERE)
-
-    yield begin
-    mongodb._recommend_the_app.cache_clear()
-
-
-@pytest.mark.parametrize(("debug", "level"), [(True, "WARNING"), (False, "INFO")])
-def test_a_missing_app_is_said_once_by_the_log(
-    a_new_process, use, settings, caplog, logged, debug, level
-):
-    caplog.set_level("INFO")
-    a_new_process("django.contrib.sessions")
-    settings.DEBUG = debug
-
-    SessionStore()
-    use(URI=f"{NOWHERE}/other")
-    SessionStore()
-
-    [record] = logged()
-    assert (record.name, record.levelname) == ("django_mongo_sessions", level)
-    assert "'django_mongo_sessions' is not in INSTALLED_APPS" in record.getMessage()
-    assert "Add 'django_mongo_sessions' to INSTALLED_APPS." in record.getMessage()
-
-
-def test_an_app_that_is_there_is_not_mentioned(a_new_process, logged):
-    a_new_process("django_mongo_sessions")
-
-    SessionStore()
-
-    assert not logged()
-
-
-def test_an_app_whose_check_is_silenced_is_not_mentioned(a_new_process, settings, logged):
-    settings.SILENCED_SYSTEM_CHECKS = ["mongo_sessions.W005"]
-    a_new_process()
-
-    SessionStore()
-
-    assert not logged()
-
-
-def test_before_django_has_its_apps_nothing_is_said_of_one(a_new_process, monkeypatch, logged):
-    a_new_process()
-    monkeypatch.setattr(apps, "ready", False)
-
-    clients.collection()
-
-    assert not logged()
-
-
 # mongomock
 
 
@@ -286,7 +212,7 @@ def test_a_shared_clients_own_deadline_comes_before_ours(use):
 
 
 def test_a_shared_client_may_be_named_by_its_path(use):
-    use(CLIENT="tests.test_connection.a_shared_client", DATABASE="other")
+    use(CLIENT="tests.connection.test_collection.a_shared_client", DATABASE="other")
 
     assert clients.collection().collection.full_name == "other.sessions"
 
@@ -337,7 +263,7 @@ a_collection = a_database["sessions"]
 @pytest.mark.parametrize("name", ["a_client", "a_database", "a_collection", "NOWHERE"])
 @pytest.mark.parametrize("setting", ["CLIENT", "ASYNC_CLIENT"])
 def test_what_cannot_be_called_for_a_client_is_refused_with_what_can(use, setting, name):
-    use(**{setting: f"tests.test_connection.{name}"})
+    use(**{setting: f"tests.connection.test_collection.{name}"})
 
     kind = type(globals()[name]).__name__
     with pytest.raises(ImproperlyConfigured, match=f"names a {kind}. It must name a callable"):
@@ -363,9 +289,10 @@ def test_an_asynchronous_client_has_the_same_guarantees(use):
     assert (timeout, owned) == (2, False)
 
 
-# What is refused
-
 SECRET = "S3CRET"
+
+
+# What is refused
 
 
 @pytest.mark.parametrize(

@@ -23,17 +23,6 @@ NOWHERE = "mongodb://127.0.0.1:1"
 
 
 @pytest.fixture
-def use(settings):
-    """Set MONGO_SESSIONS, and leave no client behind."""
-
-    def use(**given):
-        settings.MONGO_SESSIONS = given
-
-    yield use
-    clients.reset()
-
-
-@pytest.fixture
 def native(monkeypatch):
     monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
 
@@ -331,12 +320,12 @@ async def load_and_settle(store, failed):
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("colour", ["sync", "native", "threads"])
-def test_an_outage_raises_pymongos_error_within_the_deadline(use, monkeypatch, colour):
+@pytest.mark.parametrize("form", ["sync", "native", "threads"])
+def test_an_outage_raises_pymongos_error_within_the_deadline(use, monkeypatch, form):
     failed = Heartbeats()
     patient = {"serverSelectionTimeoutMS": 600_000, "event_listeners": [failed]}
     use(URI=NOWHERE, TIMEOUT=0.6, CLIENT_OPTIONS=patient)
-    monkeypatch.setattr(clients, "PROMOTION_AGE", 0 if colour == "native" else 60)
+    monkeypatch.setattr(clients, "PROMOTION_AGE", 0 if form == "native" else 60)
     store = SessionStore("0123456789abcdefghijklmnopqrstuv")
     began = time.monotonic()
 
@@ -346,7 +335,7 @@ def test_an_outage_raises_pymongos_error_within_the_deadline(use, monkeypatch, c
         "threads": lambda: asyncio.run(store.aload()),
     }
     with pytest.raises(ConnectionFailure):
-        loads[colour]()
+        loads[form]()
 
     assert store.session_key
     assert time.monotonic() - began < 60  # the client alone would have waited for ten minutes

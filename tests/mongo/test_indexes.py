@@ -347,12 +347,6 @@ def test_an_index_that_is_ok_in_another_form_removes_what_has_expired_too(
     sessions.drop()
 
 
-def test_another_refusal_is_told_in_the_servers_words():
-    error = OperationFailure("not authorized to execute command { shutdown: 1 }", 13)
-
-    assert errors.explain(error) == str(error)
-
-
 def test_an_error_that_is_no_conflict_is_not_taken_for_one(mongod_engine):
     verb = indexes.mend()
     next(verb)

@@ -1,0 +1,52 @@
+"""What the tests of the engine share."""
+
+from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.mongo import runner
+from tests.conftest import collection
+
+UNKNOWN = "0123456789abcdefghijklmnopqrstuv"
+
+
+def the_document():
+    """Return the only document there is."""
+    [document] = collection().find({})
+    return document
+
+
+def change_document(**fields):
+    collection().update_one({}, {"$set": fields})
+
+
+def loaded(do, store):
+    """Return the data of another store on the same session."""
+    return do(SessionStore(store.session_key), "_get_session")
+
+
+def visit(data):
+    data["visits"] = data.get("visits", 0) + 1
+    return data["visits"]
+
+
+def raise_conflicts(settings):
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ON_CONFLICT": "raise"}
+
+
+def answer(operation):
+    """Do what a verb asks for; its answer arrives when it is sent."""
+    if isinstance(operation, runner.Wait):
+        return None
+    return operation.read(operation.call(collection()))
+
+
+def finish(verb, operation):
+    """Do the rest of a verb that waits for an operation's answer."""
+    return hand(verb, answer(operation))
+
+
+def hand(verb, reply):
+    """Do the rest of a verb whose answer arrives now."""
+    while True:
+        try:
+            reply = answer(verb.send(reply))
+        except StopIteration as stop:
+            return stop.value

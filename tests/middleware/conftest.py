@@ -1,0 +1,42 @@
+"""A middleware is asked from each kind of stack."""
+
+import asyncio
+
+import pytest
+
+from django_mongo_sessions.connection import clients
+from django_mongo_sessions.middleware import SessionMiddleware
+from tests.conftest import end
+from tests.middleware.helpers import answer
+
+
+@pytest.fixture
+def native(monkeypatch):
+    monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
+
+
+@pytest.fixture
+def loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    end(loop)
+
+
+@pytest.fixture(params=["sync", "native", "threads"])
+def ask(request, mongod_engine, loop, settings):
+    """`ask(steps, cookie)` answers a request, sync and async."""
+    if request.param != "sync":
+        settings.MONGO_SESSIONS["ASYNC"] = request.param
+
+    def ask(steps, cookie, cls=SessionMiddleware):
+        _, response = answer(cls, request.param, loop, steps, cookie, settings)
+        if isinstance(response, Exception):
+            raise response
+        return response
+
+    return ask
+
+
+@pytest.fixture
+def hourly(settings, mongod_engine):
+    settings.MONGO_SESSIONS["TOUCH_INTERVAL"] = 3600

@@ -1,0 +1,105 @@
+"""What a project derives from the middleware, and from the store behind it."""
+
+import pytest
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.http import HttpResponse
+
+from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.middleware import SessionMiddleware
+from tests.conftest import collection
+from tests.middleware.helpers import COOKIE, Elsewhere, a, add, stored_key
+
+
+class Renaming(SessionMiddleware):
+    """As a project might derive from Django's."""
+
+    def process_request(self, request):
+        super().process_request(request)
+        request.began = True
+
+    def process_response(self, request, response):
+        assert isinstance(request.session, SessionStore)
+        response = super().process_response(request, response)
+        response.headers["X-Session"] = request.session.session_key
+        return response
+
+
+def test_a_subclass_may_change_what_is_done_before_and_after(ask):
+    key = stored_key()
+
+    response = ask(["_get_session", add], key, cls=Renaming)
+
+    assert response.headers["X-Session"] == key
+    assert response.cookies[COOKIE].value == key
+
+
+class Failing(SessionStore):
+    """Its save raises what the serializer of a project might."""
+
+    def save(self, must_create=False):
+        raise TypeError("no such thing can be stored")
+
+    async def asave(self, must_create=False):
+        self.save()
+
+
+class Answering(SessionMiddleware):
+    """Lets nobody in."""
+
+    def process_request(self, request):
+        super().process_request(request)
+        return HttpResponse(status=403)
+
+
+def test_a_subclass_may_answer_by_itself(ask):
+    assert ask(["_get_session"], None, cls=Answering).status_code == 403
+
+
+class Slow(SessionStore):
+    """Takes its time after a save, and says what was called. It knows no twin."""
+
+    calls = []
+
+    def save(self, must_create=False):
+        super().save(must_create)
+        self.calls.append("save")
+        self._known.last_write -= 2  # seconds
+
+
+def test_a_project_may_override_save_alone_and_a_slow_one_is_no_less_a_save(ask):
+    Slow.calls.clear()
+
+    blocking = Elsewhere(lambda session: None)  # what has no twin runs in a thread
+    response = ask([a(Slow), "_get_session", add, blocking], None)
+
+    assert Slow.calls == ["save"]
+    assert response.cookies[COOKIE].value
+    assert collection().count_documents({}) == 1
+
+
+def test_a_request_may_be_answered_twice(ask, mongod_engine):
+    class Twice(SessionMiddleware):
+        async def __acall__(self, request):
+            response = await super().__acall__(request)
+            request.session["late"] = True
+            await sync_to_async(self.process_response)(request, response)
+            return response
+
+        def __call__(self, request):
+            if iscoroutinefunction(self):
+                return self.__acall__(request)
+            response = super().__call__(request)
+            request.session["late"] = True
+            return self.process_response(request, response)
+
+    key = stored_key()
+    ask(["_get_session", Elsewhere(lambda session: None)], key, cls=Twice)
+
+    assert SessionStore(key).load() == {"a": 1, "late": True}
+
+
+def test_what_a_save_raises_is_raised_alone(ask):
+    with pytest.raises(TypeError, match="no such thing") as raised:
+        ask([a(Failing), "_get_session", add], stored_key())
+
+    assert raised.value.__context__ is None
