@@ -1,80 +1,65 @@
-# `make demo` shows the site, and `make demo-async` by uvicorn; `make test` runs all tests; `make bench`
-# measures beside the peers, and `make bench-quick` counts what is sent; `make chaos` breaks things, `make
-# chaos-quick` fewer of them, and `make soak` does so for half an hour; `make fuzz` makes up hostile input.
-# Each does its own set-up.
+# `make` lists the targets. Each one sets up the virtual environment that it runs in, and passes ARGS to the
+# command that it runs: make test ARGS="-k merging".
 
 PYTHON ?= python3
-PORT ?= 8000
-VENV := .venv
-BIN := $(VENV)/bin
-BENCH_VENV := .venv-bench
-BENCH_BIN := $(BENCH_VENV)/bin
-CHAOS_VENV := .venv-chaos
-CHAOS_BIN := $(CHAOS_VENV)/bin
-SCALE ?= 1
-FUZZ_VENV := .venv-fuzz
-FUZZ_BIN := $(FUZZ_VENV)/bin
-# One that atheris has wheels for.
+# atheris, the fuzzer, has wheels for Python 3.11 to 3.14.
 FUZZ_PYTHON ?= python3.11
+PORT ?= 8000
+SCALE ?= 1
 SECONDS ?= 60
 export PORT
 
-.PHONY: demo demo-async test bench bench-quick chaos chaos-quick soak fuzz clean
+VENVS := .venv .venv-bench .venv-chaos .venv-fuzz
 
-demo: $(VENV)/ready
-	@$(BIN)/python -m testproject.demo
+.PHONY: help demo demo-async test bench bench-quick chaos chaos-quick soak fuzz clean
 
-demo-async: $(VENV)/ready
-	@$(BIN)/python -m testproject.demo async
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: $(VENV)/ready
-	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto --dist worksteal $(ARGS)
-	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report
+demo: .venv/ready ## serve the demo site on a real MongoDB, on PORT (8000)
+	@.venv/bin/python -m testproject.demo $(ARGS)
 
-bench: $(BENCH_VENV)/ready
-	$(BENCH_BIN)/python -m benchmarks run --scale $(SCALE)
-	[ "$(SCALE)" != 1 ] || $(BENCH_BIN)/python -m benchmarks report
+demo-async: override ARGS += async
+demo-async: demo ## serve the demo site with uvicorn: the same as make demo ARGS=async
 
-bench-quick: $(VENV)/ready
-	@$(BIN)/python -m benchmarks quick
+test: .venv/ready ## run the tests on every core, and require full coverage
+	@.venv/bin/coverage erase
+	.venv/bin/coverage run -m pytest -n auto --dist worksteal $(ARGS)
+	@.venv/bin/coverage combine --quiet
+	@.venv/bin/coverage report
 
-chaos: $(CHAOS_VENV)/ready
-	@$(CHAOS_BIN)/python -m tests.chaos --write $(ARGS)
+bench: .venv-bench/ready ## measure the engine and its peers, and write the report; SCALE=0.02 for a trial
+	.venv-bench/bin/python -m benchmarks run --scale $(SCALE) $(ARGS)
+	$(if $(filter 1,$(SCALE)),.venv-bench/bin/python -m benchmarks report)
 
-chaos-quick: $(CHAOS_VENV)/ready
-	@$(CHAOS_BIN)/python -m tests.chaos --quick $(ARGS)
+bench-quick: .venv/ready ## compare the commands and bytes that each case sends with the expected ones
+	@.venv/bin/python -m benchmarks quick $(ARGS)
 
-soak: $(CHAOS_VENV)/ready
-	@$(CHAOS_BIN)/python -m tests.chaos.soak $(ARGS)
+chaos: .venv-chaos/ready ## break MongoDB, its connections and its clients, and write the results into the docs
+	@.venv-chaos/bin/python -m tests.chaos --write $(ARGS)
 
-fuzz: $(FUZZ_VENV)/ready
-	$(FUZZ_BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
+chaos-quick: .venv-chaos/ready ## break less, and judge no times
+	@.venv-chaos/bin/python -m tests.chaos --quick $(ARGS)
 
-$(VENV)/ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable . --group test
+soak: .venv-chaos/ready ## run under full load for half an hour, with failovers, and draw the results
+	@.venv-chaos/bin/python -m tests.chaos.soak $(ARGS)
+
+fuzz: .venv-fuzz/ready ## fuzz cookies, documents and payloads for SECONDS (60), on FUZZ_PYTHON
+	.venv-fuzz/bin/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS) $(ARGS)
+
+clean: ## remove the virtual environments, and what the tools keep
+	rm -rf $(VENVS) .tox .cache .coverage* .mypy_cache .pytest_cache .ruff_cache
+
+# The dependency group and the interpreter of each virtual environment.
+.venv/ready: GROUP := test
+.venv-bench/ready: GROUP := bench
+.venv-chaos/ready: GROUP := chaos
+.venv-fuzz/ready: GROUP := fuzz
+$(VENVS:%=%/ready): INTERPRETER = $(PYTHON)
+.venv-fuzz/ready: INTERPRETER = $(FUZZ_PYTHON)
+
+$(VENVS:%=%/ready): %/ready: pyproject.toml
+	$(INTERPRETER) -m venv $*
+	$*/bin/python -m pip install --quiet --upgrade pip
+	$*/bin/python -m pip install --quiet --editable . --group $(GROUP)
 	@touch $@
-
-$(BENCH_VENV)/ready: pyproject.toml
-	$(PYTHON) -m venv $(BENCH_VENV)
-	$(BENCH_BIN)/python -m pip install --quiet --upgrade pip
-	$(BENCH_BIN)/python -m pip install --quiet --editable . --group bench
-	@touch $@
-
-$(CHAOS_VENV)/ready: pyproject.toml
-	$(PYTHON) -m venv $(CHAOS_VENV)
-	$(CHAOS_BIN)/python -m pip install --quiet --upgrade pip
-	$(CHAOS_BIN)/python -m pip install --quiet --editable . --group chaos
-	@touch $@
-
-$(FUZZ_VENV)/ready: pyproject.toml
-	$(FUZZ_PYTHON) -m venv $(FUZZ_VENV)
-	$(FUZZ_BIN)/python -m pip install --quiet --upgrade pip
-	$(FUZZ_BIN)/python -m pip install --quiet --editable . --group fuzz
-	@touch $@
-
-clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(CHAOS_VENV) $(FUZZ_VENV) .tox .cache .coverage* .mypy_cache .pytest_cache .ruff_cache

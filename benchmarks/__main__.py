@@ -54,13 +54,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from benchmarks import pages
+    from benchmarks import plots, report
 
     results = json.loads(arguments.input.read_text())
     if results["scale"] != 1 and arguments.root == ROOT:
         print("These are a trial's results. Name another folder with --root.", file=sys.stderr)
         return 1
-    for path in pages.write(results, arguments.root):
+    images = plots.draw(results, arguments.root / "docs" / "_static")
+    for path in [*images.values(), *report.write(results, images, arguments.root)]:
         print(path)
     return 0
 

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import payloads, workers
-from benchmarks.contenders import COUNTED, OWN_CPU
-from benchmarks.listener import Sent
-from benchmarks.matrix import MATRIX
+from benchmarks import payloads
+from benchmarks.cases import MATRIX, OWN_CPU
+from benchmarks.cases.counted import Sent
+from benchmarks.contenders import COUNTED
 from benchmarks.servers import Addresses
+from benchmarks.worker import running
 
 EXPECTED = Path(__file__).with_name("expected.json")
 _OPERATIONS = 16
@@ -25,7 +26,7 @@ Row = dict[str, Any]
 
 def measured(addresses: Addresses) -> Iterator[Row]:
     """Yield what one operation of each case sends. Only a MongoDB is needed."""
-    with workers.running([COUNTED], addresses) as [worker]:
+    with running([COUNTED], addresses) as [worker]:
         for case, size in MATRIX:
             if case != OWN_CPU:
                 worker("prepare", case=case, size=size)

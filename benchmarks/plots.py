@@ -11,7 +11,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import ScalarFormatter
 
 from benchmarks import payloads
-from benchmarks.contenders import BY_NAME, OURS, TASKS
+from benchmarks.cases import TASKS
+from benchmarks.contenders import BY_NAME, OURS
 
 _OURS, _OTHERS = "#0c4b33", "#9fb3c8"
 _BOTH = "load-change-save"

@@ -8,20 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from benchmarks import counts, payloads
-from benchmarks.contenders import (
-    BY_NAME,
-    CONTENDERS,
-    OURS,
-    OWN_CPU,
-    RAW,
-    REQUESTS,
-    TASKS,
-    THREADS,
-    VERBS,
-)
+from benchmarks.cases import OWN_CPU, REQUESTS, TASKS, THREADS, VERBS
+from benchmarks.contenders import BY_NAME, CONTENDERS, OURS, RAW
 
 Results = dict[str, Any]
 BEGIN = "<!-- benchmarks: what is below is made by `python -m benchmarks report` -->"
@@ -30,6 +22,18 @@ Cell = Callable[[dict[str, Any]], str]
 
 _IN_THE_README = ["load", "load-change-save", "login", "WSGI request"]
 _PEERS = [one.name for one in CONTENDERS if one.name not in ("ours-journal", "ours-w1")]
+
+
+def write(results: Results, plots: dict[str, Path], root: Path) -> list[Path]:
+    """Write the generated parts of two pages, in a clone that has the plots; return the files."""
+    links = {name: f"_static/{path.name}" for name, path in plots.items()}
+    parts = {
+        root / "docs" / "benchmarks.md": page(results, links),
+        root / "README.md": readme(results),
+    }
+    for path, part in parts.items():
+        path.write_text(between_markers(path.read_text(), part))
+    return [*parts]
 
 
 def page(results: Results, plots: dict[str, str]) -> str:

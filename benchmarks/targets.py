@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from benchmarks.contenders import BACKEND, CACHE, OURS, OWN_CPU, POSTGRESQL, RAW
+from benchmarks.cases import OWN_CPU
+from benchmarks.contenders import BACKEND, CACHE, OURS, POSTGRESQL, RAW
 
 _SMALL = 400  # bytes of JSON
 # Microseconds that a `find_one` took where the bound of the engine's own time was set.

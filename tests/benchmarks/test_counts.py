@@ -3,9 +3,8 @@
 import pytest
 
 from benchmarks import counts
-from benchmarks.contenders import OWN_CPU
-from benchmarks.listener import Sent
-from benchmarks.matrix import MATRIX
+from benchmarks.cases import MATRIX, OWN_CPU
+from benchmarks.cases.counted import Sent
 
 FIND, UPDATE = Sent("find", 300, 0), Sent("update", 350, 433)
 

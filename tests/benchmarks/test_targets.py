@@ -3,7 +3,8 @@
 import pytest
 
 from benchmarks import targets
-from benchmarks.contenders import BACKEND, CACHE, OURS, OWN_CPU, POSTGRESQL, RAW
+from benchmarks.cases import OWN_CPU
+from benchmarks.contenders import BACKEND, CACHE, OURS, POSTGRESQL, RAW
 
 CASES = ["load", "save", "load-change-save", "login", "64 tasks", OWN_CPU]
 

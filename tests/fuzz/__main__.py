@@ -59,6 +59,7 @@ def fuzz(target: str, seconds: int) -> int:
     """Look for inputs that fail; what is found goes to the first folder alone."""
     found = FOUND / target
     found.mkdir(parents=True, exist_ok=True)
+    (CORPUS / target).mkdir(parents=True, exist_ok=True)  # the sdist has none
     print(f"--- {target}: {seconds} s", flush=True)
     return _run(
         *(target, f"-max_total_time={seconds}", "-print_final_stats=1"),

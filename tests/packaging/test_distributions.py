@@ -16,6 +16,14 @@ from django_mongo_sessions import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 DIST_INFO = f"django_mongodb_sessions-{__version__}.dist-info"
+# What the sdist is made of.
+FOLDERS = ["benchmarks", "django_mongo_sessions", "docs", "testproject", "tests"]
+FILES = [
+    *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"),
+    *("Makefile", "manage.py", "pyproject.toml", "tox.ini"),
+]
+# What was measured, and what the fuzzer found.
+LEFT_OUT = ("benchmarks/results.json", "tests/chaos/soak.json", "tests/fuzz/corpus/")
 
 
 class Wheel(NamedTuple):
@@ -36,6 +44,16 @@ def sdist(tmp_path_factory):
     with tarfile.open(path) as archive:
         members = [member.name for member in archive.getmembers() if member.isfile()]
     return Sdist(path, [name.partition("/")[2] for name in members])
+
+
+@pytest.fixture(scope="module")
+def source(sdist, tmp_path_factory):
+    """The folder that the source distribution unpacks to."""
+    folder = tmp_path_factory.mktemp("source")
+    with tarfile.open(sdist.path) as archive:
+        archive.extractall(folder, filter="data")
+    [source] = folder.iterdir()
+    return source
 
 
 @pytest.fixture(scope="module")
@@ -74,24 +92,30 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert set(wheel.names) == tree("django_mongo_sessions") | {f"{DIST_INFO}/{x}" for x in about}
 
 
-def test_the_sdist_holds_what_the_package_is_made_and_tested_with(sdist):
-    files = ["CHANGELOG.md", "LICENSE", "Makefile", "README.md", "pyproject.toml", "tox.ini"]
+def test_the_sdist_holds_what_the_package_is_built_documented_and_tested_with(sdist):
+    sources = {name for name in tree(*FOLDERS) if not name.startswith((*LEFT_OUT, "docs/_build/"))}
 
-    assert {*files, *tree("django_mongo_sessions", "testproject", "tests")} <= set(sdist.names)
-
-
-def test_the_sdist_holds_nothing_that_a_tool_left_in_the_checkout(sdist):
-    assert [name for name in sdist.names if name.startswith(".")] == [".gitignore"]
-    assert not [name for name in sdist.names if "__pycache__" in name]
+    # hatchling adds the last two.
+    assert set(sdist.names) == {*FILES, *sources, ".gitignore", "PKG-INFO"}
 
 
-def test_the_wheel_is_the_same_when_built_from_the_sdist(sdist, wheel, tmp_path):
-    with tarfile.open(sdist.path) as archive:
-        archive.extractall(tmp_path, filter="data")
-    [source] = tmp_path.iterdir()
-    (tmp_path / "wheel").mkdir()
+def test_the_sdist_holds_no_corpus_no_results_and_no_logs(sdist):
+    assert not [name for name in sdist.names if name.startswith(LEFT_OUT)]
+    assert [name for name in sdist.names if name.endswith((".json", ".log"))] == [
+        "benchmarks/expected.json"
+    ]
 
-    again = read_wheel(build(tmp_path / "wheel", "--wheel", source))
+
+def test_the_tests_of_the_sdist_are_collected_and_only_those_of_the_corpus_skipped(source):
+    tests = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "the_fuzzer_kept"]
+    done = subprocess.run([*tests, "-rs"], cwd=source, stdout=subprocess.PIPE, text=True)
+
+    assert "The sdist does not have the corpus." in done.stdout
+    assert re.search(r"\b1 skipped, \d+ deselected", done.stdout.splitlines()[-1]), done.stdout
+
+
+def test_the_wheel_is_the_same_when_built_from_the_sdist(source, wheel, tmp_path):
+    again = read_wheel(build(tmp_path, "--wheel", source))
 
     assert again.names == wheel.names
     assert again.metadata.as_string() == wheel.metadata.as_string()

@@ -6,7 +6,7 @@ without arguments, each on a session of its own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from itertools import cycle, islice
@@ -14,10 +14,9 @@ from typing import Any
 
 from django.conf import settings
 
-from benchmarks import handlers, payloads
-from benchmarks.contenders import TASKS, THREADS
+from benchmarks import payloads, site
+from benchmarks.cases import TASKS, THREADS, AsyncOperation, Operation
 from benchmarks.payloads import following
-from benchmarks.running import Operation
 
 # Sessions that the cases which delete none take in turns.
 _POOL = 600
@@ -25,7 +24,7 @@ _POOL = 600
 Ready = Callable[[int], Sequence[Operation]]
 
 
-class Cases:
+class DjangoCases:
     """The cases of one engine, on sessions of one size."""
 
     def __init__(self) -> None:
@@ -68,7 +67,7 @@ class Cases:
 
     def load_change_save(self, number: int) -> list[Operation]:
         """Read a session, change a value, write it."""
-        return [partial(count, self.store, key) for key in self._next(number)]
+        return [partial(load_change_save, self.store, key) for key in self._next(number)]
 
     def first_save(self, number: int) -> list[Operation]:
         """Write a new session, which has no key yet."""
@@ -77,7 +76,7 @@ class Cases:
     def login(self, number: int) -> list[Operation]:
         """Sign in, in an anonymous session that was read before: `cycle_key()` and `save()`."""
         keys = [self._stored(signed_in=False).session_key for _ in range(number)]
-        return [partial(_sign_in, self._read(key)) for key in keys]
+        return [partial(login, self._read(key)) for key in keys]
 
     def logout(self, number: int) -> list[Operation]:
         """Sign out of a session that was read before: `flush()`."""
@@ -92,15 +91,15 @@ class Cases:
 
     def wsgi_request(self, number: int) -> list[Operation]:
         """Answer a request whose view reads and changes the session."""
-        return [partial(handlers.wsgi, key) for key in self._next(number)]
+        return [partial(site.wsgi, key) for key in self._next(number)]
 
-    def asgi_request(self, number: int) -> list[Callable[[], Awaitable[object]]]:
+    def asgi_request(self, number: int) -> list[AsyncOperation]:
         """See wsgi_request()."""
-        return [partial(handlers.asgi, key) for key in self._next(number)]
+        return [partial(site.asgi, key) for key in self._next(number)]
 
-    def aload_change_save(self, number: int) -> list[Callable[[], Awaitable[object]]]:
+    def aload_change_save(self, number: int) -> list[AsyncOperation]:
         """See load_change_save()."""
-        return [partial(_acount, self.store, key) for key in self._next(number)]
+        return [partial(aload_change_save, self.store, key) for key in self._next(number)]
 
     # Sessions
 
@@ -128,19 +127,19 @@ class Cases:
         return store
 
 
-def count(store: Any, key: str) -> None:
+def load_change_save(store: Any, key: str) -> None:
     session = store(key)
     session["count"] = following(session["count"])
     session.save()
 
 
-async def _acount(store: Any, key: str) -> None:
+async def aload_change_save(store: Any, key: str) -> None:
     session = store(key)
     await session.aset("count", following(await session.aget("count")))
     await session.asave()
 
 
-def _sign_in(session: Any) -> None:
+def login(session: Any) -> None:
     session.cycle_key()
     session.update(payloads.SIGNED_IN)
     session.save()

@@ -1,17 +1,15 @@
-"""What PyMongo sends: each command's name, and its bytes."""
+"""The engine's cases, and what they send."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import bson
-from pymongo.monitoring import (
-    CommandFailedEvent,
-    CommandListener,
-    CommandStartedEvent,
-    CommandSucceededEvent,
-)
+from pymongo import monitoring
 
+from benchmarks.cases import Operation
+from benchmarks.cases.django import DjangoCases, Ready
 from django_mongo_sessions.storage import codec
 
 # What PyMongo adds for a replica set, and not for a single server.
@@ -26,13 +24,13 @@ class Sent(NamedTuple):
     payload: int | None  # bytes; None where it is compressed, to what zlib's version makes of it
 
 
-class Commands(CommandListener):
+class Commands(monitoring.CommandListener):
     """Keeps what was sent, until somebody clears it."""
 
     def __init__(self) -> None:
         self.sent: list[Sent] = []
 
-    def started(self, event: CommandStartedEvent) -> None:
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
         """Note a command."""
         command = {
             name: value for name, value in event.command.items() if name not in _OF_THE_TOPOLOGY
@@ -41,10 +39,10 @@ class Commands(CommandListener):
         length = None if payload[:1] == codec.DEFLATED else len(payload)
         self.sent.append(Sent(event.command_name, len(bson.encode(command)) - len(payload), length))
 
-    def succeeded(self, event: CommandSucceededEvent) -> None:
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         """Nothing more was sent."""
 
-    def failed(self, event: CommandFailedEvent) -> None:
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
         """Nothing more was sent; whoever has called gets the error."""
 
 
@@ -55,4 +53,25 @@ def _payload(command: dict[str, Any]) -> bytes:
     return payload or b""
 
 
-COMMANDS = Commands()
+class CountedCases(DjangoCases):
+    """Everybody's cases; what readies them is not counted."""
+
+    def __init__(self) -> None:
+        self.commands = Commands()
+        monitoring.register(self.commands)  # for the clients that are made from now on
+        super().__init__()
+
+    def prepare(self, case: str, size: int) -> Ready:
+        """See cases.django."""
+        ready = super().prepare(case, size)
+
+        def counted(number: int) -> Sequence[Operation]:
+            operations = ready(number)
+            self.commands.sent.clear()
+            return operations
+
+        return counted
+
+    def sent(self) -> list[Sent]:
+        """Return what the last run has sent."""
+        return self.commands.sent

@@ -7,13 +7,36 @@ import io
 from functools import cache
 from typing import Any
 
+import django
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
+from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
+from benchmarks.contenders import Contender
 from benchmarks.payloads import following
+from benchmarks.servers import Addresses
+
+
+def set_up(contender: Contender, addresses: Addresses) -> None:
+    """Configure the least that a site needs, and make the table of a contender that has one."""
+    own = contender.settings(addresses)
+    settings.configure(
+        **{
+            "SECRET_KEY": "the benchmarks' key, known to everybody who reads this line",
+            "ALLOWED_HOSTS": ["127.0.0.1"],
+            "INSTALLED_APPS": ["django.contrib.sessions"],
+            "MIDDLEWARE": [contender.middleware],
+            "ROOT_URLCONF": "benchmarks.site",
+            "USE_TZ": True,
+            **own,
+        }
+    )
+    django.setup()
+    if "DATABASES" in own:
+        call_command("migrate", verbosity=0)
 
 
 def count(request: HttpRequest) -> HttpResponse:

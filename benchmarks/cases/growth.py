@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 from pymongo import WriteConcern
 
-from benchmarks import django_cases, handlers, payloads
+from benchmarks import payloads, site
+from benchmarks.cases.django import DjangoCases, Ready
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.connection.collection import SessionCollection
 from django_mongo_sessions.storage import dates
@@ -37,7 +38,7 @@ class Collecting:
         self.documents.append(document)
 
 
-class Cases(django_cases.Cases):
+class GrowthCases(DjangoCases):
     """Load and save among many sessions, and what is asked of them besides."""
 
     def __init__(self) -> None:
@@ -49,8 +50,8 @@ class Cases(django_cases.Cases):
         size = payloads.SIZES[0]
         self.carts = [payloads.another(size, True, random.Random(each)) for each in range(_CARTS)]
 
-    def prepare(self, case: str, size: int) -> django_cases.Ready:
-        """See django_cases. The sessions are there."""
+    def prepare(self, case: str, size: int) -> Ready:
+        """See cases.django. The sessions are there."""
         return self.cases[case]
 
     def _next(self, number: int) -> list[str]:
@@ -96,7 +97,7 @@ class Cases(django_cases.Cases):
             if each % 10:
                 self.store(key(each)).load()
             else:
-                handlers.wsgi(key(each))
+                site.wsgi(key(each))
         return int(self.process.memory_info().rss)
 
     def clear_expired(self) -> tuple[int, float]:

@@ -8,9 +8,8 @@ from typing import Any
 
 from pymongo.results import UpdateResult
 
-from benchmarks import django_cases
-from benchmarks.contenders import OWN_CPU
-from benchmarks.running import Operation
+from benchmarks.cases import OWN_CPU, Operation
+from benchmarks.cases.django import DjangoCases, Ready, load_change_save
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.connection.collection import SessionCollection
 from django_mongo_sessions.storage import documents
@@ -32,7 +31,7 @@ class Instant:
         return self.updated
 
 
-class Cases(django_cases.Cases):
+class OurCases(DjangoCases):
     """Everybody's cases, and `OWN_CPU`."""
 
     def __init__(self) -> None:
@@ -40,8 +39,8 @@ class Cases(django_cases.Cases):
         self.target = clients.collection()
         self.cases[OWN_CPU] = self.own_cpu
 
-    def prepare(self, case: str, size: int) -> django_cases.Ready:
-        """See django_cases."""
+    def prepare(self, case: str, size: int) -> Ready:
+        """See cases.django."""
         clients._clients.blocking = self.target
         ready = super().prepare(case, size)
         if case == OWN_CPU:
@@ -58,4 +57,4 @@ class Cases(django_cases.Cases):
 
     def own_cpu(self, number: int) -> list[Operation]:
         """Load, change and save, where MongoDB and PyMongo take no time."""
-        return [partial(django_cases.count, self.store, self.key)] * number
+        return [partial(load_change_save, self.store, self.key)] * number

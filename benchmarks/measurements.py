@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
-from benchmarks.figures import summary
-from benchmarks.workers import Worker
+from benchmarks.worker import Worker
 
 OPERATIONS = 2_000  # of a contender in a case, at least
 _ROUND = 100  # operations
@@ -29,12 +30,11 @@ def run(
     size: int,
     operations: int,
     concurrency: int = 1,
-    tell: Callable[[], Any] = lambda: None,
 ) -> dict[str, dict[str, Any]]:
     """Return the summary of each contender, by its name. `size` is in bytes of JSON.
 
     One worker works at a time. The order of each round is another, and the first round is not
-    counted. Calls `tell` after each round of a worker.
+    counted.
     """
     rounds, number = plan(operations, concurrency)
     for worker in workers:
@@ -47,5 +47,31 @@ def run(
             result = worker("run", number=number)
             if turn:
                 measured[worker.contender.name].append(result)
-            tell()
     return {name: summary(results) for name, results in measured.items()}
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """Return the value that so many percent of the ordered ones do not exceed (nearest rank)."""
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the rounds of one contender in one case come to; all in microseconds.
+
+    A round holds nanoseconds: `durations` of each operation, `wall` and `cpu` of the whole.
+    `median`, `p99` and `slowest_round` (a median) are of single operations; `cpu` is the
+    contender's own process's, an operation; `per_second` are operations, over the wall's time.
+    """
+    durations = sorted(duration for one in rounds for duration in one["durations"])
+    medians = [median(one["durations"]) for one in rounds]
+    wall, cpu = (sum(one[what] for one in rounds) for what in ("wall", "cpu"))
+    return {
+        "operations": len(durations),
+        "rounds": len(rounds),
+        "median": median(durations) / 1_000,
+        "p99": percentile(durations, 99) / 1_000,
+        "fastest_round": min(medians) / 1_000,
+        "slowest_round": max(medians) / 1_000,
+        "cpu": cpu / len(durations) / 1_000,
+        "per_second": len(durations) * 1e9 / wall,
+    }

@@ -2,12 +2,12 @@
 
 import pytest
 
-from benchmarks import figures, payloads, rounds
+from benchmarks import measurements, payloads
 
 
 @pytest.mark.parametrize(("percent", "value"), [(50, 2), (75, 3), (99, 4), (0, 1)])
 def test_a_percentile_is_one_of_the_values(percent, value):
-    assert figures.percentile([1, 2, 3, 4], percent) == value
+    assert measurements.percentile([1, 2, 3, 4], percent) == value
 
 
 def test_a_summary_is_in_microseconds_and_over_all_rounds():
@@ -16,7 +16,7 @@ def test_a_summary_is_in_microseconds_and_over_all_rounds():
         {"durations": [5_000, 7_000], "wall": 15_000, "cpu": 6_000},
     ]
 
-    assert figures.summary(measured) == {
+    assert measurements.summary(measured) == {
         "operations": 4,
         "rounds": 2,
         "median": 4,
@@ -30,9 +30,9 @@ def test_a_summary_is_in_microseconds_and_over_all_rounds():
 
 @pytest.mark.parametrize("concurrency", [1, 8, 64])
 def test_no_case_has_fewer_operations_than_were_asked_for(concurrency):
-    number_of_rounds, size = rounds.plan(rounds.OPERATIONS, concurrency)
+    number_of_rounds, size = measurements.plan(measurements.OPERATIONS, concurrency)
 
-    assert number_of_rounds * size >= rounds.OPERATIONS
+    assert number_of_rounds * size >= measurements.OPERATIONS
     assert size >= concurrency
 
 

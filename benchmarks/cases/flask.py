@@ -15,13 +15,13 @@ from flask_session.mongodb import MongoDBSessionInterface
 from pymongo import MongoClient
 
 from benchmarks import payloads
-from benchmarks.running import Operation
+from benchmarks.cases import Operation
 
 _POOL = 600
 _LIFETIME = timedelta(days=14)
 
 
-class Cases:
+class FlaskCases:
     """The two cases that Flask-Session has a like of."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Cases:
         self.client.close()
 
     def prepare(self, case: str, size: int) -> Callable[[int], list[Operation]]:
-        """See django_cases. The store looks sessions up without an index, and so reads half of
+        """See cases.django. The store looks sessions up without an index, and so reads half of
         those that are there: only one pool of them is at a time.
         """
         self.interface.store.delete_many({})

@@ -11,13 +11,13 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from benchmarks import django_cases
-from benchmarks.running import Operation
+from benchmarks.cases import Operation
+from benchmarks.cases.django import DjangoCases
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.storage import dates, documents
 
 
-class Cases(django_cases.Cases):
+class PyMongoCases(DjangoCases):
     """The same cases, without the engine."""
 
     def __init__(self) -> None:
@@ -36,16 +36,16 @@ class Cases(django_cases.Cases):
         self.client.close()
 
     def load(self, number: int) -> list[Operation]:
-        """See django_cases."""
+        """See cases.django."""
         return [partial(self._find, self._id(key)) for key in self._next(number)]
 
     def save(self, number: int) -> list[Operation]:
-        """See django_cases."""
+        """See cases.django."""
         ids = [self._id(key) for key in self._next(number)]
         return [partial(self._update, self._find(document_id)) for document_id in ids]
 
     def load_change_save(self, number: int) -> list[Operation]:
-        """See django_cases."""
+        """See cases.django."""
         return [partial(self._find_and_update, self._id(key)) for key in self._next(number)]
 
     def _id(self, key: str) -> bytes:

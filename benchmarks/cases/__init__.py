@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from benchmarks.contenders import ALL, OWN_CPU, TASKS, THREADS
+from collections.abc import Awaitable, Callable
+
 from benchmarks.payloads import SIZES
+
+Operation = Callable[[], object]
+AsyncOperation = Callable[[], Awaitable[object]]
+
+VERBS = ["load", "save", "load-change-save", "first save", "login", "logout", "unchanged save"]
+REQUESTS = ["WSGI request", "ASGI request"]
+TASKS = ["1 task", "8 tasks", "64 tasks"]
+THREADS = ["1 thread", "8 threads"]
+# Of the engine's own time, with MongoDB and PyMongo taken away.
+OWN_CPU = "own CPU"
+ALL = [*VERBS, *REQUESTS, *TASKS, *THREADS]
 
 # Every case is measured at 0.4 kB, where what surrounds a session weighs the most against it.
 # Larger ones are measured where their size tells: on the way to the server, and back.
