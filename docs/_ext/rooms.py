@@ -263,8 +263,8 @@ class Picture:
         """Return the picture."""
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:.0f} '
-            f'{self.height:.0f}" style="min-width: {min(self.width * 0.9, _RIGID):.0f}px" role="img" '
-            'aria-labelledby="rooms-title rooms-description">',
+            f'{self.height:.0f}" style="min-width: {min(self.width * 0.9, _RIGID):.0f}px" '
+            'role="img" aria-labelledby="rooms-title rooms-description">',
             '<title id="rooms-title">The rooms of the package and their imports</title>',
             f'<desc id="rooms-description">{escape(description)}</desc>',
         ]
