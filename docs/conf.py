@@ -12,7 +12,7 @@ author = "its contributors"
 version = release = __version__
 copyright = "its contributors"
 
-extensions = ["myst_parser", "sphinx_copybutton", "from_code"]
+extensions = ["myst_parser", "sphinx_copybutton", "from_code", "rooms"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 nitpicky = True

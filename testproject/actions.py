@@ -1,4 +1,4 @@
-"""What the page's forms do to the session, and what the page says about it."""
+"""What the page's forms do to the session, and the messages about it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _get_key(session: SessionBase, key: str) -> str:
 def _set_expiry(session: SessionBase, value: int | timedelta | datetime | None) -> str:
     session.set_expiry(value)
     if session.get_expire_at_browser_close():
-        return "The session now ends with the browser."
+        return "The session now ends when the browser is closed."
     return f"The session now ends in {in_words(session.get_expiry_age())}."
 
 
@@ -55,11 +55,11 @@ def _cycle_key(session: SessionBase) -> str:
 
 def _flush(session: SessionBase) -> str:
     session.flush()
-    return "The session is gone: its document from MongoDB, its cookie from your browser."
+    return "The session is gone. Its document and its cookie have been deleted."
 
 
 class Action(NamedTuple):
-    """A form of the page: the call on `request.session` that it shows, and what makes it."""
+    """A form of the page: the call on `request.session` that it shows, and how it is made."""
 
     name: str
     call: str
@@ -69,7 +69,7 @@ class Action(NamedTuple):
     form: type[forms.Form] = forms.Form
 
     def unbound(self) -> forms.Form:
-        """Return the form to fill in, with ids of its own among the others on the page."""
+        """Return the empty form. Its ids are unique among all forms on the page."""
         return self.form(auto_id=f"{self.name}-%s", label_suffix="")
 
 
@@ -78,7 +78,7 @@ GROUPS = {
         Action(
             "set_key",
             "[key] = value",
-            "Stores a value. The first one begins a session.",
+            "Stores a value. The first value begins a session.",
             "Set",
             _set_key,
             SetKey,
@@ -96,7 +96,7 @@ GROUPS = {
         Action(
             "set_expiry_seconds",
             ".set_expiry(300)",
-            "Ends so many seconds after the last change.",
+            "The session ends this many seconds after its last change.",
             "Set expiry",
             _set_expiry,
             Seconds,
@@ -104,7 +104,7 @@ GROUPS = {
         Action(
             "set_expiry_timedelta",
             ".set_expiry(timedelta(minutes=30))",
-            "Ends that long from now, whatever happens meanwhile.",
+            "The session ends this long from now, even if it changes in the meantime.",
             "Set expiry",
             _set_expiry,
             Minutes,
@@ -112,7 +112,7 @@ GROUPS = {
         Action(
             "set_expiry_datetime",
             ".set_expiry(datetime(…))",
-            "Ends at that very moment.",
+            "The session ends at this moment.",
             "Set expiry",
             _set_expiry,
             Moment,
@@ -120,31 +120,31 @@ GROUPS = {
         Action(
             "set_expiry_browser",
             ".set_expiry(0)",
-            "Ends with the browser: the cookie gets no date of its own.",
-            "End with the browser",
+            "The session ends when the browser is closed: its cookie has no expiry date.",
+            "End at browser close",
             partial(_set_expiry, value=0),
         ),
         Action(
             "set_expiry_default",
             ".set_expiry(None)",
-            "Goes back to the default of the site, SESSION_COOKIE_AGE.",
-            "Back to the default",
+            "The session uses the default of the site again, SESSION_COOKIE_AGE.",
+            "Use the default",
             partial(_set_expiry, value=None),
         ),
     ],
-    "What is left of it": [
+    "Remaining time": [
         Action(
             "get_expiry_age",
             ".get_expiry_age()",
-            "Answers the seconds that are left.",
-            "Ask for the age",
+            "Returns how many seconds are left.",
+            "Get the age",
             _get_expiry_age,
         ),
         Action(
             "get_expiry_date",
             ".get_expiry_date()",
-            "Answers the moment at which the session ends.",
-            "Ask for the date",
+            "Returns when the session ends.",
+            "Get the date",
             _get_expiry_date,
         ),
     ],
@@ -166,7 +166,7 @@ GROUPS = {
         Action(
             "clear_expired",
             ".clear_expired()",
-            "Removes all expired sessions now. By itself, MongoDB does so each minute.",
+            "Deletes all expired sessions now. MongoDB does so by itself about once a minute.",
             "Clear expired sessions",
             _clear_expired,
         ),
@@ -176,5 +176,5 @@ ACTIONS = {action.name: action for actions in GROUPS.values() for action in acti
 
 
 def _shortly(value: Any) -> str:
-    # Messages travel in a cookie, and one too long for it would be lost.
+    # Messages are stored in a cookie, and one that is too long for it would be lost.
     return Truncator(as_json(value)).chars(120)

@@ -1,6 +1,6 @@
-"""`make demo`: the site on a real MongoDB, from one command. Ctrl-C ends both.
+"""`make demo`: serve the site on a real MongoDB, with one command. Ctrl-C ends both.
 
-`make demo-async` serves it by uvicorn.
+`make demo-async` serves it with uvicorn.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from testproject import STATE_DIR, mongod
 
 
 def main() -> None:
-    """Start MongoDB where none is named, migrate, and serve the site until Ctrl-C."""
+    """Start MongoDB if no server is given, migrate, and serve the site until Ctrl-C."""
     port = _port()
     STATE_DIR.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         os.environ["MONGODB_URI"] = _mongodb(stack)
-        os.environ["DJANGO_SETTINGS_MODULE"] = "testproject.settings"  # it reads the line above
+        os.environ["DJANGO_SETTINGS_MODULE"] = "testproject.settings"  # it reads MONGODB_URI
         django.setup()
         from django_mongo_sessions.testing import reset
 
-        stack.callback(reset)  # before the server goes, or it would be looked for
+        stack.callback(reset)  # before the server ends, or the client would look for it
         call_command("migrate", verbosity=0)
         _make_demo_user()
         print(f"Open http://127.0.0.1:{port}/ in a browser; Ctrl-C ends the demo.", flush=True)
         if "async" in sys.argv[1:]:
             _serve_async(port)
         else:
-            unseen = io.StringIO()  # the server's own greeting, which says less
+            unseen = io.StringIO()  # Django's own greeting, which says less
             call_command("runserver", f"127.0.0.1:{port}", use_reloader=False, stdout=unseen)
 
 
@@ -44,12 +44,12 @@ def _serve_async(port: int) -> None:
     from django.core.asgi import get_asgi_application
 
     site = ASGIStaticFilesHandler(get_asgi_application())
-    with suppress(KeyboardInterrupt):  # which uvicorn raises once it has ended
+    with suppress(KeyboardInterrupt):  # which uvicorn raises when it has ended
         uvicorn.run(site, port=port, lifespan="off", log_level="warning")
 
 
 def _port() -> int:
-    """Return the port of 127.0.0.1 to serve on; say so and exit where it cannot be had."""
+    """Return the port of 127.0.0.1 to serve on; exit with a message if it cannot be used."""
     given = os.environ.get("PORT", "8000")
     try:
         with socket.socket() as probe:
@@ -61,13 +61,13 @@ def _port() -> int:
 
 
 def _mongodb(stack: ExitStack) -> str:
-    """Return the URI of the user's server, else of one of ours, else of mongomock."""
+    """Return the URI of the user's server, else of a mongod that is started, else of mongomock."""
     try:
         if given := os.environ.get("MONGODB_URI"):
             return mongod.reached(given)
         return stack.enter_context(mongod.running(STATE_DIR / "mongod"))
     except mongod.NoMongodError as error:
-        print(f"{error}\nThe demo runs on mongomock instead: sessions end with it.", flush=True)
+        print(f"{error}\nThe demo runs on mongomock instead: its sessions end with it.", flush=True)
         return "mongomock://"
     except mongod.MongodError as error:
         sys.exit(str(error))

@@ -1,4 +1,4 @@
-"""What the page's forms take, and how it becomes what a session's method takes."""
+"""The page's forms: what they accept, and how it becomes an argument of a session's method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.core.validators import RegexValidator
 from django.utils import timezone
 from django.utils.functional import lazy
 
-# Browsers keep no cookie for longer.
+# Browsers do not keep a cookie for longer.
 LONGEST = timedelta(days=400)
 
 
@@ -49,7 +49,7 @@ class SetKey(forms.Form):
     )
 
     def clean_value(self) -> Any:
-        """Take JSON for what it means, and anything else for text."""
+        """Return the value of a text that is JSON, and any other text as it is."""
         text = self.cleaned_data["value"]
         try:
             value = json.loads(text)
@@ -80,7 +80,7 @@ class Minutes(forms.Form):
 
 
 class Moment(forms.Form):
-    """A moment to come, as an aware datetime."""
+    """A moment in the future, as an aware datetime."""
 
     value = forms.DateTimeField(
         label="Date and time",
@@ -90,7 +90,7 @@ class Moment(forms.Form):
     )
 
     def clean_value(self) -> datetime:
-        """Refuse what is past, and what no browser's cookie would live to see."""
+        """Reject a moment that is past, or for which no browser would keep a cookie."""
         value: datetime = self.cleaned_data["value"]
         if not timezone.now() < value <= timezone.now() + LONGEST:
             raise ValidationError(f"Choose a moment within the next {LONGEST.days} days.")

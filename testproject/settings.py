@@ -1,4 +1,4 @@
-"""Settings of the demo and of the tests. Nothing here is fit for a server that others reach."""
+"""Settings of the demo and the tests. Never use them on a server that other machines can reach."""
 
 import os
 
@@ -33,7 +33,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
-# Out of the session, so that the page shows only what its visitor put there.
+# Not in the session, so that the page shows only what its visitor has stored.
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 
 ROOT_URLCONF = "testproject.urls"

@@ -16,7 +16,7 @@ def moment(date: datetime) -> str:
 
 
 def in_words(seconds: int) -> str:
-    """Return a time in its two largest units."""
+    """Return a duration in its two largest units."""
     words = []
     for unit, length in {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}.items():
         count, seconds = divmod(seconds, length)

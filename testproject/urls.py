@@ -1,4 +1,4 @@
-"""The demo's addresses: the article's two views, their async twins, the page and the admin."""
+"""The demo's URLs: the article's two views, their async versions, the page and the admin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The article's two views, and a page on which a session can be watched and played with."""
+"""The article's two views, and a page to watch a session and to change it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from testproject.text import as_json, in_words, moment
 
 
 def SetSession(request: HttpRequest) -> HttpResponse:
-    """Store a book's name in the session."""
+    """Store the name of a book in the session."""
     request.session["book_name"] = "Sherlock Holmes"
     return _text("The Session has been successfully set")
 
@@ -31,7 +31,7 @@ async def ASetSession(request: HttpRequest) -> HttpResponse:
 
 
 def GetSession(request: HttpRequest) -> HttpResponse:
-    """Answer the book's name that the session holds."""
+    """Return the name of the book that the session holds."""
     book_name = request.session.get("book_name")
     return _text(f"The Book Name is: {book_name}")
 
@@ -43,7 +43,7 @@ async def AGetSession(request: HttpRequest) -> HttpResponse:
 
 
 def _text(text: str) -> HttpResponse:
-    # Not HTML: the page lets its visitor store anything as the book's name.
+    # Not HTML: on the page, a visitor can store anything as the name of the book.
     return HttpResponse(text, content_type="text/plain; charset=utf-8")
 
 
@@ -55,7 +55,7 @@ def _text(text: str) -> HttpResponse:
 def index(request: HttpRequest) -> HttpResponse:
     """Show the session as a view sees it, the document that MongoDB holds, and the forms."""
     session = request.session
-    data = {key: as_json(value) for key, value in session.items()}  # drops a key without a session
+    data = {key: as_json(value) for key, value in session.items()}  # drops an unknown key
     document = session.describe()
     context = {
         "data": data,
@@ -71,7 +71,7 @@ def index(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def do(request: HttpRequest, name: str) -> HttpResponse:
-    """Do one of the actions to the session, and say on the page what came of it."""
+    """Perform an action on the session, and show a message about it on the page."""
     if name not in ACTIONS:
         raise Http404(f"There is no action {name!r}.")
     action = ACTIONS[name]
@@ -85,18 +85,18 @@ def do(request: HttpRequest, name: str) -> HttpResponse:
 
 @never_cache
 def race(request: HttpRequest) -> HttpResponse:
-    """Tell of two tabs that save at once, and with POST run their race."""
+    """Explain what happens if two tabs save at once, and with POST, run that race."""
     outcomes = racing.run() if request.method == "POST" else None
     context = {"steps": racing.STEPS, "outcomes": outcomes}
     return render(request, "testproject/race.html", context)
 
 
 _NOTES = {
-    "revision": "one more with each new payload",
+    "revision": "increases by one with each new payload",
     "created_at": "",
-    "seen_at": "the last write",
-    "expires_at": "from then on it is never read, and MongoDB removes it",
-    "user_id": "so that a user's sessions can be found",
+    "seen_at": "when the document was last written",
+    "expires_at": "after this, the session is never read, and MongoDB removes it",
+    "user_id": "lets you find the sessions of a user",
 }
 
 

@@ -78,7 +78,7 @@ class Setting(FromCode):
 
     def facts(self, entry: Any) -> list[nodes.Node]:
         default = nodes.literal("", _python(entry.default))
-        return [_lines({"Takes": [nodes.Text(entry.accepts)], "Default": [default]})]
+        return [_lines({"Accepts": [nodes.Text(entry.accepts)], "Default": [default]})]
 
 
 def _lines(facts: dict[str, list[nodes.Node]]) -> nodes.Node:

@@ -77,7 +77,7 @@ def test_the_page_alone_begins_no_session(client):
     text = page(client)
 
     assert "You have no session yet." in text
-    assert "Nothing, for this browser." in text
+    assert "Nothing for this browser." in text
     assert "sessionid" not in client.cookies
     assert collection().count_documents({}) == 0
 
@@ -97,7 +97,7 @@ def test_the_page_shows_both_sides_of_a_session(client):
     assert 'body {"book_name":"Sherlock Holmes"}' in text
     assert "revision 0" in text
     assert f"{stored['expires_at']:%Y-%m-%d %H:%M:%S} UTC" in text
-    assert "absent, since nobody is signed in" in text
+    assert "absent, because no user is signed in" in text
 
 
 def test_the_page_says_what_it_cannot_show_of_a_compressed_payload(client):
@@ -122,7 +122,7 @@ def test_the_page_shows_a_document_that_does_not_open(client, payload):
     client.get("/setsession/")
     collection().update_one({}, {"$set": {"payload": payload}})
 
-    assert "the document did not open and was refused" in page(client)
+    assert "the document did not open and was rejected" in page(client)
 
 
 def test_signing_in_changes_the_key_and_keeps_the_data(client):
@@ -209,7 +209,7 @@ def test_a_long_value_does_not_lose_its_message(client):
     [
         ("set_expiry_seconds", {"value": "90"}, 90, "in 1 minute and 30 seconds."),
         ("set_expiry_timedelta", {"value": "30"}, 1800, "in "),
-        ("set_expiry_browser", {}, 1209600, "with the browser."),
+        ("set_expiry_browser", {}, 1209600, "when the browser is closed."),
         ("set_expiry_default", {}, 1209600, "in 14 days."),
     ],
 )
