@@ -136,8 +136,11 @@ class Conf:
 
     @property
     def SIGNING_KEYS(self) -> list[str | bytes]:
-        """The key that seals, then the fallbacks that may only open."""
-        return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+        """The key that seals, then the fallbacks that may only open.
+
+        An empty fallback is left out: with it, whoever can write to the database could seal.
+        """
+        return [settings.SECRET_KEY, *(key for key in settings.SECRET_KEY_FALLBACKS if key)]
 
     @property
     def DEBUG(self) -> bool:

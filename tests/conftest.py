@@ -165,6 +165,15 @@ def collection():
     return clients.collection()[0]
 
 
+# Matches sessions. A session that has moved leaves a marker, which is none.
+SESSIONS = {"revision": {"$ne": -1}}
+
+
+def count_sessions():
+    """Return how many sessions are stored."""
+    return collection().count_documents(SESSIONS)
+
+
 @pytest.fixture
 def do(request, engine, monkeypatch):
     """`do(store, "save")` calls `save`, or awaits `asave`, natively or by way of a thread."""

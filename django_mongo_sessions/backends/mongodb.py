@@ -58,11 +58,11 @@ class SessionStore(TrackedSession):
 
     def create(self) -> None:
         """Store the session under a new key."""
-        self._run(saving.create(self))
+        self._write(saving.create(self))
 
     async def acreate(self) -> None:
         """See create()."""
-        await self._arun(saving.create(self))
+        await self._awrite(saving.create(self))
 
     def save(self, must_create: bool = False) -> None:
         """Store the session; if it has no key, under a new one.
@@ -75,11 +75,11 @@ class SessionStore(TrackedSession):
         ValueError for a value that the serializer cannot store, and pymongo.errors.DocumentTooLarge
         above 15 MB.
         """
-        self._run(saving.save(self, must_create))
+        self._write(saving.save(self, must_create))
 
     async def asave(self, must_create: bool = False) -> None:
         """See save()."""
-        await self._arun(saving.save(self, must_create))
+        await self._awrite(saving.save(self, must_create))
 
     def mutate(self, function: Callable[[dict[str, Any]], Result]) -> Result | None:
         """Change the session by a function of its data, as if there was no other request.
@@ -90,11 +90,11 @@ class SessionStore(TrackedSession):
         the dict. Returns what the function returned. If the function raises, nothing is stored.
         Raises what save() raises, and TypeError for a coroutine function.
         """
-        return self._run(saving.mutate(self, function))
+        return self._write(saving.mutate(self, function))
 
     async def amutate(self, function: Callable[[dict[str, Any]], Result]) -> Result | None:
         """See mutate(). The function is an ordinary one, not a coroutine function."""
-        return await self._arun(saving.mutate(self, function))
+        return await self._awrite(saving.mutate(self, function))
 
     def delete(self, session_key: str | None = None) -> None:
         """Delete the session under the key, or this one."""
@@ -114,11 +114,11 @@ class SessionStore(TrackedSession):
         Raises UpdateError if the session was signed in and is deleted in the meantime, and
         SessionConflict as save() does.
         """
-        self._run(moving.cycle_key(self))
+        self._write(moving.cycle_key(self))
 
     async def acycle_key(self) -> None:
         """See cycle_key()."""
-        await self._arun(moving.cycle_key(self))
+        await self._awrite(moving.cycle_key(self))
 
     def flush(self) -> None:
         """Delete the session, and begin an empty one without a key."""
@@ -146,11 +146,11 @@ class SessionStore(TrackedSession):
 
         Returns whether that was done. Unsaved changes stay unsaved.
         """
-        return self._run(saving.touch(self))
+        return self._write(saving.touch(self))
 
     async def _atouch(self) -> bool:
         """See _touch()."""
-        return await self._arun(saving.touch(self))
+        return await self._awrite(saving.touch(self))
 
     @classmethod
     def clear_expired(cls) -> int:  # type: ignore[override]  # Django's returns nothing
@@ -214,6 +214,14 @@ class SessionStore(TrackedSession):
 
     async def _arun(self, steps: Steps[Result]) -> Result:
         return await arun(steps, self._gate, self._turns)
+
+    # A write ends with UpdateError if another task or thread flushes the session before it is done.
+
+    def _write(self, steps: Steps[Result]) -> Result:
+        return run(steps, self._gate, self._guard())
+
+    async def _awrite(self, steps: Steps[Result]) -> Result:
+        return await arun(steps, self._gate, self._turns, self._guard())
 
 
 @cache

@@ -8,6 +8,7 @@ from django_mongo_sessions.checks.messages import check_apps
 from django_mongo_sessions.checks.server import check_server
 from django_mongo_sessions.checks.settings import (
     check_cookies,
+    check_keys,
     check_serializer,
     check_settings,
     check_tls,
@@ -16,7 +17,7 @@ from django_mongo_sessions.checks.settings import (
 
 def register() -> None:
     """Register the checks with Django."""
-    for check in (check_settings, check_serializer, check_apps):
+    for check in (check_settings, check_serializer, check_apps, check_keys):
         checks.register(check)
     for check in (check_tls, check_cookies):
         checks.register(check, checks.Tags.security, deploy=True)

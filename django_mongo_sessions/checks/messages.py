@@ -38,6 +38,11 @@ MESSAGES = {
         "sessions that are only read expire before their expiry is moved.",
         "Set it to a fraction of SESSION_COOKIE_AGE.",
     ),
+    "E010": Message(
+        "SECRET_KEY_FALLBACKS contains an empty key. The session engine ignores it; Django's own "
+        "signatures do not.",
+        'Remove it. If the list is read from the environment, `"".split(",")` is such a list.',
+    ),
     "W001": Message(
         "SESSION_SERIALIZER unpickles: anybody who can write to the database and knows SECRET_KEY "
         "can run code on your servers.",

@@ -102,6 +102,13 @@ def _check_timeout(seconds: float) -> Iterator[checks.CheckMessage]:
         yield message("W004", seconds=seconds)
 
 
+def check_keys(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that no key is empty with which a payload may be opened."""
+    if all(settings.SECRET_KEY_FALLBACKS):
+        return []
+    return [message("E010")]
+
+
 def check_tls(**kwargs: Any) -> list[checks.CheckMessage]:
     """Check that connections to another machine use TLS. For `check --deploy`."""
     if are_wrong() or conf.CLIENT is not None or collection.uses_mock():

@@ -70,7 +70,6 @@ def make_collection(kind: ClientClass) -> SessionCollection:
     """
     for fault in conf.faults():
         raise ImproperlyConfigured(f"MONGO_SESSIONS[{fault.key!r}] {fault.problem}. {fault.remedy}")
-    logs.redact_commands(conf.COLLECTION)
     setting = "ASYNC_CLIENT" if issubclass(kind, AsyncMongoClient) else "CLIENT"
     factory = import_factory(setting)
     if factory is not None:
@@ -78,6 +77,7 @@ def make_collection(kind: ClientClass) -> SessionCollection:
     else:
         client = _make_mock() if uses_mock() else make_client(kind)
     collection, seconds = _collection(client)
+    logs.redact_commands(collection.database.name, collection.name)
     gate = OPEN if is_mock(client) else Breaker(client, timeout(client))
     return SessionCollection(collection, seconds, factory is None, gate)
 

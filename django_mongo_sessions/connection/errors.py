@@ -23,6 +23,23 @@ CONFLICTS = {_SAME_KEYS, 86}
 UNCHANGEABLE = {72, 59, 115, 238}
 
 NO_COLLECTION = 26
+# Another process has dropped or created an index in between (IndexNotFound, IndexAlreadyExists,
+# IndexBuildAborted, IndexBuildAlreadyInProgress).
+OVERTAKEN = {27, 68, 276, 285}
+# The codes with which a server or mongos says that it cannot serve anybody at the moment, by the
+# categories of that list: NetworkError, NotPrimaryError, RetriableError, ShutdownError,
+# ExceededTimeLimitError and SystemOverloadedError. Three are in no category: no server for the read
+# preference, dropped connections, and a storage engine under pressure.
+_OUTAGES = frozenset(
+    {6, 7, 89, 317, 384, 9001}
+    | {189, 10058, 10107, 11602, 13435, 13436}
+    | {91, 134, 262, 358, 402, 406, 407, 412}
+    | {91, 333, 11600}
+    | {50, 202, 262, 290, 407}
+    | {433, 449, 450}
+    | {133, 145, 365}
+)
+_OUTAGE_LABELS = ("RetryableWriteError", "RetryableError", "SystemOverloadedError")
 _ILLEGAL_OPERATION = 20
 _UNAUTHORIZED = 13
 _PRIVILEGES = {  # by the first word of the command that was refused
@@ -54,8 +71,12 @@ def explain(error: PyMongoError) -> str:
 
 def is_outage(error: Exception) -> bool:
     """Return whether MongoDB is down, too slow, or cannot guarantee a write."""
-    return isinstance(error, (ConnectionFailure, WriteConcernError)) or (
-        isinstance(error, PyMongoError) and error.timeout
+    if isinstance(error, (ConnectionFailure, WriteConcernError)):
+        return True
+    if isinstance(error, OperationFailure) and error.code in _OUTAGES:
+        return True
+    return isinstance(error, PyMongoError) and (
+        error.timeout or any(map(error.has_error_label, _OUTAGE_LABELS))
     )
 
 

@@ -4,47 +4,100 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from collections import OrderedDict
+from typing import Any
+
+# Of a command or a reply, the fields that never hold a value of a session. A field that is not
+# named here is not shown, whatever a server or a later release of PyMongo may add.
+_COMMANDS = {"ping", "listIndexes", "createIndexes", "dropIndexes", "collMod", "count", "getMore"}
+_BY_ID = {"find": "filter", "delete": "deletes"}  # commands that may name a session by its id alone
+_FILTER_FIELDS = {"_id", "revision", "write_id", "expires_at"}
+_REPLY_FIELDS = {"n", "nModified", "ok", "code", "codeName", "errtype", "electionId", "opTime"}
+_HIDDEN = "(not shown)"
+_MAX_PENDING = 1_000  # commands whose reply was not logged, such as after a change of the level
+
+_COLLECTION = re.compile(r'\{"(\w+)": (?:"((?:[^"\\]|\\.)*)"|[^,]*, "collection": "(.*?)")')
 
 
-class PayloadFilter(logging.Filter):
-    """Cut what PyMongo logs of commands and replies, at level DEBUG, before the first value.
+class CommandFilter(logging.Filter):
+    """Hides what PyMongo logs of commands on collections of sessions, and of their replies.
 
-    In our documents only the id and dates come before the payload. `errInfo` quotes what a
-    validator has refused.
+    A reply does not name its collection, so it is recognized by the request that it belongs to.
     """
 
-    collections: set[str]
+    def __init__(self) -> None:
+        super().__init__()
+        self.namespaces: set[tuple[str, str]] = set()  # databases and collections
+        self._pending: OrderedDict[Any, None] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the record if it belongs to sessions, and let it pass."""
-        text = record.getMessage()
-        values = any(mark in text for mark in _MARKS)
-        if values and any(name in text for name in self.collections):
-            record.msg, record.args = _cut(text), None
+        try:
+            fields = json.loads(record.getMessage())
+            request = fields["clientId"], fields["requestId"]
+            command = fields.get("command")
+        except (ValueError, TypeError, KeyError, AttributeError):  # not a message about a command
+            return True
+        if command is not None:
+            if (fields.get("databaseName"), _collection(command)) not in self.namespaces:
+                return True
+            fields["command"] = _shown_command(command)
+            self._remember(str(request))
+        elif str(request) in self._pending:
+            del self._pending[str(request)]
+            for name in {"reply", "failure"} & fields.keys():
+                fields[name] = _shown_reply(fields[name])
+        else:
+            return True
+        record.msg, record.args = json.dumps(fields), None
         return True
 
+    def _remember(self, request: str) -> None:
+        self._pending[request] = None
+        if len(self._pending) > _MAX_PENDING:
+            self._pending.popitem(last=False)
 
-_MARKS = ("payload", "errInfo")
+
+def _collection(command: str) -> str | None:
+    """Return the collection that a command names, which PyMongo may have cut short."""
+    found = _COLLECTION.match(command)
+    return found and (found[2] or found[3])
 
 
-def _cut(text: str) -> str:
+def _shown_command(command: str) -> str:
     try:
-        fields = json.loads(text)
-        for name in {"command", "reply", "failure"} & fields.keys():
-            for mark in _MARKS:
-                shown, found, _ = str(fields[name]).partition(f'"{mark}"')
-                if found:
-                    fields[name] = f"{shown}{found}: ... (not shown)"
-        return json.dumps(fields)
-    except (ValueError, AttributeError):  # not a message of PyMongo's
-        return text
+        fields = json.loads(command)
+    except ValueError:  # PyMongo cuts long ones
+        fields = {}
+    name = next(iter(fields), None)
+    if name in _COMMANDS or (name in _BY_ID and _is_by_id(fields.get(_BY_ID[name]))):
+        return command
+    found = _COLLECTION.match(command)
+    return f"{found[0] if found else '{'}, {_HIDDEN}}}"
 
 
-_payload_filter = PayloadFilter()
-_payload_filter.collections = set()
+def _is_by_id(filters: Any) -> bool:
+    """Return whether a filter, or that of each statement, names nothing of a session's data."""
+    wanted = [part.get("q") for part in filters] if isinstance(filters, list) else [filters]
+    return all(part is not None and part.keys() <= _FILTER_FIELDS for part in wanted)
 
 
-def redact_commands(collection: str) -> None:
+def _shown_reply(reply: str) -> str:
+    try:
+        fields = json.loads(reply)
+    except ValueError:
+        return _HIDDEN
+    if "code" not in fields and "errtype" in fields:  # it did not come from the server
+        return reply
+    shown = {name: value for name, value in fields.items() if name in _REPLY_FIELDS}
+    return json.dumps(shown if shown.keys() == fields.keys() else {**shown, "...": _HIDDEN})
+
+
+_filter = CommandFilter()
+
+
+def redact_commands(database: str, collection: str) -> None:
     """Keep the values of a collection out of PyMongo's log of commands. Idempotent."""
-    _payload_filter.collections.add(collection)
-    logging.getLogger("pymongo.command").addFilter(_payload_filter)
+    _filter.namespaces.add((database, collection))
+    logging.getLogger("pymongo.command").addFilter(_filter)

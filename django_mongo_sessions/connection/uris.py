@@ -11,6 +11,11 @@ from urllib.parse import parse_qsl
 MASK = "***"
 
 _SECRET = re.compile(r"pass|pwd|token|secret|properties|encryption", re.IGNORECASE)
+# The names of authMechanismProperties, which are no secrets.
+_PROPERTIES = {
+    *("AWS_SESSION_TOKEN", "CANONICALIZE_HOST_NAME", "ENVIRONMENT", "SERVICE_HOST"),
+    *("SERVICE_NAME", "SERVICE_REALM", "TOKEN_RESOURCE"),
+}
 _OPTION = re.compile(r"([^=&;]+)=([^&;]*)")
 
 # What asks for TLS if `tls` is not given: any value of the first, and false for the others.
@@ -120,14 +125,19 @@ def _masked_value(name: str, value: Any) -> Any:
 def without_secrets(text: str, uri: str, given: Mapping[str, Any]) -> str:
     """Return a text without the secret values of a URI's options and a client's options."""
     secrets: list[Any] = []
+    words: list[str] = []  # parts of secrets, to be masked only if they stand alone
     for name, value in [*options(uri).items(), *given.items()]:
         if _SECRET.search(name):
             secrets += value.values() if isinstance(value, Mapping) else [value]
+            # PyMongo takes a comma in a token for the end of a property, and quotes what follows.
+            words += re.split("[,:]", value) if isinstance(value, str) else []
     # The longest first: a shorter one may be a part of it.
     for secret in sorted((str(secret) for secret in secrets if secret), key=len, reverse=True):
         text = text.replace(secret, MASK)
     authority, _, query = _parts(uri)
     if "@" not in authority:  # so text before an "@" in the query may be part of a password
-        for word in re.split("[=&;]", query.rpartition("@")[0]):
-            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", MASK, text) if word else text
+        words += re.split("[=&;]", query.rpartition("@")[0])
+    for word in words:
+        if word and word not in _PROPERTIES:
+            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", MASK, text)
     return text

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+from bson.errors import InvalidBSON
+
+from django_mongo_sessions.engine import mapping, saving
 from django_mongo_sessions.engine.session import TrackedSession
 from django_mongo_sessions.mongo import operations, writes
 from django_mongo_sessions.mongo.runner import Steps
 from django_mongo_sessions.storage import dates, documents
 
+_MAX_MOVES = 16  # how often a session may have moved within the minute that a pointer lives
+
 EXPIRED_BATCH = 1_000  # documents; deleting them takes tens of milliseconds
 
 
-def delete(
-    session: TrackedSession, session_key: str | None = None, revision: int | None = None
-) -> Steps[bool]:
-    """Delete this session or another; return whether it was there.
-
-    With a revision, delete it only if it is still at that one.
-    """
+def delete(session: TrackedSession, session_key: str | None = None) -> Steps[None]:
+    """Delete this session or another, and follow it to where it has moved."""
     key = session.session_key if session_key is None else session_key
-    document_id = documents.document_id(key)
-    if document_id is None:
-        return False
     if key == session.session_key:
         session._forget_last_write()  # or the next save would assume that it still exists
-    return (yield from writes.delete(document_id, revision))
+    yield from _delete(documents.document_id(key))
+
+
+def _delete(document_id: bytes | None) -> Steps[None]:
+    for _ in range(_MAX_MOVES):
+        if document_id is None or (yield from writes.delete(document_id)):
+            return
+        try:
+            marker = yield operations.find_marker(document_id)
+        except InvalidBSON:  # none that the engine has stored
+            return
+        if marker is None:
+            return
+        document_id = mapping.target(marker)
 
 
 def flush(session: TrackedSession) -> Steps[None]:
-    """Delete the session, and begin an empty one without a key."""
-    session.clear()
+    """Delete the session and what this store has left of it, and begin an empty one."""
+    session._begin_flush()
     yield from delete(session)
+    yield from saving.take_back(session, and_own=True)
+    for document_id, pointer in session._known.left.items():
+        if pointer is None or not (yield operations.delete_write(document_id, pointer)):
+            yield from _delete(document_id)
     session._flushed()
 
 

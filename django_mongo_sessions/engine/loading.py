@@ -29,7 +29,7 @@ def exists(session_key: str | None) -> Steps[bool]:
 
 def load(session: TrackedSession) -> Steps[Snapshot | None]:
     """Read the stored session; None if there is none, and then its key is dropped."""
-    snapshot = yield from _find(session)
+    snapshot = yield from find(session, session.session_key)
     if snapshot is None:
         session._drop_key()
     return snapshot
@@ -46,7 +46,7 @@ def data(session: TrackedSession, no_load: bool = False) -> Steps[dict[str, Any]
 
 def reread(session: TrackedSession) -> Steps[Snapshot | None]:
     """Read what is stored now; None if the session is gone."""
-    newest = yield from _find(session)
+    newest = yield from find(session, session.session_key)
     if newest is not None:
         session._reread(newest)
     return newest
@@ -59,7 +59,7 @@ def describe(session: TrackedSession, with_data: bool) -> Steps[dict[str, Any] |
     if key is None or document_id is None:
         return None
     document = yield operations.find_whole(document_id)
-    if document is None:
+    if document is None or documents.is_marker(document):
         return None
     shown = documents.describe(document)
     if with_data:
@@ -68,9 +68,8 @@ def describe(session: TrackedSession, with_data: bool) -> Steps[dict[str, Any] |
     return shown
 
 
-def _find(session: TrackedSession) -> Steps[Snapshot | None]:
-    """Read the session's document; None if there is none, or if it has expired."""
-    key = session.session_key
+def find(session: TrackedSession, key: str | None) -> Steps[Snapshot | None]:
+    """Read the document of a key; None if there is none, or if it has expired."""
     document_id = documents.document_id(key)
     if key is None or document_id is None:
         return None

@@ -22,8 +22,7 @@ from django_mongo_sessions.storage import codec, dates, documents
 
 logger = logging.getLogger("django_mongo_sessions")
 
-LARGE_PAYLOAD = 1_000_000  # bytes above which a warning is logged
-MAX_PAYLOAD = 15_000_000  # bytes; MongoDB takes documents of 16 MiB, and there are other fields
+LARGE_BODY = 1_000_000  # bytes above which a warning is logged
 
 
 def opened(
@@ -46,6 +45,7 @@ def opened(
         body,
         user_id=documents.user_id(data),
         revision=stored.revision,
+        write_id=stored.write_id,
         sealed_with_current_key=is_current,
     )
 
@@ -55,6 +55,23 @@ def rejected(session: TrackedSession, key: str, document_id: bytes, error: Excep
     session._log_rejection(document_id, error)
     now = dates.utc_now()
     return Snapshot(key, document_id, {}, now, now, b"", readable=False)
+
+
+def pointer(old: Snapshot, new_id: bytes, write_id: bytes) -> dict[str, Any]:
+    """Return the marker that takes the place of a session that moves to a new document."""
+    now = dates.utc_now()
+    binding = documents.binding(old.document_id, now)
+    payload = codec.seal_pointer(new_id, binding, conf.SIGNING_KEYS[0])
+    return documents.marker(old.document_id, write_id, now, payload)
+
+
+def target(document: Mapping[str, Any]) -> bytes | None:
+    """Return the id of the document that a session has moved to, if that is what a marker says."""
+    try:
+        binding = documents.binding(document["_id"], document["created_at"])
+        return codec.unseal_pointer(document["payload"], binding, conf.SIGNING_KEYS)
+    except (BadSignature, KeyError, TypeError, ValueError):
+        return None
 
 
 def new(
@@ -71,9 +88,19 @@ def new(
     data, body = content
     now = dates.utc_now()
     start = began(origin, data, now)
-    expected = Snapshot(key, document_id, data, start, now, body, documents.user_id(data))
+    expected = Snapshot(
+        key,
+        document_id,
+        data,
+        start,
+        now,
+        body,
+        user_id=documents.user_id(data),
+        write_id=documents.new_write_id(),
+    )
     document = documents.new(
         document_id,
+        expected.write_id,
         _seal(session, expected),
         start,
         now,
@@ -101,9 +128,12 @@ def update(
         body=content.body,
         user_id=documents.user_id(content.data),
         revision=stored.revision + 1,
+        write_id=documents.new_write_id(),
         sealed_with_current_key=True,
     )
     change = documents.payload_update(
+        expected.write_id,
+        expected.revision,
         _seal(session, expected),
         now,
         expires_at,
@@ -118,16 +148,16 @@ def _fields(session: TrackedSession, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seal(session: TrackedSession, expected: Snapshot) -> bytes:
-    binding = documents.binding(expected.document_id, expected.created_at)
-    payload = codec.seal(expected.body, binding, conf.SIGNING_KEYS[0])
-    if len(payload) > LARGE_PAYLOAD:
+    size = len(expected.body)
+    if size > LARGE_BODY:
         sizes = codec.largest_keys(session.serializer, expected.data)
-        named = ", ".join(f"{key!r} ({size:,} bytes)" for key, size in sizes.items())
-        message = f"A session's payload has {len(payload):,} bytes. Its largest keys: {named}."
-        if len(payload) > MAX_PAYLOAD:
-            raise DocumentTooLarge(f"{message} At most {MAX_PAYLOAD:,} bytes can be stored.")
+        named = ", ".join(f"{key!r} ({length:,} bytes)" for key, length in sizes.items())
+        message = f"A session's payload has {size:,} bytes, uncompressed. Largest keys: {named}."
+        if size > codec.MAX_BODY:
+            raise DocumentTooLarge(f"{message} At most {codec.MAX_BODY:,} bytes can be stored.")
         logger.warning("%s Every request that uses the session loads all of it.", message)
-    return payload
+    binding = documents.binding(expected.document_id, expected.created_at)
+    return codec.seal(expected.body, binding, conf.SIGNING_KEYS[0])
 
 
 def _expires_at(

@@ -1,7 +1,9 @@
 """Move a session to a new key, as signing in does.
 
-It is stored under the new key first, and then deleted under the old one. Until then the old key is
-the session's: what other requests store under it in the meantime moves along.
+It is stored under the new key first. Then a pointer to the new document takes the place of the old
+one. Until then the old key is the session's: what other requests store under it in the meantime
+moves along. For a minute the pointer leads a sign-out to the session that has moved. It also shows
+who has ended the old session: if it bears another identity, or is not there, it was not this move.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from django.contrib.sessions.backends.base import UpdateError
 from pymongo.errors import PyMongoError
 
 from django_mongo_sessions.connection.errors import may_have_applied
-from django_mongo_sessions.engine import deleting, loading, mapping, saving
+from django_mongo_sessions.engine import loading, mapping, saving
 from django_mongo_sessions.engine.session import Snapshot, TrackedSession, Write
 from django_mongo_sessions.mongo import indexes, writes
 from django_mongo_sessions.mongo.runner import Steps
@@ -23,6 +25,7 @@ def cycle_key(session: TrackedSession) -> Steps[None]:
     if session.session_key is None:
         yield from saving.create(session)
         return
+    yield from saving.tidy_up(session)
     if session._baseline is None:
         yield from loading.reread(session)
     baseline = session._baseline
@@ -32,7 +35,6 @@ def cycle_key(session: TrackedSession) -> Steps[None]:
         yield from saving.create(session)
         return
     yield from _move(session, baseline)
-    session.modified = True
     yield from indexes.ensure_once()
 
 
@@ -51,20 +53,23 @@ def _move(session: TrackedSession, baseline: Snapshot) -> Steps[None]:
                 break
             write = yield from _follow(session, newest, write.expected)
     except UpdateError:
-        yield from deleting.delete(session, new.key)  # or the login would succeed after all
+        yield from saving.take_back(session)  # or the login would succeed after all
         raise
 
 
 def _leave_old_key(session: TrackedSession, write: Write) -> Steps[bool]:
-    """Delete the session under its old key, unless another request has stored it since."""
+    """Replace the old document with a pointer, unless another request has stored it since."""
+    old, pointer = write.replaces, documents.new_write_id()
+    marker = mapping.pointer(old, write.expected.document_id, pointer)
     try:
-        left = yield from deleting.delete(session, write.replaces.key, write.replaces.revision)
+        left = yield from writes.move(old.document_id, old.write_id, marker)
     except (PyMongoError, GeneratorExit) as error:
         if may_have_applied(error):
-            session._acknowledge(write)  # the new key opens the session in any case
+            # In any case the new key opens the session.
+            session._moved(write, pointer, is_confirmed=False)
         raise
     if left:
-        session._acknowledge(write)
+        session._moved(write, pointer)
     return left
 
 
@@ -74,7 +79,7 @@ def _follow(session: TrackedSession, newest: Snapshot, new: Snapshot) -> Steps[W
     ours = session._content(baseline.data)
     content = session._merged(baseline, newest, ours)
     update, expected = mapping.update(session, new, content)
-    target = new.document_id, new.revision
-    if not (yield from writes.update(*target, update, expected.revision)):
+    target = new.document_id, new.write_id, new.revision
+    if not (yield from writes.update(*target, update)):
         raise UpdateError("The session was deleted.")
     return Write(baseline, newest, ours, content, expected)

@@ -1,12 +1,13 @@
 """Save, mutate, create and touch a session.
 
-No update is lost: a write compares and sets the revision. If another request was faster, what it
-has stored is merged, and the write is tried again.
+No update is lost: each write names the write that it replaces. If another request was faster, what
+it has stored is merged, and the write is tried again.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from inspect import iscoroutine
 from typing import Any, TypeVar
@@ -14,11 +15,12 @@ from typing import Any, TypeVar
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from django_mongo_sessions.connection.errors import may_have_applied
 from django_mongo_sessions.engine import loading, mapping
 from django_mongo_sessions.engine.session import Content, Snapshot, TrackedSession, Write
 from django_mongo_sessions.mongo import indexes, operations, writes
 from django_mongo_sessions.mongo.runner import Steps
-from django_mongo_sessions.storage import documents
+from django_mongo_sessions.storage import dates, documents
 
 Result = TypeVar("Result")
 Change = Callable[[dict[str, Any]], Result]
@@ -36,7 +38,7 @@ def save(session: TrackedSession, must_create: bool = False) -> Steps[None]:
     data = yield from loading.data(session, no_load=must_create)
     if must_create:
         ours = session._content(data)
-        yield from _insert(session, [session.session_key], ours, ours)
+        yield from _insert(session, [session.session_key] * 2, ours, ours)
         return
     stored = session._baseline or (yield from loading.reread(session))
     ours = session._content()
@@ -54,11 +56,23 @@ def mutate(session: TrackedSession, change: Change[Result]) -> Steps[Result | No
         return result
     stored = yield from loading.reread(session)
     result = yield from _store(session, stored, change)
-    session.modified = True  # so that the cookie's expiry moves with the document's
     return result
 
 
 def _store(
+    session: TrackedSession,
+    stored: Snapshot | None,
+    change: Change[Result] | None,
+    ours: Content | None = None,
+) -> Steps[Result | None]:
+    """Tidy up, then compare and set."""
+    if session._known.strays or session._known.unfinished_move:
+        yield from tidy_up(session)
+        ours = None
+    return (yield from _compare_and_set(session, stored, change, ours))
+
+
+def _compare_and_set(
     session: TrackedSession,
     stored: Snapshot | None,
     change: Change[Result] | None,
@@ -80,7 +94,9 @@ def _store(
             update, expected = mapping.update(session, stored, content)
             write = Write(baseline, stored, ours, content, expected)
             session._begin(write)
-            if (yield from writes.update(*_target(stored), update, expected.revision)):
+            if change is not None:
+                session.modified = True  # so that the cookie's expiry moves with the document's
+            if (yield from writes.update(*_target(stored), update)):
                 session._acknowledge(write)
                 return result
             session._withdraw(write)
@@ -95,8 +111,8 @@ def _store(
         stored, ours = (yield from loading.reread(session)), None
 
 
-def _target(stored: Snapshot) -> tuple[bytes, int]:
-    return stored.document_id, stored.revision
+def _target(stored: Snapshot) -> tuple[bytes, bytes, int]:
+    return stored.document_id, stored.write_id, stored.revision
 
 
 def _apply(
@@ -121,7 +137,6 @@ def create(session: TrackedSession, content: Content | None = None) -> Steps[Non
     data = yield from loading.data(session, no_load=True)
     ours = session._content(data)
     yield from _insert(session, new_keys(session), ours, content or ours)
-    session.modified = True  # as Django's stores do, and code relies on it
 
 
 def _insert(
@@ -141,25 +156,37 @@ def insert(
 ) -> Steps[Snapshot]:
     """Insert a document under the first key that is free, and return its snapshot.
 
-    `origin` is the session under its old key, if it moves.
+    It is a stray until the session takes over its key. `origin` is the session under its old key,
+    if it moves.
     """
-    yield from _take_back(session)
+    yield from take_back(session)
     for key in keys:
         document_id = documents.document_id(key)
         if key is None or document_id is None:
             continue
         document, expected = mapping.new(session, key, document_id, content, origin)
+        session._expect_stray(expected)
         try:
-            yield from writes.insert(document)
-        except DuplicateKeyError as error:
-            if "_id" not in (error.details or {}).get("keyPattern", "_id"):
-                raise  # a unique index of the project's, which no other key would satisfy
-            continue
-        except (PyMongoError, GeneratorExit):  # no reply came, or the caller did not wait for it
-            session._doubt_insert(document)
+            if (yield from writes.insert(document)):
+                return expected
+            yield from take_back(session)  # another key is tried, since it may arrive yet
+        except PyMongoError as error:
+            if not may_have_applied(error):
+                session._forget_stray(document_id)
+            if _is_taken(error):
+                continue
             raise
-        return expected
+        except UpdateError:  # flushed since
+            yield from take_back(session)
+            raise
     raise CreateError("Every session key that was tried is taken, or is not one of this engine's.")
+
+
+def _is_taken(error: PyMongoError) -> bool:
+    """Return whether a key is taken: a unique index of the project's would refuse any other too."""
+    if not isinstance(error, DuplicateKeyError):
+        return False
+    return "_id" in (error.details or {}).get("keyPattern", "_id")
 
 
 def new_keys(session: TrackedSession) -> Iterable[str]:
@@ -167,17 +194,53 @@ def new_keys(session: TrackedSession) -> Iterable[str]:
     return (session._get_new_session_key() for _ in range(_NEW_KEY_ATTEMPTS))
 
 
-def _take_back(session: TrackedSession) -> Steps[None]:
-    """Delete what an earlier insert without a reply may have stored, before another insert."""
-    document, baseline = session._known.unconfirmed_insert, session._baseline
-    session._doubt_insert(None)
-    if document is None or (baseline and baseline.document_id == document["_id"]):
-        return
-    try:
-        yield operations.take_back(document)
-    except PyMongoError:
-        session._doubt_insert(document)
-        raise
+def tidy_up(session: TrackedSession) -> Steps[None]:
+    """Finish what earlier calls could not, since a reply was lost or nobody waited for it."""
+    yield from take_back(session)
+    yield from _finish_move(session)
+
+
+def _finish_move(session: TrackedSession) -> Steps[None]:
+    """Put a pointer in the place of the old document, if it is not known to be there.
+
+    What another request has stored under the old key since is first stored under the new one.
+    """
+    pauses = writes.backoff()
+    while move := session._known.unfinished_move:
+        old, new_id = move.old, documents.document_id(session.session_key)
+        marker = mapping.pointer(old, new_id or b"", move.pointer)
+        if (yield from writes.move(old.document_id, old.write_id, marker)):
+            break
+        if (yield operations.confirm(old.document_id, move.pointer)):  # it was there already
+            break
+        newest = yield from loading.find(session, old.key)
+        was_signed_out = newest is None and old.user_id is not None
+        # Later the pointer may have been there and have expired.
+        if was_signed_out and time.monotonic() - move.began < documents.MARKER_AGE / 2:
+            if new_id is not None:
+                yield from writes.delete(new_id)
+            raise UpdateError("The session was deleted.")
+        if newest is None or not newest.readable:
+            break
+        session._bring_along(move, newest)
+        yield from _compare_and_set(session, session._baseline, None)
+        yield next(pauses)
+    session._finish_move()
+
+
+def take_back(session: TrackedSession, and_own: bool = False) -> Steps[None]:
+    """Remove the documents that may be stored under keys that nobody has.
+
+    If one is not there, its insert may be on its way, so a marker takes its place. But the id of
+    the session's own key stays free, to insert it anew, unless it is to be removed too.
+    """
+    own_id = documents.document_id(session.session_key)
+    for document_id, write_id in list(session._known.strays.items()):
+        there = yield operations.delete_write(document_id, write_id)
+        if not there and (and_own or document_id != own_id):
+            marker = documents.marker(document_id, documents.new_write_id(), dates.utc_now())
+            yield from writes.occupy(marker)
+        session._forget_stray(document_id)
 
 
 def touch(session: TrackedSession) -> Steps[bool]:
@@ -194,7 +257,7 @@ def touch(session: TrackedSession) -> Steps[bool]:
     content = Content(data, stored.body)
     update, expected = mapping.update(session, stored, content)
     try:
-        moved = yield from writes.update(*_target(stored), update, expected.revision)
+        moved = yield from writes.update(*_target(stored), update)
     except PyMongoError as error:
         logger.warning("The expiry of a session that was read could not be moved: %s", error)
         return False

@@ -14,24 +14,33 @@ for the key and the dict object that it was loaded with, and then it is the sess
 
 A write is remembered from `_begin()` until it is known to be applied (`_acknowledge()`) or not
 applied (`_withdraw()`). In between its reply may be lost; when the document is read again
-(`_reread()`), `_recognize()` finds out whether it arrived.
+(`_reread()`), `_recognize()` finds out by its `write_id` whether it arrived. A new document is a
+stray from `_expect_stray()` on, until the session takes over its key: if it does not, the next
+write removes it. The document of a key that the session had before is left until flush(). If it is
+not known whether it was left, the next write finishes the move (`_finish_move()`).
 
 The tasks of one request may share a session. The runner lets only one of them at a time run steps,
 so between two yields no other task loads, stores, moves or flushes the session. But a task may
 change the data in memory at any time, or clear() it. So a step that continues after a yield never
-replaces the dict: it changes only the keys that were stored differently (`_catch_up()`).
+replaces the dict: it changes only the keys that were stored differently (`_catch_up()`). A task may
+also be cancelled at any yield. So each transition leaves nothing to be done by the next one: the
+one that changes the key also sets `modified`, so that the browser gets the cookie.
+
+A blocking method cannot wait for its turn. If one is called in the middle of another task's steps,
+or in another thread, those steps still never lose what is stored, since each write names the one
+that it replaces; and a flush() ends them with UpdateError (`_guard()`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.contrib.sessions.backends.base import VALID_KEY_CHARS, SessionBase
+from django.contrib.sessions.backends.base import VALID_KEY_CHARS, SessionBase, UpdateError
 from django.utils.crypto import get_random_string
 
 from django_mongo_sessions.conf import conf
@@ -42,6 +51,9 @@ from django_mongo_sessions.mongo.tracebacks import forget_values
 from django_mongo_sessions.storage import codec, dates, documents
 
 WRITE_INTERVAL = 1.0  # seconds within which a store does not write an unchanged session again
+
+# Of writes on one baseline at most one is applied, so what is older is of little use.
+_MAX_UNCONFIRMED = 8
 
 security_logger = logging.getLogger("django.security.SuspiciousSession")
 
@@ -60,6 +72,7 @@ class Snapshot(NamedTuple):
     body: bytes
     user_id: str | None = None
     revision: int = 0
+    write_id: bytes = b""  # the identity of the write that stored it, or of our last attempt
     sealed_with_current_key: bool = True
     readable: bool = True  # False: the document was rejected, and nothing else is known of it
     cleared: bool = False  # True: the next write replaces what is stored, without a merge
@@ -86,6 +99,14 @@ class Write(NamedTuple):
     expected: Snapshot  # what is known once it is applied
 
 
+class Move(NamedTuple):
+    """A move to a new key, whose last write may not have been applied."""
+
+    old: Snapshot  # what was last known of the session under its old key
+    pointer: bytes  # the `write_id` of what takes its place
+    began: float  # time.monotonic()
+
+
 @dataclass
 class Known:
     """What this store knows of the stored session."""
@@ -93,7 +114,13 @@ class Known:
     snapshot: Snapshot | None = None
     last_write: float | None = None  # time.monotonic() of this store's own last write
     unconfirmed_writes: list[Write] = field(default_factory=list)
-    unconfirmed_insert: Mapping[str, Any] | None = None  # a document that may have been inserted
+    # The `write_id` of each document that may be stored under a key that nobody has, by id.
+    strays: dict[bytes, bytes] = field(default_factory=dict)
+    # The former documents of the session, by id. The value is the `write_id` of a pointer that has
+    # taken its place, or may have.
+    left: dict[bytes, bytes | None] = field(default_factory=dict)
+    unfinished_move: Move | None = None  # then the browser's key may open nothing any more
+    flushes: int = 0
 
 
 class TrackedSession(SessionBase):
@@ -203,15 +230,15 @@ class TrackedSession(SessionBase):
 
     def _recognize(self, newest: Snapshot) -> None:
         """Acknowledge a write whose reply was lost, if it is what the server holds."""
-        found = newest.key, newest.revision, newest.body
         for write in self._known.unconfirmed_writes:
-            if found == (write.expected.key, write.expected.revision, write.content.body):
+            if write.expected.write_id == newest.write_id:
                 self._acknowledge(write)
                 return
 
     def _begin(self, write: Write) -> None:
         """Remember a write until it is known whether it was applied."""
         self._known.unconfirmed_writes.append(write)
+        del self._known.unconfirmed_writes[:-_MAX_UNCONFIRMED]
 
     def _withdraw(self, write: Write) -> None:
         """Record that a write was not applied."""
@@ -220,22 +247,46 @@ class TrackedSession(SessionBase):
     def _acknowledge(self, write: Write) -> None:
         """Record that a write was applied, and update the session in memory to match."""
         baseline, _, ours, content, expected = write
-        known = self._baseline
-        if known is None:
-            return
-        self._session_key = expected.key
+        self._take_over_key(expected)
         self._known.unconfirmed_writes.clear()
-        if known.data is not baseline.data:  # cleared since
-            self._known.snapshot = expected._replace(data=known.data, cleared=True)
-            return
-        body = content.body
-        if content is not ours:
-            body = self._catch_up(baseline.data, ours, content)
-        self._wrote(expected._replace(data=baseline.data, body=body))
+        live = self._session_cache
+        if live is not baseline.data:  # cleared since
+            self._known.snapshot = expected._replace(data=live, cleared=True)
+        elif self._known.snapshot is baseline:  # else a blocking method has written since
+            body = content.body
+            if content is not ours:
+                body = self._catch_up(live, ours, content)
+            self._wrote(expected._replace(data=live, body=body))
+
+    def _moved(self, write: Write, pointer: bytes, is_confirmed: bool = True) -> None:
+        """Record that the new key is the session's.
+
+        `pointer` is the `write_id` of what takes the place of the old document. If that is not
+        confirmed, the old key may still open the session too.
+        """
+        self._acknowledge(write)
+        self._known.left[write.replaces.document_id] = pointer
+        if not is_confirmed:
+            self._known.unfinished_move = Move(write.replaces, pointer, time.monotonic())
+
+    def _bring_along(self, move: Move, newest: Snapshot) -> None:
+        """Take in what another request has stored under the old key, as unsaved changes."""
+        baseline = self._baseline
+        if baseline is not None and not baseline.cleared:
+            ours = self._content()
+            self._catch_up(self._session_cache, ours, self._merged(move.old, newest, ours))
+        self._known.unfinished_move = move._replace(old=newest)
+
+    def _finish_move(self) -> None:
+        """Record that the old key does not open the session any more."""
+        self._known.unfinished_move = None
 
     def _inserted(self, expected: Snapshot, ours: Content, content: Content) -> None:
         """Record that a new document was inserted, and take over its key and its content."""
-        self._session_key = expected.key
+        former = self._baseline
+        if former is not None and former.readable:
+            self._known.left[former.document_id] = None
+        self._take_over_key(expected)
         body = content.body
         if body != ours.body:
             body = self._catch_up(ours.data, ours, content)
@@ -245,9 +296,18 @@ class TrackedSession(SessionBase):
         self._known.snapshot, self._known.last_write = snapshot, time.monotonic()
         self._ignored_body = None
 
-    def _doubt_insert(self, document: Mapping[str, Any] | None) -> None:
-        """Remember a document that may have been inserted, or forget it with None."""
-        self._known.unconfirmed_insert = document
+    def _take_over_key(self, expected: Snapshot) -> None:
+        self._known.strays.pop(expected.document_id, None)
+        if self._session_key != expected.key:
+            self._session_key, self._modified = expected.key, True
+
+    def _expect_stray(self, snapshot: Snapshot) -> None:
+        """Remember a document that is not, or not yet, the session's own."""
+        self._known.strays[snapshot.document_id] = snapshot.write_id
+
+    def _forget_stray(self, document_id: bytes) -> None:
+        """Record that a document does not exist."""
+        self._known.strays.pop(document_id, None)
 
     def _forget_last_write(self) -> None:
         self._known.last_write = None
@@ -263,9 +323,25 @@ class TrackedSession(SessionBase):
         if baseline is not None:
             self._known.snapshot = baseline._replace(data=self._session_cache, cleared=True)
 
+    def _begin_flush(self) -> None:
+        """Empty the session, and end what other tasks and threads are storing."""
+        self.clear()
+        self._known.flushes += 1
+
     def _flushed(self) -> None:
-        """Forget the key of a session that was deleted."""
+        """Forget the key of a session that was deleted, and all that was known of it."""
+        self._known = Known(flushes=self._known.flushes + 1)
         self._session_key = None
+
+    def _guard(self) -> Callable[[], None]:
+        """Return a function that raises UpdateError if the session was flushed since."""
+        flushes = self._known.flushes
+
+        def check() -> None:
+            if self._known.flushes != flushes:
+                raise UpdateError("The session was deleted.")
+
+        return check
 
     def _log_rejection(self, document_id: bytes, error: Exception) -> None:
         """Log once that the session's document was rejected."""

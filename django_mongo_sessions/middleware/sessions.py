@@ -122,6 +122,8 @@ class SessionMiddleware(middleware.SessionMiddleware):
             response = super().process_response(request, response)
         finally:
             request.session = deferred.session
+        if deferred.session._known.unfinished_move:  # then a 5xx of the site's has it too
+            _hand_over_new_key(deferred.session, request, response)
         if deferred.left_document_alone():
             response.cookies.pop(settings.SESSION_COOKIE_NAME, None)
         if settings.SESSION_COOKIE_NAME in response.cookies:
@@ -131,9 +133,9 @@ class SessionMiddleware(middleware.SessionMiddleware):
 
 
 def _hand_over_new_key(session: SessionStore, request: HttpRequest, response: HttpResponse) -> None:
-    """Set the cookie of a session that moved to a new key before MongoDB was found to be down.
+    """Set the cookie of a session that has moved to a new key, whatever the status.
 
-    The key in the browser would open nothing any more.
+    The key in the browser may open nothing any more.
     """
     name, key = settings.SESSION_COOKIE_NAME, session.session_key
     if session._baseline is None or request.COOKIES.get(name) in (None, key):

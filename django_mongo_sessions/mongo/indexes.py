@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from itertools import chain, count
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection import errors
 from django_mongo_sessions.mongo import operations
-from django_mongo_sessions.mongo.runner import Steps
+from django_mongo_sessions.mongo.runner import Operation, Steps, Wait
 from django_mongo_sessions.storage.documents import TTL_INDEX
 
 logger = logging.getLogger("django_mongo_sessions")
@@ -22,6 +23,8 @@ logger = logging.getLogger("django_mongo_sessions")
 # Indexing more documents would take longer than a request may, and a new TTL index starts a mass
 # delete.
 _MAX_DOCUMENTS = 10_000
+_REQUEST_TIMEOUT = 1.0  # seconds that a request waits for the index
+_MEND_ATTEMPTS = 3
 
 _TTL = "expireAfterSeconds"
 # The same index in the other direction, which does the same.
@@ -116,17 +119,36 @@ def _describe(info: Mapping[str, Any]) -> str:
 def ensure_once() -> Steps[None]:
     """Create the TTL index if the collection is small, once per process and collection.
 
-    Never fails: if it cannot be done, one warning says why.
+    Never fails, and takes a second at most: a request waits for it. If it cannot be done, one
+    warning says why.
     """
     place = conf.URI, conf.DATABASE, conf.COLLECTION
     if place in _ensured:
         return
     _ensured.add(place)
     try:
-        yield from ensure(_MAX_DOCUMENTS)
+        yield from _within(_REQUEST_TIMEOUT, ensure(_MAX_DOCUMENTS))
     except GeneratorExit:  # the request was cancelled, so a later one tries again
         _ensured.discard(place)
         raise
+
+
+def _within(seconds: float, steps: Steps[None]) -> Steps[None]:
+    """Run these steps so that all of them together take so many seconds at most."""
+    end = time.monotonic() + seconds
+    step: Callable[[Any], Operation[Any] | Wait] = steps.send
+    argument: Any = None
+    try:
+        while True:
+            operation = step(argument)
+            assert isinstance(operation, Operation)
+            left = max(end - time.monotonic(), 0.001)
+            try:
+                step, argument = steps.send, (yield operations.within(operation, left))
+            except PyMongoError as error:
+                step, argument = steps.throw, error
+    except StopIteration:
+        return
 
 
 def ensure(most: float = math.inf) -> Steps[None]:
@@ -147,7 +169,7 @@ def ensure(most: float = math.inf) -> Steps[None]:
         elif documents > most:
             why = f"it holds {documents:,} documents, too many to index during a request"
         else:
-            yield from _create(known, patient=most == math.inf)
+            yield from _create(known)
             return
     except PyMongoError as error:
         why = errors.explain(error)
@@ -166,10 +188,23 @@ def mend() -> Steps[list[str]]:
     """Create or correct the TTL index, and return what was done.
 
     No document is changed, and no foreign index. From then on the server removes expired sessions.
+    If another process does the same at the same time, what it has done is found done.
     """
+    done: list[str] = []
+    for _ in range(_MEND_ATTEMPTS - 1):
+        try:
+            yield from _mend(done)
+            return done
+        except OperationFailure as error:
+            if error.code not in errors.OVERTAKEN:
+                raise
+    yield from _mend(done)
+    return done
+
+
+def _mend(done: list[str]) -> Steps[None]:
     known = yield operations.index_information()
     first, *others = compare(known)
-    done = []
     if first.state != "ok":
         if first.state in ("wrong TTL", "not TTL") and (yield from _change(first.name)):
             done.append(f"changed {first.name} with collMod")
@@ -181,7 +216,6 @@ def mend() -> Steps[list[str]]:
         if index.is_wrong and index.name in known:
             yield operations.drop_index(index.name)
             done.append(f"dropped {index.name}")
-    return done
 
 
 def _change(name: str) -> Steps[bool]:
@@ -195,16 +229,16 @@ def _change(name: str) -> Steps[bool]:
     return True
 
 
-def _create(known: Mapping[str, Any], patient: bool = True) -> Steps[str]:
+def _create(known: Mapping[str, Any]) -> Steps[str]:
     """Create our index beside those that exist, and return its name."""
     names = chain([TTL_INDEX.name], (f"{TTL_INDEX.name}_{number}" for number in count(2)))
     index = TTL_INDEX._replace(name=next(name for name in names if name not in known))
     try:
-        yield operations.create_index(index, patient)
+        yield operations.create_index(index)
     except OperationFailure as error:
         if error.code not in errors.CONFLICTS:
             raise
         # An index with these keys exists. One in the other direction does the same, and may exist
         # beside it.
-        yield operations.create_index(index._replace(keys=_DESCENDING), patient)
+        yield operations.create_index(index._replace(keys=_DESCENDING))
     return index.name

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from pymongo import WriteConcern
+from pymongo import IndexModel, WriteConcern
+from pymongo.topology_description import TopologyDescription
 
-from django_mongo_sessions.mongo.runner import Operation
+from django_mongo_sessions.mongo.runner import MAINTENANCE_TIMEOUT, Answer, Operation
 from django_mongo_sessions.storage import documents
 
 # One session. Reads filter by `_id` alone, which MongoDB serves without a query plan: a filter on
@@ -19,20 +21,27 @@ def find(document_id: bytes, now: datetime) -> Operation[Mapping[str, Any] | Non
     """Read the document of a live session; None if there is none."""
     return Operation(
         lambda collection: collection.find_one({"_id": document_id}, documents.PROJECTION),
-        lambda reply: documents.unless_expired(reply, now),
+        lambda reply: documents.live(reply, now),
     )
 
 
 def find_whole(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
-    """Read the whole document of a session, even if it has expired; None if there is none."""
+    """Read the whole document with an id, whatever it is; None if there is none."""
     return Operation(lambda collection: collection.find_one({"_id": document_id}), _unchanged)
+
+
+def find_marker(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
+    """Read the fields that a marker has of whatever has an id; None if there is nothing."""
+    return Operation(
+        lambda collection: collection.find_one({"_id": document_id}, documents.MARKER), _unchanged
+    )
 
 
 def exists(document_id: bytes, now: datetime) -> Operation[bool]:
     """Return whether a live session exists."""
     return Operation(
-        lambda collection: collection.find_one({"_id": document_id}, documents.EXPIRY),
-        lambda reply: documents.unless_expired(reply, now) is not None,
+        lambda collection: collection.find_one({"_id": document_id}, documents.EXISTENCE),
+        lambda reply: documents.live(reply, now) is not None,
     )
 
 
@@ -41,37 +50,55 @@ def insert(document: Mapping[str, Any]) -> Operation[bool]:
     return Operation(lambda collection: collection.insert_one(document), lambda reply: True)
 
 
-def update(document_id: bytes, revision: int, change: Mapping[str, Any]) -> Operation[bool]:
-    """Change a session if it is still at the revision; return whether it was. Never an upsert."""
-    wanted = documents.at_revision(document_id, revision)
+def update(document_id: bytes, write_id: bytes, change: Mapping[str, Any]) -> Operation[bool]:
+    """Change a session if that write was its last; return whether it was. Never an upsert."""
+    wanted = documents.at_write(document_id, write_id)
     return Operation(
         lambda collection: collection.update_one(wanted, change),
         lambda reply: bool(reply.matched_count),
     )
 
 
-def confirm(document_id: bytes, revision: int, fields: Mapping[str, Any]) -> Operation[bool]:
-    """Return whether a write whose reply was lost was applied.
-
-    This is itself a write, which changes nothing: its acknowledgement makes what was written before
-    as durable as it is.
-    """
-    wanted = documents.as_written(document_id, revision, fields)
-    same = {"$set": {"revision": revision}}
+def replace_with(document_id: bytes, write_id: bytes, marker: Mapping[str, Any]) -> Operation[bool]:
+    """Replace a session with a marker if that write was its last; return whether it was."""
+    wanted = documents.at_write(document_id, write_id)
     return Operation(
-        lambda collection: collection.update_one(wanted, same),
+        lambda collection: _majority(collection).replace_one(wanted, marker),
         lambda reply: bool(reply.matched_count),
     )
 
 
-def delete(document_id: bytes, revision: int | None = None) -> Operation[bool]:
-    """Delete a session, only at the revision if one is given; return whether it was there."""
-    return _delete(documents.at_revision(document_id, revision))
+def occupy(marker: Mapping[str, Any]) -> Operation[bool]:
+    """Put a marker at an id, whatever is there: a write that arrives later finds the id taken."""
+    wanted = {"_id": marker["_id"]}
+    return Operation(
+        lambda collection: _majority(collection).replace_one(wanted, marker, upsert=True),
+        lambda reply: True,
+    )
 
 
-def take_back(document: Mapping[str, Any]) -> Operation[bool]:
-    """Delete a session that may have been inserted, unless it was changed since."""
-    return _delete(documents.as_written(document["_id"], 0, document))
+def confirm(document_id: bytes, write_id: bytes) -> Operation[bool]:
+    """Return whether the last write of a session or marker was that one, whose reply was lost.
+
+    This is itself a write, which changes nothing: its acknowledgement makes what was written before
+    as durable as it is.
+    """
+    wanted = documents.at_write(document_id, write_id)
+    same = {"$set": {"write_id": write_id}}
+    return Operation(
+        lambda collection: _majority(collection).update_one(wanted, same),
+        lambda reply: bool(reply.matched_count),
+    )
+
+
+def delete(document_id: bytes) -> Operation[bool]:
+    """Delete a session, but not a marker; return whether it was there."""
+    return _delete(documents.not_marker(document_id))
+
+
+def delete_write(document_id: bytes, write_id: bytes) -> Operation[bool]:
+    """Delete a session if that write was its last; return whether it was there."""
+    return _delete(documents.at_write(document_id, write_id))
 
 
 def _delete(wanted: Mapping[str, Any]) -> Operation[bool]:
@@ -90,7 +117,7 @@ def find_expired(now: datetime, after: bytes | None, skip: int) -> Operation[byt
     return Operation(
         lambda collection: collection.find_one(wanted, {"_id": True}, sort=[("_id", 1)], skip=skip),
         lambda reply: reply and reply["_id"],
-        patient=True,
+        timeout=MAINTENANCE_TIMEOUT,
     )
 
 
@@ -100,7 +127,7 @@ def delete_expired(now: datetime, after: bytes | None, up_to: bytes | None) -> O
     return Operation(
         lambda collection: _majority(collection).delete_many(wanted),
         lambda reply: reply.deleted_count,
-        patient=True,
+        timeout=MAINTENANCE_TIMEOUT,
     )
 
 
@@ -117,13 +144,22 @@ def estimated_count() -> Operation[int]:
     return Operation(lambda collection: collection.estimated_document_count(), _unchanged)
 
 
-def create_index(index: documents.Index, patient: bool) -> Operation[str]:
-    """Create an index; nothing happens if the same one exists."""
+def create_index(index: documents.Index) -> Operation[Any]:
+    """Create an index; nothing happens if the same one exists.
+
+    A majority of the members has to build it, and not all of them, since one may be down.
+    """
+    model = IndexModel(index.keys, name=index.name, **index.options)
     return Operation(
-        lambda collection: collection.create_index(index.keys, name=index.name, **index.options),
+        lambda collection: collection.create_indexes([model], **_quorum(collection)),
         _unchanged,
-        patient,
+        timeout=MAINTENANCE_TIMEOUT,
     )
+
+
+def within(operation: Operation[Answer], seconds: float) -> Operation[Answer]:
+    """Return an operation that a request can do without, and so has little time for."""
+    return replace(operation, timeout=seconds, counts=False)
 
 
 def set_ttl(name: str, seconds: int) -> Operation[Any]:
@@ -150,6 +186,18 @@ def ping() -> Operation[Any]:
 
 def _unchanged(reply: Any) -> Any:
     return reply
+
+
+def _quorum(collection: Any) -> dict[str, str]:
+    """Return the option for the quorum of an index, which a server on its own does not accept."""
+    topology = collection.database.client.topology_description
+    if not isinstance(topology, TopologyDescription):  # mongomock has none
+        return {}
+    servers = topology.server_descriptions().values()
+    has_members = any(
+        server.replica_set_name or server.server_type_name == "Mongos" for server in servers
+    )
+    return {"commitQuorum": "majority"} if has_members else {}
 
 
 def _majority(collection: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Generator
@@ -27,7 +28,7 @@ from pymongo.errors import PyMongoError
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.connection.breaker import OPEN, Gate
 from django_mongo_sessions.connection.collection import SessionCollection
-from django_mongo_sessions.mongo.tracebacks import forget_values
+from django_mongo_sessions.mongo.tracebacks import forget_values, withhold_values
 
 MAINTENANCE_TIMEOUT = 600.0  # seconds for an operation that no request waits for
 
@@ -46,9 +47,12 @@ class Operation(Generic[Answer]):
 
     call: Callable[[Any], Any]
     read: Callable[[Any], Answer]
-    # No request waits for it, so it gets MAINTENANCE_TIMEOUT. Never the first step of a verb: while
-    # MongoDB is down, it would wait that long for a server.
-    patient: bool = False
+    # Seconds that it may take, if not as long as others. One that no request waits for gets
+    # MAINTENANCE_TIMEOUT. Never the first step of a verb: while MongoDB is down, it would wait that
+    # long for a server.
+    timeout: float | None = None
+    # Whether the circuit breaker learns of it. One that a request can do without does not count.
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,11 @@ class Wait:
 Steps = Generator[Operation[Any] | Wait, Any, Result]
 
 
-def run(steps: Steps[Result], gate: Gate = OPEN) -> Result:
+# Called before the first step and after each call, to end the steps with the error that it raises.
+Guard = Callable[[], None]
+
+
+def run(steps: Steps[Result], gate: Gate = OPEN, guard: Guard | None = None) -> Result:
     """Run the steps with blocking calls on this process's client.
 
     A session's `gate` may refuse to begin, and learns of errors. Raises what the steps raise, and
@@ -72,7 +80,7 @@ def run(steps: Steps[Result], gate: Gate = OPEN) -> Result:
     began = time.monotonic()
     try:
         gate.enter(began)
-        return run_on(clients.collection(), steps)
+        return run_on(clients.collection(), steps, guard)
     except Exception as error:
         _pass_on(error, gate, began)
         raise
@@ -95,7 +103,12 @@ class Turns:
 _own_turns: ContextVar[tuple[Turns, ...]] = ContextVar("_own_turns", default=())
 
 
-async def arun(steps: Steps[Result], gate: Gate = OPEN, turns: Turns | None = None) -> Result:
+async def arun(
+    steps: Steps[Result],
+    gate: Gate = OPEN,
+    turns: Turns | None = None,
+    guard: Guard | None = None,
+) -> Result:
     """See run(). With the `turns` of a session, no other task runs its steps at the same time.
 
     If the running loop has no client of its own, the steps run in the loop all the same, and a
@@ -103,28 +116,28 @@ async def arun(steps: Steps[Result], gate: Gate = OPEN, turns: Turns | None = No
     """
     own = _own_turns.get()
     if turns is None or turns in own:
-        return await _arun(steps, gate)
+        return await _arun(steps, gate, guard)
     while turns.over is not None:
         await turns.over.wait()
     turns.over = over = asyncio.Event()
     _own_turns.set((*own, turns))
     try:
-        return await _arun(steps, gate)
+        return await _arun(steps, gate, guard)
     finally:
         _own_turns.set(own)
         turns.over = None
         over.set()
 
 
-async def _arun(steps: Steps[Result], gate: Gate) -> Result:
+async def _arun(steps: Steps[Result], gate: Gate, guard: Guard | None) -> Result:
     began = time.monotonic()
     try:
         gate.enter(began)
         target = await clients.acollection()
         if target is not None:
-            return await arun_on(target, steps)
+            return await arun_on(target, steps, guard)
         target = await clients.collection_for_threads()
-        return await _drive(target, steps, _call_in_thread, asyncio.sleep)
+        return await _drive(target, steps, guard, _call_in_thread, asyncio.sleep)
     except Exception as error:
         _pass_on(error, gate, began)
         raise
@@ -135,13 +148,13 @@ def _pass_on(error: Exception, gate: Gate, began: float) -> None:
     gate.leave(began, error)
 
 
-def run_on(target: SessionCollection, steps: Steps[Result]) -> Result:
+def run_on(target: SessionCollection, steps: Steps[Result], guard: Guard | None = None) -> Result:
     """Run the steps with blocking calls on a given collection.
 
     PyMongo's errors, and errors in decoding a reply, are thrown into the steps, which let those
     pass that they do not expect.
     """
-    driver = _drive(target, steps, _call, _sleep)
+    driver = _drive(target, steps, guard, _call, _sleep)
     try:
         while True:  # once, since nothing in it suspends
             driver.send(None)
@@ -149,9 +162,11 @@ def run_on(target: SessionCollection, steps: Steps[Result]) -> Result:
         return stop.value  # type: ignore[no-any-return]
 
 
-async def arun_on(target: SessionCollection, steps: Steps[Result]) -> Result:
+async def arun_on(
+    target: SessionCollection, steps: Steps[Result], guard: Guard | None = None
+) -> Result:
     """See run_on(). The collection is an asynchronous one."""
-    return await _drive(target, steps, _await, asyncio.sleep)
+    return await _drive(target, steps, guard, _await, asyncio.sleep)
 
 
 # Makes the call of an operation within so many seconds.
@@ -161,30 +176,41 @@ Call = Callable[[Operation[Any], Any, "float | None"], Awaitable[Any]]
 async def _drive(
     target: SessionCollection,
     steps: Steps[Result],
+    guard: Guard | None,
     call: Call,
     sleep: Callable[[float], Awaitable[None]],
 ) -> Result:
     """Run the steps, whatever makes their calls."""
     collection, timeout, _, gate = target
+    handled = sys.exc_info()[1]
     step: Callable[[Any], Operation[Any] | Wait] = steps.send
     argument: Any = None
     try:
         while True:
+            if guard is not None:
+                try:
+                    guard()
+                except Exception as error:  # once, so that the steps can clean up
+                    step, argument, guard = steps.throw, error, None
             operation = step(argument)
             if isinstance(operation, Wait):
                 await sleep(operation.seconds)
                 step, argument = steps.send, None
                 continue
+            seconds = timeout if operation.timeout is None else operation.timeout
             began = time.monotonic()
             try:
                 gate.enter(began)
-                seconds = MAINTENANCE_TIMEOUT if operation.patient else timeout
                 reply = await call(operation, collection, seconds)
-            except PyMongoError as error:
-                gate.leave(began, error)
-                step, argument = steps.throw, error
-            except InvalidBSON as error:  # a reply arrived; this is not a PyMongoError
-                gate.leave(began)
+            except Exception as error:
+                withhold_values(error, handled)
+                if isinstance(error, PyMongoError):
+                    if operation.counts and not _has_shorter_deadline(seconds, began):
+                        gate.leave(began, error)
+                elif isinstance(error, InvalidBSON):  # a reply arrived
+                    gate.leave(began)
+                else:
+                    raise
                 step, argument = steps.throw, error
             else:
                 gate.leave(began)
@@ -222,6 +248,23 @@ async def _sleep(seconds: float) -> None:
 def _deadline(seconds: float | None) -> AbstractContextManager[None]:
     # pymongo.timeout(None) would lift a limit that the caller has set.
     return nullcontext() if seconds is None else pymongo.timeout(seconds)
+
+
+# PyMongo has no public way to ask for the caller's deadline. Without this one it is not known.
+_remaining: Callable[[], float | None] = getattr(
+    getattr(pymongo, "_csot", None), "remaining", lambda: None
+)
+
+
+def _has_shorter_deadline(seconds: float | None, began: float) -> bool:
+    """Return whether the caller gave a call less time than this, by its own `pymongo.timeout()`.
+
+    An error that such a call meets says nothing about the server.
+    """
+    left = _remaining()
+    if left is None:
+        return False
+    return seconds is None or left + time.monotonic() - began < seconds
 
 
 def _warn_of_a_blocked_loop() -> None:

@@ -1,19 +1,65 @@
-"""No key and no value of a session in a traceback with variables.
+"""No key and no value of a session in an error, nor in a traceback with variables.
 
-Django's error pages and mails show the variables of each frame, and so do error trackers.
+Django's error pages and mails show the variables of each frame, and so do error trackers. Only what
+has passed through the engine is changed: an error of the project's own code stays as it was raised.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from contextlib import suppress
 
 from bson.errors import InvalidDocument
+from pymongo.errors import OperationFailure
 
 _PACKAGE = "django_mongo_sessions."
+# A traceback that enters one of these has passed through the engine.
+_ENGINE = tuple(f"{_PACKAGE}{room}." for room in ("backends", "engine", "mongo", "storage"))
 # Code that these call gets keys, documents and data: a serializer, a socket.
 _CALLERS = (f"{_PACKAGE}storage.codec", "pymongo.", "bson.")
 # These hold what is stored in the session when they call us.
 _DJANGO = ("django.contrib.sessions.", "django.contrib.auth")
+
+# What the server says of an error may quote the document that it is about. Only of these codes it
+# is known not to: authentication, privileges, indexes, and whatever makes a server unavailable.
+_QUOTES_NOTHING = frozenset(
+    {6, 7, 11, 13, 18, 20, 26, 50, 59, 64, 67, 68, 72, 79, 85, 86, 89, 91, 100, 112, 115, 121}
+    | {133, 189, 238, 262, 8000, 9001, 10058, 10107, 11600, 11602, 13435, 13436}
+)
+_DETAILS = {"index", "code", "codeName", "keyPattern", "ok", "n", "errorLabels", "operationTime"}
+_COMMAND = re.compile(r"(to execute command \{ \w+:).*", re.DOTALL)
+
+
+def withhold_values(error: BaseException, handled: BaseException | None) -> None:
+    """Take the values of a session out of an error that PyMongo has raised for the engine.
+
+    `handled` is the exception that was being handled before the call, if any: it is not the
+    engine's.
+    """
+    for each in _chain(error, handled):
+        if isinstance(each, InvalidDocument):
+            # PyMongo 4.15.1 quotes the document, and later releases keep it.
+            _, found, kind = str(each).rpartition(", of type: ")
+            if found:
+                each.args = (f"cannot encode a value of to_document(), of type: {kind}",)
+            each._document = None
+        elif isinstance(each, OperationFailure):
+            each.args = (_message(each),)
+            if isinstance(each.details, dict):
+                for field in each.details.keys() - _DETAILS:
+                    del each.details[field]
+
+
+def _message(error: OperationFailure) -> str:
+    """Return what the server said, as far as it quotes nothing of a session."""
+    said = str(error).partition(", full error: ")[0]
+    if error.code == 11000:
+        return said.partition(" dup key: ")[0]
+    if error.code is None or error.code in _QUOTES_NOTHING:
+        return _COMMAND.sub(r"\1 ... }", said)
+    name = (error.details or {}).get("codeName", "error")
+    return f"{name}, code {error.code} (the message is not shown, since it may quote the session)"
 
 
 def forget_values(error: BaseException | None) -> None:
@@ -23,28 +69,33 @@ def forget_values(error: BaseException | None) -> None:
     logins are emptied. A frame that still runs cannot be emptied: call this again once it has
     returned.
     """
-    seen = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        _withhold_document(error)
+    is_ours = False
+    for each in _chain(error):
         frames = []
-        step = error.__traceback__
+        step = each.__traceback__
         while step is not None:
             frames.append((str(step.tb_frame.f_globals.get("__name__")), step.tb_frame))
             step = step.tb_next
-        is_ours = any(module.startswith(_PACKAGE) for module, _ in frames)
+        # Or it was caught inside PyMongo, and has led to one of the engine's.
+        entered = is_ours and bool(frames) and frames[0][0].startswith(_CALLERS)
+        is_ours = entered or any(module.startswith(_ENGINE) for module, _ in frames)
+        if not is_ours:
+            continue
         is_callee = False
         for module, frame in frames:
-            is_callee = is_callee or module.startswith(_CALLERS)
-            if is_callee or (is_ours and module.startswith((_PACKAGE, *_DJANGO))):
+            entered = entered or module.startswith(_ENGINE)
+            is_callee = is_callee or (entered and module.startswith(_CALLERS))
+            if is_callee or module.startswith((_PACKAGE, *_DJANGO)):
                 with suppress(RuntimeError):  # it still runs
                     frame.clear()
+
+
+def _chain(
+    error: BaseException | None, end: BaseException | None = None
+) -> Iterator[BaseException]:
+    """Yield an error and those that have led to it, up to one that was there before."""
+    seen = set()
+    while error is not None and error is not end and id(error) not in seen:
+        seen.add(id(error))
+        yield error
         error = error.__cause__ or error.__context__
-
-
-def _withhold_document(error: BaseException) -> None:
-    """Remove the document that PyMongo 4.15.1 quotes if BSON cannot encode it."""
-    if isinstance(error, InvalidDocument) and len(error.args) == 1:
-        _, found, kind = str(error).rpartition(", of type: ")
-        if found:
-            error.args = (f"cannot encode a value of to_document(), of type: {kind}",)

@@ -1,4 +1,9 @@
-"""Perform each write exactly once, even if the server's reply is lost."""
+"""Perform each write exactly once, even if the server's reply is lost.
+
+Every payload is stored under a `write_id` of its own, and each write names the one that it
+replaces. So a repeated write is applied once, whichever of its copies arrives first, and it is
+known by its `write_id` for as long as it is the last write.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ from django_mongo_sessions.connection.errors import reply_was_lost
 from django_mongo_sessions.exceptions import SessionConflict
 from django_mongo_sessions.mongo import operations
 from django_mongo_sessions.mongo.runner import Operation, Steps, Wait
+from django_mongo_sessions.storage import documents
 
 _MAX_ATTEMPTS = 200
 # Seconds. If many tasks of one event loop race for a large session, shorter pauses let each of them
@@ -32,52 +38,80 @@ def backoff() -> Iterator[Wait]:
 
 
 def insert(document: Mapping[str, Any]) -> Steps[bool]:
-    """Insert a document; raise DuplicateKeyError if its id is taken."""
-    return _once(operations.insert(document), document["_id"], 0, document)
+    """Insert a document; raise DuplicateKeyError if its id is taken.
+
+    Returns False if the reply was lost and the document is not there. It is not repeated: the first
+    attempt may arrive at any time, even after the session was deleted again.
+    """
+    try:
+        return bool((yield operations.insert(document)))
+    except PyMongoError as error:
+        if not reply_was_lost(error):
+            raise
+    return bool((yield operations.confirm(document["_id"], document["write_id"])))
 
 
 def update(
-    document_id: bytes, revision: int, change: Mapping[str, Any], new_revision: int
+    document_id: bytes, write_id: bytes, revision: int, change: Mapping[str, Any]
 ) -> Steps[bool]:
-    """Change a document if it is still at the revision; return whether it was.
+    """Change a document if that write, of that revision, was its last; return whether it was.
 
-    `new_revision` is the one that the change leaves behind.
+    If the reply is lost and other requests have written since, it may be unknown whether this write
+    was applied before theirs. Then the error of the lost reply is raised.
     """
-    write = operations.update(document_id, revision, change)
-    return _once(write, document_id, new_revision, change["$set"])
+    write = operations.update(document_id, write_id, change)
+    new_id = change["$set"].get("write_id")
+    look = None if new_id is None else operations.confirm(document_id, new_id)
+    done, lost = yield from _once(write, look)
+    if not done and look is not None and lost is not None:
+        newest = yield operations.find_marker(document_id)
+        # A single write since is another request's, which this one can no longer replace.
+        if newest is not None and documents.writes_since(newest, revision) > 1:
+            raise lost
+    return done
+
+
+def move(document_id: bytes, write_id: bytes, marker: Mapping[str, Any]) -> Steps[bool]:
+    """Replace a document with a marker if that write was its last; return whether it was."""
+    look = operations.confirm(document_id, marker["write_id"])
+    done, _ = yield from _once(operations.replace_with(document_id, write_id, marker), look)
+    return done
+
+
+def delete(document_id: bytes) -> Steps[bool]:
+    """Delete a document that is not a marker; return whether it was there.
+
+    If a reply was lost and the document is gone, it returns False.
+    """
+    done, _ = yield from _once(operations.delete(document_id), None)
+    return done
+
+
+def occupy(marker: Mapping[str, Any]) -> Steps[None]:
+    """Put a marker at an id, so that a write on its way there will not be applied."""
+    write = operations.occupy(marker)
+    try:
+        yield from _once(write, None)
+    except DuplicateKeyError:  # a write arrived at the same moment, and is replaced now
+        yield write
 
 
 def _once(
-    write: Operation[bool], document_id: bytes, revision: int, fields: Mapping[str, Any]
-) -> Steps[bool]:
-    """Do a write. If its reply is lost, look whether it was applied, and repeat it if not."""
+    write: Operation[bool], look: Operation[bool] | None
+) -> Steps[tuple[bool, PyMongoError | None]]:
+    """Do a write. If its reply is lost, find out by `look` whether it was applied; if not, repeat.
+
+    Without a `look`, repeating it does no harm. Returns whether it was applied, and the error if
+    the reply was lost.
+    """
     try:
-        return bool((yield write))
+        return bool((yield write)), None
     except PyMongoError as error:
         if not reply_was_lost(error):
             raise
-    look = operations.confirm(document_id, revision, fields)
-    if (yield look):
-        return True
-    try:
-        return bool((yield write))
-    except DuplicateKeyError:  # the first attempt may have arrived after the look
-        if not (yield look):
-            raise
-        return True
-
-
-def delete(document_id: bytes, revision: int | None = None) -> Steps[bool]:
-    """Delete a document, only at the revision if one is given; return whether it was there."""
-    write = operations.delete(document_id, revision)
-    try:
-        return bool((yield write))
-    except PyMongoError as error:
-        if not reply_was_lost(error):
-            raise
-        try:
-            # Deleted before the connection broke, or now. Or another request has signed out in
-            # these milliseconds, which looks the same.
-            return (yield write) or (yield operations.find_whole(document_id)) is None
-        except PyMongoError:
-            raise error from None  # nothing more is known than before
+        lost = error
+    if look is None:
+        return bool((yield write)), lost
+    if (yield look) or (yield write):
+        return True, lost
+    return bool((yield look)), lost  # the first attempt may have arrived after the first look

@@ -5,6 +5,9 @@ There are two layers. `dump` and `load` turn the dict into a body with the proje
 
     form (1) | HMAC-SHA256 over form, binding and the rest (32) | body, perhaps compressed
 
+A payload of the form `MOVED` is a pointer: its body is the id of the document that a session has
+moved to.
+
 The binding names the document that the payload belongs to, so a payload that is copied to another
 document does not open. The seal stops forging and moving; it hides nothing.
 """
@@ -22,10 +25,14 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 
 PLAIN = b"\x01"
 DEFLATED = b"\x02"
+MOVED = b"\x05"  # 03 and 04 are kept for encrypted payloads
 
 _SEAL_END = 1 + 32
 # Part of the stored format, and not the path of a module: if it changes, no stored session opens.
 _SALT = "django_mongo_sessions.codec"
+# MongoDB takes documents of 16 MiB, and there are other fields. The body is limited and not the
+# payload: one that compresses well would otherwise grow without limit.
+MAX_BODY = 15_000_000  # bytes
 # Compressing a smaller body costs more than it saves on the wire.
 _MIN_COMPRESSED = 1024  # bytes
 
@@ -69,7 +76,7 @@ def seal(body: bytes, binding: bytes, key: str | bytes) -> bytes:
         deflated = zlib.compress(body, 1)
         if len(deflated) < len(body):
             form, body = DEFLATED, deflated
-    return form + _mac(form, binding, body, key) + body
+    return _close(form, body, binding, key)
 
 
 def unseal(payload: bytes, binding: bytes, keys: Sequence[str | bytes]) -> tuple[bytes, bool]:
@@ -77,22 +84,43 @@ def unseal(payload: bytes, binding: bytes, keys: Sequence[str | bytes]) -> tuple
 
     The seal is checked before anything else is done with the bytes. Raises BadSignature if no key
     opens the payload. Raises ValueError if this version does not know the form, or if the body
-    cannot be decompressed.
+    cannot be decompressed or is too large.
     """
-    form, mac, body = payload[:1], payload[1:_SEAL_END], payload[_SEAL_END:]
-    for key in keys:
-        if constant_time_compare(mac, _mac(form, binding, body, key)):
-            break
-    else:
-        raise BadSignature("the seal does not match")
+    form, body, key = _open(payload, binding, keys)
     if form == DEFLATED:
-        try:
-            body = zlib.decompress(body)
-        except zlib.error as error:
-            raise ValueError("the payload cannot be decompressed") from error
+        body = _inflate(body)
     elif form != PLAIN:
         raise ValueError(f"the payload's form {form.hex()} is unknown")
     return body, key is keys[0]
+
+
+def _inflate(deflated: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        body = inflater.decompress(deflated, MAX_BODY + 1)
+    except zlib.error as error:
+        raise ValueError("the payload cannot be decompressed") from error
+    if len(body) > MAX_BODY:
+        raise ValueError(f"the body has more than {MAX_BODY:,} bytes")
+    if not inflater.eof:
+        raise ValueError("the payload cannot be decompressed")
+    return body
+
+
+def seal_pointer(target: bytes, binding: bytes, key: str | bytes) -> bytes:
+    """Return the payload that says to which document's id a session has moved."""
+    return _close(MOVED, target, binding, key)
+
+
+def unseal_pointer(payload: bytes, binding: bytes, keys: Sequence[str | bytes]) -> bytes:
+    """Return the id of the document that a session has moved to.
+
+    Raises BadSignature if no key opens the payload, and ValueError if it is not a pointer.
+    """
+    form, target, _ = _open(payload, binding, keys)
+    if form != MOVED:
+        raise ValueError(f"the payload's form {form.hex()} is not a pointer")
+    return target
 
 
 def largest_keys(
@@ -101,6 +129,21 @@ def largest_keys(
     """Return the keys with the largest values, and their size in bytes, largest first."""
     sizes = {key: len(serializer().dumps({key: value})) for key, value in data.items()}
     return dict(sorted(sizes.items(), key=lambda item: item[1], reverse=True)[:most])
+
+
+def _close(form: bytes, body: bytes, binding: bytes, key: str | bytes) -> bytes:
+    return form + _mac(form, binding, body, key) + body
+
+
+def _open(
+    payload: bytes, binding: bytes, keys: Sequence[str | bytes]
+) -> tuple[bytes, bytes, str | bytes]:
+    """Return the form, the body as stored, and the key that the payload was sealed with."""
+    form, mac, body = payload[:1], payload[1:_SEAL_END], payload[_SEAL_END:]
+    for key in keys:
+        if constant_time_compare(mac, _mac(form, binding, body, key)):
+            return form, body, key
+    raise BadSignature("the seal does not match")
 
 
 def _mac(form: bytes, binding: bytes, body: bytes, key: str | bytes) -> bytes:

@@ -1,10 +1,17 @@
 """What a stored session is: the names of its fields, its id, its dates, its index.
 
 No other module knows these names.
+
+A document whose `revision` is -1 is a marker and no session: it keeps its id for a minute after the
+session has gone. Either the session has moved, and the payload says where to, or it was deleted,
+and the payload is empty. No read returns a marker, no save matches one, and no insert can take its
+id.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
@@ -23,6 +30,7 @@ class Sealed(NamedTuple):
     created_at: datetime
     seen_at: datetime
     revision: int
+    write_id: bytes
 
 
 class Index(NamedTuple):
@@ -41,13 +49,19 @@ _FIELDS = {
     "created_at": datetime,
     "seen_at": datetime,
     "revision": int,
+    "write_id": bytes,
 }
+_WRITE_ID_LENGTH = 12  # bytes
+_MAX_REVISION = 2**62  # one that only somebody with access to the database can have written
+_MARKER = -1  # the revision of a marker
+MARKER_AGE = 60  # seconds; longer than any request that knew the session may take to end it
 _RESERVED = {"_id", "user_id", *_FIELDS}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 # The engine's fields that a load reads, and none of the project's own.
 PROJECTION = dict.fromkeys(_FIELDS, True)
-EXPIRY = {"expires_at": True}
+EXISTENCE = {"expires_at": True, "revision": True}
+MARKER = {"payload": True, "created_at": True, "revision": True}
 TTL_INDEX = Index("mongo_sessions_expires_at", [("expires_at", 1)], {"expireAfterSeconds": 0})
 
 
@@ -74,15 +88,14 @@ def binding(document_id: bytes, created_at: datetime) -> bytes:
 # Filters
 
 
-def as_written(document_id: bytes, revision: int, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Match a session as one write of these fields has left it."""
-    told = {name: fields[name] for name in ("payload", "seen_at") if name in fields}
-    return {"_id": document_id, "revision": revision, **told}
+def at_write(document_id: bytes, write_id: bytes) -> dict[str, Any]:
+    """Match a session, or a marker, that was last written by that write."""
+    return {"_id": document_id, "write_id": write_id}
 
 
-def at_revision(document_id: bytes, revision: int | None) -> dict[str, Any]:
-    """Match a session that was not written since that revision; None matches any revision."""
-    return {"_id": document_id} | ({} if revision is None else {"revision": revision})
+def not_marker(document_id: bytes) -> dict[str, Any]:
+    """Match whatever has this id, except for a marker."""
+    return {"_id": document_id, "revision": {"$ne": _MARKER}}
 
 
 def expired(now: datetime, after: bytes | None, up_to: bytes | None = None) -> dict[str, Any]:
@@ -96,7 +109,7 @@ def expired(now: datetime, after: bytes | None, up_to: bytes | None = None) -> d
 
 def summary(now: datetime) -> dict[str, Any]:
     """Return the `$group` stage that summarizes sessions into counts, dates and sizes."""
-    live = {"$gt": ["$expires_at", now]}
+    live = {"$and": [{"$gt": ["$expires_at", now]}, {"$ne": ["$revision", _MARKER]}]}
     signed_in = {"$and": [live, {"$gt": ["$user_id", None]}]}
     return {
         "_id": None,
@@ -114,30 +127,54 @@ def summary(now: datetime) -> dict[str, Any]:
 # Documents
 
 
+def new_write_id() -> bytes:
+    """Return the identity of a new write, which no other write has."""
+    return os.urandom(_WRITE_ID_LENGTH)
+
+
 def read(document: Mapping[str, Any]) -> Sealed:
     """Return the fields that a load needs.
 
-    Raises ValueError, with the name of the field, if one is missing or has the wrong type.
+    Raises ValueError, with the name of the field, if one is missing, has the wrong type or a value
+    that the engine does not write.
     """
     for name, kind in _FIELDS.items():
         value = document.get(name)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"field {name!r} is {type(value).__name__}, not {kind.__name__}")
+    if not 0 <= document["revision"] <= _MAX_REVISION:
+        raise ValueError("field 'revision' is out of range")
+    if len(document["write_id"]) != _WRITE_ID_LENGTH:
+        raise ValueError(f"field 'write_id' does not have {_WRITE_ID_LENGTH} bytes")
     return Sealed(**{name: document[name] for name in Sealed._fields})
 
 
-def unless_expired(document: Mapping[str, Any] | None, now: datetime) -> Mapping[str, Any] | None:
-    """Return the document, or None if its session has expired.
+def live(document: Mapping[str, Any] | None, now: datetime) -> Mapping[str, Any] | None:
+    """Return the document of a live session; None if it has expired, or is a marker.
 
     A document without a date is returned, and `read` rejects it: if it were reported as missing,
     the cookie would be deleted.
     """
-    expires_at = document and document.get("expires_at")
+    if document is None or is_marker(document):
+        return None
+    expires_at = document.get("expires_at")
     return None if isinstance(expires_at, datetime) and expires_at <= now else document
+
+
+def is_marker(document: Mapping[str, Any]) -> bool:
+    """Return whether a document is a marker, and so not a session."""
+    return bool(document.get("revision") == _MARKER)
+
+
+def writes_since(document: Mapping[str, Any], revision: int) -> float:
+    """Return how many payloads were stored since a revision, or infinity if that is unknown."""
+    newer = document.get("revision")
+    return newer - revision if isinstance(newer, int) else math.inf
 
 
 def new(
     document_id: bytes,
+    write_id: bytes,
     payload: bytes,
     created_at: datetime,
     now: datetime,
@@ -152,11 +189,28 @@ def new(
         "created_at": created_at,
         "seen_at": now,
         "revision": 0,
+        "write_id": write_id,
         **{name: value for name, value in fields.items() if value is not None},
     }
 
 
+def marker(
+    document_id: bytes, write_id: bytes, now: datetime, payload: bytes = b""
+) -> dict[str, Any]:
+    """Return the document that keeps an id for a minute. An empty payload marks a deletion."""
+    return {
+        "_id": document_id,
+        "payload": payload,
+        "expires_at": now + timedelta(seconds=MARKER_AGE),
+        "created_at": now,
+        "revision": _MARKER,
+        "write_id": write_id,
+    }
+
+
 def payload_update(
+    write_id: bytes,
+    revision: int,
     payload: bytes,
     now: datetime,
     expires_at: datetime,
@@ -168,8 +222,13 @@ def payload_update(
     Pass `created_at` if the payload is sealed to another moment of creation than before.
     """
     update: dict[str, Any] = {
-        "$set": {"payload": payload, "expires_at": expires_at, "seen_at": now},
-        "$inc": {"revision": 1},
+        "$set": {
+            "payload": payload,
+            "expires_at": expires_at,
+            "seen_at": now,
+            "revision": revision,
+            "write_id": write_id,
+        }
     }
     if created_at is not None:
         update["$set"]["created_at"] = created_at
@@ -208,6 +267,8 @@ def describe(document: Mapping[str, Any]) -> dict[str, Any]:
     shown: dict[str, Any] = {"_id": bytes(document["_id"]).hex(), "payload": payload}
     if isinstance(payload, bytes):
         shown["payload"] = codec.describe(payload)
+    if isinstance(document.get("write_id"), bytes):
+        shown["write_id"] = document["write_id"].hex()
     own = ("revision", "created_at", "seen_at", "expires_at", "user_id")
     shown.update({name: document[name] for name in own if name in document})
     return {**shown, **{name: value for name, value in document.items() if name not in shown}}

@@ -267,3 +267,12 @@ def test_check_is_silent_on_the_demos_settings():
     )
 
     assert result.stdout.startswith("System check identified no issues"), result.stderr
+
+
+@pytest.mark.parametrize("fallbacks", [[""], ["old", b""]])
+def test_an_empty_fallback_key_is_an_error(settings, fallbacks):
+    settings.SECRET_KEY_FALLBACKS = fallbacks
+
+    assert "E010" in said()
+    settings.SECRET_KEY_FALLBACKS = ["old"]
+    assert "E010" not in said()

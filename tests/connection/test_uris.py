@@ -165,3 +165,20 @@ def test_tls_is_asked_for_as_pymongo_reads_it(query, options, tls):
 )
 def test_a_name_to_look_up_means_tls_unless_it_is_switched_off(query, tls):
     assert uris.has_tls(f"mongodb+srv://host/{query}", {}) == tls
+
+
+@pytest.mark.parametrize(
+    ("value", "quoted"),
+    [
+        ("AWS_SESSION_TOKEN:abc,def:ghi", "def"),
+        ("AWS_SESSION_TOKEN:abc,def", "def"),
+        ("AWS_SESSION_TOKEN:abc:def", "def"),
+    ],
+)
+def test_a_part_of_a_token_is_a_secret_too(value, quoted):
+    uri = f"mongodb://host/?authMechanismProperties={value}"
+    text = f"{quoted} is not supported. Must be one of ('AWS_SESSION_TOKEN', 'SERVICE_NAME')"
+
+    shown = uris.without_secrets(text, uri, {})
+
+    assert shown == "*** is not supported. Must be one of ('AWS_SESSION_TOKEN', 'SERVICE_NAME')"

@@ -2,14 +2,14 @@
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.mongo import runner
-from tests.conftest import collection
+from tests.conftest import SESSIONS, collection
 
 UNKNOWN = "0123456789abcdefghijklmnopqrstuv"
 
 
 def the_document():
     """Return the only document there is."""
-    [document] = collection().find({})
+    [document] = collection().find(SESSIONS)
     return document
 
 

@@ -4,7 +4,7 @@ import pytest
 from django.contrib.sessions.backends.base import UpdateError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from tests.conftest import collection
+from tests.conftest import collection, count_sessions
 from tests.engine.helpers import UNKNOWN
 
 
@@ -16,7 +16,7 @@ def test_a_session_deleted_meanwhile_is_not_raised_from_the_dead(do, stored):
     with pytest.raises(UpdateError):
         do(store, "save")
 
-    assert collection().count_documents({}) == 0
+    assert count_sessions() == 0
 
 
 def test_neither_is_one_that_was_looked_for_on_the_side(do, stored):
@@ -28,7 +28,7 @@ def test_neither_is_one_that_was_looked_for_on_the_side(do, stored):
     with pytest.raises(UpdateError):
         do(store, "save")
 
-    assert collection().count_documents({}) == 0
+    assert count_sessions() == 0
 
 
 def test_neither_is_one_whose_key_is_changed(do, stored):
@@ -41,7 +41,7 @@ def test_neither_is_one_whose_key_is_changed(do, stored):
     with pytest.raises(UpdateError):
         do(store, "save")
 
-    assert collection().count_documents({}) == 0
+    assert count_sessions() == 0
 
 
 def test_neither_is_one_that_nothing_has_changed_in(do, stored):
@@ -89,4 +89,4 @@ def test_a_session_deleted_during_a_conflict_stays_deleted(do, two, monkeypatch)
     with pytest.raises(UpdateError, match="was deleted"):
         do(later, "save")
 
-    assert collection().count_documents({}) == 0
+    assert count_sessions() == 0

@@ -8,7 +8,7 @@ from django.contrib.sessions.backends.base import UpdateError
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.engine import deleting
 from django_mongo_sessions.storage import dates
-from tests.conftest import collection
+from tests.conftest import collection, count_sessions
 from tests.engine.helpers import loaded
 
 
@@ -20,7 +20,7 @@ def test_delete_deletes_this_session_or_the_one_named(do, stored):
     assert loaded(do, first) == {"a": 1}
 
     do(first, "delete")
-    assert collection().count_documents({}) == 0
+    assert count_sessions() == 0
 
 
 def test_flush_deletes_the_session_and_forgets_the_key(do, stored):
@@ -31,7 +31,7 @@ def test_flush_deletes_the_session_and_forgets_the_key(do, stored):
     assert store.session_key is None
     assert store.is_empty()
     assert store.modified
-    assert collection().count_documents({}) == 0
+    assert count_sessions() == 0
 
 
 def test_flush_deletes_whatever_others_have_stored(do, two):
@@ -41,11 +41,11 @@ def test_flush_deletes_whatever_others_have_stored(do, two):
 
     do(store, "flush")
 
-    assert collection().count_documents({}) == 0
+    assert count_sessions() == 0
     other["c"] = 3
     with pytest.raises(UpdateError):
         do(other, "save")
-    assert collection().count_documents({}) == 0
+    assert count_sessions() == 0
 
 
 def test_what_is_no_session_of_ours_is_not_removed(do):
@@ -53,7 +53,7 @@ def test_what_is_no_session_of_ours_is_not_removed(do):
     collection().insert_many({"_id": _id, "expires_at": past} for _id in (7, "text"))
 
     assert do(SessionStore, "clear_expired") == 0
-    assert collection().count_documents({}) == 2
+    assert count_sessions() == 2
 
 
 def test_what_has_expired_is_removed_in_batches_and_nothing_else(do, stored, monkeypatch):
@@ -69,4 +69,4 @@ def test_what_has_expired_is_removed_in_batches_and_nothing_else(do, stored, mon
     assert do(SessionStore, "clear_expired") == 23
     assert do(SessionStore, "clear_expired") == 0
     assert all(do(SessionStore(), "exists", key) for key in live)
-    assert collection().count_documents({}) == 3
+    assert count_sessions() == 3

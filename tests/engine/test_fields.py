@@ -6,7 +6,7 @@ import pytest
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.storage import documents
-from tests.conftest import collection
+from tests.conftest import count_sessions
 from tests.engine.helpers import the_document
 
 
@@ -28,6 +28,7 @@ def test_the_document_is_as_the_design_says(do, stored):
         "created_at",
         "seen_at",
         "revision",
+        "write_id",
     }
 
 
@@ -61,4 +62,4 @@ def test_a_projects_field_must_not_be_one_of_ours(do, stored):
     with pytest.raises(ValueError, match="'revision'"):
         stored(Wrong)
 
-    assert collection().count_documents({}) == 0
+    assert count_sessions() == 0

@@ -1,6 +1,7 @@
 """Every transition of what a store knows of its session, without a server."""
 
 import pytest
+from django.contrib.sessions.backends.base import UpdateError
 
 from django_mongo_sessions.engine import mapping
 from django_mongo_sessions.engine import session as sessions
@@ -184,16 +185,27 @@ def test_an_acknowledged_move_takes_over_the_key(loaded):
 
     assert loaded.session_key == NEW_KEY
     assert loaded._baseline.key == NEW_KEY
+    assert loaded.modified
 
 
-def test_a_write_is_not_acknowledged_for_a_dict_that_was_taken_away(loaded):
+def test_a_write_leaves_a_dict_alone_that_has_taken_the_place_of_the_sessions(loaded):
     write = write_of(loaded, data={"a": 2})
     loaded._session_cache = {}
 
     loaded._acknowledge(write)
 
     assert loaded._session_cache == {}
-    assert loaded._baseline is None
+    assert loaded._baseline.cleared
+
+
+def test_a_write_that_was_overtaken_by_a_blocking_one_changes_nothing(loaded):
+    slow, fast = write_of(loaded, data={"a": 2}), write_of(loaded, data={"a": 3})
+    loaded._acknowledge(fast)
+
+    loaded._acknowledge(slow)
+
+    assert loaded._session_cache == {"a": 3}
+    assert loaded._baseline.write_id == fast.expected.write_id
 
 
 def test_an_insert_takes_over_key_and_content():
@@ -229,35 +241,76 @@ def test_a_write_whose_reply_was_lost_is_recognized_when_it_is_read(loaded):
     write = write_of(loaded)
     loaded._begin(write)
 
-    loaded._reread(snapshot_of(loaded, {"a": 1, "b": 2}, 1))
+    loaded._reread(write.expected)
 
     assert loaded._baseline.revision == 1
     assert loaded._known.unconfirmed_writes == []
 
 
-@pytest.mark.parametrize(("data", "revision"), [({"a": 1, "b": 3}, 1), ({"a": 1, "b": 2}, 2)])
-def test_a_write_of_another_request_is_not_taken_for_ours(loaded, data, revision):
+def test_an_equal_write_of_another_request_is_not_taken_for_ours(loaded):
     loaded["b"] = 2
     write = write_of(loaded)
     loaded._begin(write)
 
-    loaded._reread(snapshot_of(loaded, data, revision))
+    loaded._reread(write.expected._replace(write_id=documents.new_write_id()))
 
     assert loaded._baseline.revision == 0
     assert loaded._known.unconfirmed_writes == [write]
 
 
 def test_a_write_that_lost_a_race_leaves_an_earlier_one_to_be_recognized(loaded):
-    earlier = write_of(loaded, data={"a": 2})
-    later = write_of(loaded, data={"a": 3})
+    earlier, later = write_of(loaded, data={"a": 2}), write_of(loaded, data={"a": 3})
     loaded._begin(earlier)
     loaded._begin(later)
 
     loaded._withdraw(later)
-    loaded._reread(snapshot_of(loaded, {"a": 2}, 1))
+    loaded._reread(earlier.expected)
 
     assert loaded._session_cache == {"a": 2}
     assert loaded._baseline.revision == 1
+
+
+def test_of_many_unconfirmed_writes_the_last_are_remembered(loaded):
+    writes = [write_of(loaded, data={"a": n}) for n in range(20)]
+    for write in writes:
+        loaded._begin(write)
+
+    assert loaded._known.unconfirmed_writes == writes[-8:]
+
+
+# Documents beside the session's own
+
+
+def test_a_new_document_is_a_stray_until_the_session_takes_over_its_key(loaded):
+    expected = snapshot_of(loaded, {"a": 1}, key=NEW_KEY)
+    loaded._expect_stray(expected)
+    assert loaded._known.strays == {expected.document_id: expected.write_id}
+
+    content = loaded._content()
+    loaded._inserted(expected, content, content)
+
+    assert loaded._known.strays == {}
+    assert loaded._known.left == {DOCUMENT_ID: None}
+
+
+def test_a_document_that_does_not_exist_is_no_stray(loaded):
+    expected = snapshot_of(loaded, {"a": 1}, key=NEW_KEY)
+    loaded._expect_stray(expected)
+
+    loaded._forget_stray(expected.document_id)
+
+    assert loaded._known.strays == {}
+
+
+@pytest.mark.parametrize("is_confirmed", [True, False])
+def test_a_move_leaves_a_pointer(loaded, is_confirmed):
+    moved = snapshot_of(loaded, loaded._session_cache, key=NEW_KEY)
+
+    loaded._moved(write_of(loaded)._replace(expected=moved), b"pointer", is_confirmed)
+
+    assert loaded.session_key == NEW_KEY
+    assert loaded._known.left == {DOCUMENT_ID: b"pointer"}
+    assert (loaded._known.unfinished_move is None) == is_confirmed
 
 
 def test_a_session_that_was_not_loaded_replaces_what_is_read(session):
@@ -290,7 +343,26 @@ def test_a_conflict_is_raised_if_the_site_wants_that(loaded, settings):
         loaded._merged(loaded._baseline, theirs, loaded._content())
 
 
-def test_a_flushed_session_has_no_key(loaded):
+# Flushing
+
+
+def test_a_flushed_session_has_no_key_and_nothing_is_known_of_it(loaded):
+    loaded._begin_flush()
     loaded._flushed()
 
     assert loaded.session_key is None
+    assert loaded._known.snapshot is None
+
+
+def test_a_write_that_began_before_a_flush_ends_with_an_error(loaded):
+    guards = [loaded._guard()]
+    guards[0]()
+
+    loaded._begin_flush()
+    guards.append(loaded._guard())
+    loaded._flushed()
+
+    for guard in guards:
+        with pytest.raises(UpdateError, match="was deleted"):
+            guard()
+    loaded._guard()()

@@ -3,7 +3,7 @@
 import pytest
 
 from django_mongo_sessions.engine import saving
-from tests.conftest import collection
+from tests.conftest import SESSIONS, collection
 from tests.engine.helpers import answer, finish, visit
 
 
@@ -20,20 +20,20 @@ def merged(do, two):
 
 
 def test_within_a_second_it_sends_nothing(do, merged):
-    [document] = collection().find({})
+    [document] = collection().find(SESSIONS)
 
     do(merged, "save")
 
-    assert list(collection().find({})) == [document]
+    assert list(collection().find(SESSIONS)) == [document]
 
 
 def test_later_it_sends_no_payload(do, merged):
-    [before] = collection().find({})
+    [before] = collection().find(SESSIONS)
     merged._forget_last_write()
 
     do(merged, "save")
 
-    [after] = collection().find({})
+    [after] = collection().find(SESSIONS)
     assert (after["payload"], after["revision"]) == (before["payload"], before["revision"])
 
 

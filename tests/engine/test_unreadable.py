@@ -8,8 +8,8 @@ from bson.binary import UUID_SUBTYPE, Binary
 from django.contrib.sessions.serializers import JSONSerializer
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.storage import documents
-from tests.conftest import collection
+from django_mongo_sessions.storage import codec, documents
+from tests.conftest import collection, count_sessions
 from tests.engine.helpers import change_document, loaded, the_document
 
 
@@ -26,13 +26,20 @@ def broken(how):
         change_document(payload=b"\x02" + payload[1:])
     elif how == "moved in time":
         change_document(created_at=the_document()["created_at"] - timedelta(seconds=1))
+    elif how in REVISIONS:
+        change_document(revision=REVISIONS[how])
+    elif how == "short write_id":
+        change_document(write_id=b"short")
     elif how.startswith("no "):
         collection().update_one({}, {"$unset": {how[3:]: True}})
     else:
         change_document(**{how.partition(" ")[0]: "text"})
 
 
-HOW = ["forged", "cut short", "empty", "another form", "moved in time"]
+# Out of the range in which a save can count on.
+REVISIONS = {"revision too large": 2**63 - 1, "revision too small": -2}
+HOW = ["forged", "cut short", "empty", "another form", "moved in time", "short write_id"]
+HOW += REVISIONS
 HOW += [f"no {name}" for name in documents._FIELDS]
 HOW += [f"{name} of text" for name in documents._FIELDS]
 
@@ -90,7 +97,7 @@ def test_a_field_that_pymongo_cannot_decode_is_one_of_a_wrong_type(
     assert len(logged()) == 1
 
     do(store, "flush")
-    assert collection().count_documents({}) == 0
+    assert count_sessions() == 0
 
 
 def test_a_payload_that_was_swapped_with_anothers_does_not_open(do, stored, logged):
@@ -134,20 +141,20 @@ def test_a_document_that_another_serializer_wrote_does_not_open(do, stored):
 def test_what_breaks_between_load_and_save_is_left_alone(do, stored):
     store = stored(a=1)
     key = store.session_key
-    broken("revision of text")
+    broken("write_id of text")
     store["a"] = 2
 
     do(store, "save")
 
     assert store.session_key != key
     assert loaded(do, store) == {"a": 2}
-    assert collection().count_documents({}) == 2
+    assert count_sessions() == 2
 
 
 def test_a_touch_of_what_broke_meanwhile_sends_nothing(do, stored):
     store = SessionStore(stored(a=1).session_key)
     do(store, "_get_session")
-    broken("revision of text")
+    broken("write_id of text")
     before = the_document()
 
     do(store, "save")
@@ -163,7 +170,7 @@ def test_cycling_what_does_not_open_leaves_it(do, stored):
     do(store, "cycle_key")
 
     assert store.session_key != key
-    assert collection().count_documents({}) == 2
+    assert count_sessions() == 2
 
 
 @pytest.mark.parametrize("verb", ["delete", "flush"])
@@ -173,7 +180,7 @@ def test_what_does_not_open_can_be_revoked(do, stored, verb):
 
     do(store, verb)
 
-    assert collection().count_documents({}) == 0
+    assert count_sessions() == 0
 
 
 def test_where_the_newest_document_does_not_open_the_data_gets_a_new_key(do, two, held):
@@ -201,3 +208,14 @@ def test_a_move_leaves_a_document_that_does_not_open_any_more(do, two, held):
 
     assert held(login) == {"a": 1}
     assert collection().count_documents({"payload": b"\x01forged"}) == 1
+
+
+def test_an_empty_fallback_key_opens_nothing(do, stored, settings, logged):
+    settings.SECRET_KEY_FALLBACKS = [""]
+    store = stored(a=1)
+    document = the_document()
+    binding = documents.binding(document["_id"], document["created_at"])
+    change_document(payload=codec.seal(b'{"a":2}', binding, ""))
+
+    assert loaded(do, store) == {}
+    assert len(logged()) == 1

@@ -23,7 +23,7 @@ def test_a_session_that_is_too_large_is_not_sent(do, stored, random_text):
     store["large"], store["huge"] = random_text(1_000_000), random_text(24_000_000)
 
     with pytest.raises(
-        DocumentTooLarge, match=r"1\d,\d{3},\d{3} bytes.*'huge' \(24,000,0.*'large'"
+        DocumentTooLarge, match=r"2\d,\d{3},\d{3} bytes.*'huge' \(24,000,0.*'large'"
     ):
         do(store, "save")
 

@@ -68,8 +68,8 @@ def fuzz(target: str, seconds: int) -> int:
 
 
 def merge(target: str) -> int:
-    """Make the corpus anew: first what covers every edge, then what adds the most. What somebody
-    has given a name stays.
+    """Make the corpus anew: first what covers every edge, then what adds the most. A file that has
+    been given a name stays.
     """
     with tempfile.TemporaryDirectory() as merged:
         folders = [merged, str(CORPUS / target), str(FOUND / target)]

@@ -11,18 +11,17 @@ from typing import Any
 import bson
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
-from bson.errors import InvalidBSON
 from pymongo import WriteConcern
-from pymongo.errors import DuplicateKeyError, WriteError
+from pymongo.errors import DuplicateKeyError
 from pymongo.results import DeleteResult, InsertOneResult, UpdateResult
 
 from django_mongo_sessions.connection.collection import _CODEC_OPTIONS
+from tests.fuzz import values
 
 # As the engine sets them on a real collection, of a client that a site has made to read UUIDs.
 CODEC_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     **_CODEC_OPTIONS, uuid_representation=UuidRepresentation.STANDARD
 )
-_LARGEST = 2**63 - 1
 
 
 class Collection:
@@ -33,71 +32,95 @@ class Collection:
     def __init__(self) -> None:
         self.stored: dict[bytes, bytes] = {}
         self.asked: list[str] = []
-        self.meanwhile: list[Callable[[], None]] = []  # what others do, each before one call
+        self.unsent: set[bytes] = set()  # ids of documents that PyMongo could not encode
+        # What other requests do, each before one call.
+        self.interruptions: list[Callable[[], None]] = []
 
     def find_one(
         self, wanted: Mapping[str, Any], projection: Mapping[str, Any] | None = None
     ) -> dict[str, Any] | None:
         self._ask("find")
         found = self._match(wanted)
-        if found is None or projection is None:
-            return found
-        return {name: value for name, value in found.items() if name in (*projection, "_id")}
+        if found is None:
+            return None
+        sent = {
+            name: value
+            for name, value in found.items()
+            if projection is None or name in (*projection, "_id")
+        }
+        reply = bson.encode(sent, codec_options=values.AS_HELD)
+        return {**bson.decode(reply, CODEC_OPTIONS), "_id": wanted["_id"]}
 
     def insert_one(self, document: Mapping[str, Any]) -> InsertOneResult:
         self._ask("insert")
-        raw = bson.encode(document)
-        if document["_id"] in self.stored:
-            raise DuplicateKeyError("E11000", 11000, {"keyPattern": {"_id": 1}})
-        self.stored[document["_id"]] = raw
+        self._insert(document)
         return InsertOneResult(document["_id"], True)
 
     def update_one(self, wanted: Mapping[str, Any], change: Mapping[str, Any]) -> UpdateResult:
         self._ask("update")
+        assert change.keys() <= {"$set", "$unset"}  # no other is known here
         bson.encode(change)
-        found = self._match(wanted) if self._matches(wanted) else None
+        found = self._match(wanted)
         if found is not None:
             found.update(change.get("$set", {}))
             for name in change.get("$unset", {}):
                 found.pop(name, None)
-            for name, step in change.get("$inc", {}).items():
-                if found[name] + step > _LARGEST:
-                    raise WriteError("Failed to apply $inc operations to current value", 2)
-                found[name] += step
-            self.stored[wanted["_id"]] = bson.encode(found, codec_options=CODEC_OPTIONS)
+            self.stored[wanted["_id"]] = bson.encode(found, codec_options=values.AS_HELD)
         return UpdateResult({"n": int(found is not None)}, True)
+
+    def replace_one(
+        self, wanted: Mapping[str, Any], document: Mapping[str, Any], upsert: bool = False
+    ) -> UpdateResult:
+        self._ask("replace")
+        assert document["_id"] == wanted["_id"]  # which MongoDB refuses to change
+        if self._match(wanted) is not None:
+            self.stored[wanted["_id"]] = bson.encode(document)
+            return UpdateResult({"n": 1}, True)
+        if not upsert:
+            return UpdateResult({"n": 0}, True)
+        self._insert(document)
+        return UpdateResult({"n": 1, "upserted": wanted["_id"]}, True)
 
     def delete_one(self, wanted: Mapping[str, Any]) -> DeleteResult:
         self._ask("delete")
-        found = self._matches(wanted)
+        found = self._match(wanted) is not None
         if found:
             del self.stored[wanted["_id"]]
         return DeleteResult({"n": int(found)}, True)
 
     def _ask(self, what: str) -> None:
         self.asked.append(what)
-        if self.meanwhile:
-            self.meanwhile.pop(0)()
+        if self.interruptions:
+            self.interruptions.pop(0)()
 
-    def _matches(self, wanted: Mapping[str, Any]) -> bool:
-        """Return whether there is such a document, which MongoDB need not decode to tell that."""
+    def _insert(self, document: Mapping[str, Any]) -> None:
         try:
-            return self._match(wanted) is not None
-        except InvalidBSON:
-            return wanted.keys() == {"_id"}
+            raw = bson.encode(document)
+        except Exception:
+            self.unsent.add(document["_id"])
+            raise
+        if document["_id"] in self.stored:
+            raise DuplicateKeyError("E11000", 11000, {"keyPattern": {"_id": 1}})
+        self.stored[document["_id"]] = raw
 
     def _match(self, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the document that has these very values; MongoDB tells 1 and true apart too."""
+        """Return the document that a filter matches, also if PyMongo cannot decode it."""
         bson.encode(wanted)
         raw = self.stored.get(wanted["_id"])
         if raw is None:
             return None
-        document = {**bson.decode(raw, CODEC_OPTIONS), "_id": wanted["_id"]}
-        for name, value in wanted.items():
-            held = document.get(name)
-            if held != value or isinstance(held, bool) != isinstance(value, bool):
-                return None
-        return document
+        document = {**bson.decode(raw, values.AS_HELD), "_id": wanted["_id"]}
+        is_match = all(_fulfils(document.get(name), value) for name, value in wanted.items())
+        return document if is_match else None
+
+
+def _fulfils(held: Any, condition: Any) -> bool:
+    """Return whether a field, or None for a missing one, is as a filter says."""
+    if not isinstance(condition, dict):
+        return values.equals(held, condition)
+    [(operator, value)] = condition.items()
+    assert operator == "$ne"  # no other is known here
+    return not values.equals(held, value)
 
 
 class AsyncCollection:
@@ -116,6 +139,9 @@ class AsyncCollection:
 
     async def update_one(self, *args: Any) -> UpdateResult:
         return self._collection.update_one(*args)
+
+    async def replace_one(self, *args: Any, **kwargs: Any) -> UpdateResult:
+        return self._collection.replace_one(*args, **kwargs)
 
     async def delete_one(self, *args: Any) -> DeleteResult:
         return self._collection.delete_one(*args)

@@ -1,4 +1,8 @@
-"""Payloads and documents such as nobody but a forger, or a broken host, would store."""
+"""Payloads and documents such as only a forger, or a broken host, would store.
+
+A document has an identity of its own, and is no marker, unless its first byte is one of `_POINTERS`
+or `_WRITE_IDS`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import zlib
 from typing import Any
 
 import bson
-from bson import DatetimeMS
+from bson import Binary, DatetimeMS
 from django.conf import settings
 
 from tests.fuzz import model, values
@@ -17,7 +21,8 @@ from tests.fuzz.guards import OLD_KEY
 from tests.fuzz.world import ID, NOW, VICTIMS_ID, world
 
 _NOW = model.milliseconds(NOW)
-_SEALED, _COMPRESSED = b"\x01", b"\x02"
+_ANOTHER_ID = model.id_of("another0key0of0our0own0for0hosts")
+_POINTERS, _WRITE_IDS = range(80, 96), range(240, 248)
 # What expands a thousandfold: one that can be read, one that nests too deep, and a large one.
 BOMBS = [
     zlib.compress(b"{}" + b" " * 2**20, 9),
@@ -37,19 +42,19 @@ def payload(data: Data, created_at: int) -> bytes:
     """Return a payload that may open for the document of our key, and may not."""
     if data.byte() < 32:
         return data.take(data.byte() * 2)
-    form, content = _SEALED, body(data)
+    form, content = model.PLAIN, body(data)
     kind = data.byte()
     if kind < 64:
-        form, content = _COMPRESSED, zlib.compress(content, 1)
+        form, content = model.DEFLATED, zlib.compress(content, 1)
     elif kind < 80:
-        form = _COMPRESSED
+        form = model.DEFLATED
     elif kind < 96:
         form = data.take(1)
     elif kind < 104:
-        form, content = _COMPRESSED, data.choice(BOMBS[:2])
-    elif kind < 112:  # made up by somebody without a key
-        return data.choice([_SEALED, _COMPRESSED]) + data.take(32) + data.choice(BOMBS)
-    key = data.choice([settings.SECRET_KEY] * 13 + [OLD_KEY] * 2 + ["nobody's key"])
+        form, content = model.DEFLATED, data.choice(BOMBS[:2])
+    elif kind < 112:  # made up without a key
+        return data.choice([model.PLAIN, model.DEFLATED]) + data.take(32) + data.choice(BOMBS)
+    key = data.choice([settings.SECRET_KEY] * 13 + [OLD_KEY] * 2 + ["another site's key"])
     document_id = VICTIMS_ID if data.byte() < 16 else ID
     moment = created_at + (data.byte() if data.byte() < 16 else 0)
     return mutilated(data, model.seal(form, document_id, moment, content, key))
@@ -76,17 +81,54 @@ def document_of(payload: bytes, created_at: int = _NOW) -> dict[str, Any]:
         "expires_at": DatetimeMS(_NOW + 3_600_000),
         "created_at": DatetimeMS(created_at),
         "seen_at": DatetimeMS(_NOW),
-        "revision": world.next_revision(),
+        "revision": 7,
+        "write_id": world.forged_write_id(),
     }
+
+
+def marker_of(payload: bytes, created_at: int = _NOW) -> dict[str, Any]:
+    """Return a marker with this payload under our key."""
+    document = document_of(payload, created_at)
+    del document["seen_at"]
+    return {**document, "expires_at": DatetimeMS(_NOW + 60_000), "revision": -1}
+
+
+def pointer(data: Data) -> dict[str, Any]:
+    """Return a marker that may lead to the victim's session, and may not."""
+    if data.byte() < 16:
+        return marker_of(b"")
+    form = data.choice([model.MOVED] * 7 + [model.PLAIN])
+    target = data.choice([VICTIMS_ID] * 6 + [ID, data.binary()])
+    key = data.choice([settings.SECRET_KEY] * 5 + [OLD_KEY, "another site's key"])
+    document_id = data.choice([ID] * 6 + [VICTIMS_ID, _ANOTHER_ID])
+    moment = _NOW + (data.byte() if data.byte() < 16 else 0)
+    payload = mutilated(data, model.seal(form, document_id, moment, target, key))
+    revision = data.choice([-1] * 6 + [-1.0, 7])
+    return {**marker_of(payload), "revision": revision}
+
+
+def write_id(data: Data) -> Any:
+    """Return the identity of the document that our key has, or of the victim's, or none."""
+    kind = data.byte() % 4
+    if kind < 2:
+        raw = world.victims if kind else world.collection.stored.get(ID, world.victims)
+        return bson.decode(raw, values.AS_HELD).get("write_id")
+    if kind == 2:
+        size = data.choice([0, 1, 11, 13, 12])
+        return data.choice([bytes(size), Binary(bytes(size), 5), "t" * size, [bytes(size)]])
+    return values.for_bson(data)
 
 
 def sealed_document(data: Data) -> bytes | None:
     """Return a document as the engine stores it, but for its payload; None for none."""
-    if data.byte() < 8:
+    kind = data.byte()
+    if kind < 8:
         return None
-    document = document_of(payload(data, _NOW))
+    document = pointer(data) if kind in _POINTERS else document_of(payload(data, _NOW))
+    if kind in _WRITE_IDS:
+        document["write_id"] = write_id(data)
     if data.byte() < 16:  # the victim's
-        stolen = bson.decode(world.collection.stored[VICTIMS_ID], CODEC_OPTIONS)
+        stolen = bson.decode(world.victims, CODEC_OPTIONS)
         document |= {"payload": stolen["payload"], "created_at": stolen["created_at"]}
     return bson.encode(document)
 
@@ -98,13 +140,12 @@ def any_document(data: Data) -> bytes | None:
         return None
     if kind < 32:
         return _as_stored(data.take(data.byte() * 2))
-    created_at = values.date(data, _NOW) if data.byte() < 64 else DatetimeMS(_NOW)
-    content = json.dumps(values.session(data)).encode()
-    key = OLD_KEY if data.byte() < 32 else settings.SECRET_KEY
-    sealed = model.seal(_SEALED, ID, int(created_at), content, key)
-    document = document_of(sealed, int(created_at))
+    document = pointer(data) if kind in _POINTERS else _session_document(data)
+    if kind in _WRITE_IDS:
+        document["write_id"] = write_id(data)
     for _ in range(data.byte() % 4):
-        field = data.choice([*document, values.name(data)])
+        fields = [name for name in document if name != "write_id"]
+        field = data.choice([*fields, values.name(data)])
         how = data.byte() % 4
         if how == 0:
             document.pop(field, None)
@@ -115,6 +156,14 @@ def any_document(data: Data) -> bytes | None:
         else:
             document[field] = values.for_bson(data)
     return bson.encode(document)
+
+
+def _session_document(data: Data) -> dict[str, Any]:
+    created_at = values.date(data, _NOW) if data.byte() < 64 else DatetimeMS(_NOW)
+    content = json.dumps(values.session(data)).encode()
+    key = OLD_KEY if data.byte() < 32 else settings.SECRET_KEY
+    sealed = model.seal(model.PLAIN, ID, int(created_at), content, key)
+    return document_of(sealed, int(created_at))
 
 
 def _as_stored(raw: bytes) -> bytes | None:

@@ -1,7 +1,7 @@
 """The engine in the world of an input. All that runs is its own code.
 
-But its clock stands still and it does not sleep; and what decompresses or deserializes bytes that
-no key of ours has sealed fails.
+But its clock stands still, it does not sleep, and it counts where it would draw lots for an
+identity; and what decompresses or deserializes bytes that no key of ours has sealed fails.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from django_mongo_sessions.connection.breaker import Breaker
 from django_mongo_sessions.connection.collection import SessionCollection
 from django_mongo_sessions.engine import session as engine_session
 from django_mongo_sessions.mongo import indexes, writes
-from django_mongo_sessions.storage import codec, dates
+from django_mongo_sessions.storage import codec, dates, documents
 from tests.fuzz.collection import AsyncCollection
 from tests.fuzz.world import KEY, VICTIMS_KEY, world
 
@@ -38,13 +38,23 @@ class Zlib:
     compress = staticmethod(zlib.compress)
     error = zlib.error
 
-    @staticmethod
-    def decompress(body: bytes) -> bytes:
-        """Decompress what is sealed."""
-        held = map(world.held, world.collection.stored)
-        if not any(one and one.sealed == body for one in held):
-            raise Violation("decompressed, and no key of ours has sealed it")
-        return zlib.decompress(body)
+    class decompressobj:
+        """Decompresses what is sealed."""
+
+        def __init__(self) -> None:
+            self._inflater = zlib.decompressobj()
+
+        @property
+        def eof(self) -> bool:
+            """Whether the end was reached."""
+            return self._inflater.eof
+
+        def decompress(self, body: bytes, most: int) -> bytes:
+            """Decompress it, and return so many bytes at most."""
+            held = map(world.held, world.collection.stored)
+            if not any(one and one.sealed == body for one in held):
+                raise Violation("decompressed, and no key of ours has sealed it")
+            return self._inflater.decompress(body, most)
 
 
 class Serializer(JSONSerializer):
@@ -99,6 +109,7 @@ def prepared() -> Iterator[None]:
             (clients, {"_clients": held}),
             (codec, {"zlib": Zlib}),
             (dates, {"utc_now": world.utc_now}),
+            (documents, {"os": world}),
             (engine_session, {"time": world}),
             (writes, {"_FIRST_DELAY": 0, "_LONGEST_DELAY": 0}),
             (indexes, {"_ensured": {("mongomock://", None, "sessions")}}),

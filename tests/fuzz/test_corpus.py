@@ -10,10 +10,16 @@ from importlib import import_module
 import bson
 import pytest
 from bson import Binary, DatetimeMS, DBRef, Decimal128, Int64, MaxKey, Regex
+from bson.errors import InvalidBSON
 from django.conf import settings
+from django.contrib.sessions.backends.base import CreateError, UpdateError
+from pymongo.errors import DuplicateKeyError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.storage import codec
+from django_mongo_sessions.engine import mapping
+from django_mongo_sessions.engine.session import TrackedSession
+from django_mongo_sessions.mongo import operations
+from django_mongo_sessions.storage import codec, documents
 from tests.fuzz import __main__ as fuzz
 from tests.fuzz import forging, model
 from tests.fuzz.cookies import check_key
@@ -79,12 +85,15 @@ def use(key, is_async, document=None):
     for before in ([], ["look"], ["expire"]):
         for step in STEPS:
             prepare(is_async, document)
-            session = Session(Data(b""), key)
-            for name in (*before, step, "save", "load"):
-                session.step(name)
+            do(Session(Data(b""), key), *before, step, "save", "load")
     for view in range(len(VIEWS)):
         prepare(is_async, document)
         Session(Data(bytes([view])), None).request(b"sessionid=" + key.encode("utf-8", "replace"))
+
+
+def do(session, *names):
+    for name in names:
+        session.step(name)
 
 
 def prepare(is_async, document):
@@ -144,12 +153,15 @@ def test_the_victim_itself_reads_its_session():
 
 # Documents
 
-FIELDS = ["payload", "expires_at", "created_at", "seen_at", "revision"]
+FIELDS = ["payload", "expires_at", "created_at", "seen_at", "revision", "write_id"]
+NO_UUID = Binary(b"abc", 4)  # which PyMongo cannot decode
 VALUES = [
     *(None, True, 0, -1, 1.5, float("nan"), "", "text", [], {}, {"$ne": 1}, {"$date": 0}),
     *(Int64(2**63 - 1), Int64(-(2**63)), Decimal128("NaN"), MaxKey(), Regex("(((")),
-    *(b"", b"\x01", b"\x02", Binary(b"abc", 4), Binary(b"\x27", 9), DBRef("a", 1)),
+    *(b"", b"\x01", b"\x02", NO_UUID, Binary(b"\x27", 9), DBRef("a", 1)),
     *(DatetimeMS(2**63 - 1), DatetimeMS(-(2**63)), DatetimeMS(PRESENT - 1)),
+    *(Int64(2**62), Int64(2**62 + 1), -2, -1.0, Decimal128("-1"), [-1]),
+    *(bytes(11), bytes(12), bytes(13), Binary(bytes(12), 5), "t" * 12),
 ]
 
 
@@ -162,6 +174,13 @@ WHOLE = sealed(BODY)
 
 def document(payload=WHOLE, **fields):
     return bson.encode({**forging.document_of(payload), **fields})
+
+
+WHOLE_DOCUMENT = document()
+
+
+def marker(payload=b"", **fields):
+    return bson.encode({**forging.marker_of(payload), **fields})
 
 
 @SYNC_AND_ASYNC
@@ -210,7 +229,7 @@ def test_a_body_of_any_bytes_does_no_harm_though_it_is_sealed(is_async, form, bo
 
 
 FORGED = {
-    "nobody's key": sealed(BODY, key="nobody's key"),
+    "another site's key": sealed(BODY, key="another site's key"),
     "moved": sealed(BODY, document_id=VICTIMS_ID),
     "moved in time": sealed(BODY, created_at=PRESENT + 1),
     "cut": WHOLE[:-1],
@@ -244,14 +263,36 @@ def test_the_victims_own_payload_does_not_open_elsewhere(is_async):
     use(KEY, is_async, bson.encode({**stolen, "_id": ID}))
 
 
-def test_a_bomb_that_nobody_has_sealed_takes_no_memory():
-    prepare(0, document(FORGED["a bomb"]))
+def test_a_bomb_that_no_key_has_sealed_takes_no_memory():
+    assert memory_of(FORGED["a bomb"]) < 2 * 2**20
+
+
+def test_a_bomb_that_is_sealed_takes_no_more_memory_than_a_session_may():
+    assert memory_of(sealed(zlib.compress(b"{}" + b" " * 2**26), model.DEFLATED)) < 40 * 2**20
+
+
+def memory_of(payload):
+    """Return how many bytes it takes to refuse a payload."""
+    prepare(0, document(payload))
+    store = SessionStore(KEY)
     tracemalloc.start()
     try:
-        assert SessionStore(KEY).load() == {}
-        assert tracemalloc.get_traced_memory()[1] < 2 * 2**20
+        assert store.load() == {}
+        most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+    assert world.refusals
+    return most
+
+
+@SYNC_AND_ASYNC
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_body_of_more_bytes_than_may_be_stored_is_refused(is_async, excess):
+    body = b"{}" + b" " * (model.LARGEST_BODY - 2 + excess)
+    prepare(is_async, document(sealed(zlib.compress(body), model.DEFLATED)))
+
+    do(Session(Data(b""), KEY), "load")
+    assert len(world.refusals) == excess
 
 
 @SYNC_AND_ASYNC
@@ -271,11 +312,249 @@ def test_what_has_expired_is_not_read(is_async):
     use(KEY, is_async, document(expires_at=NOW - timedelta(seconds=1)))
 
 
+# Markers
+
+ANOTHER_ID = model.id_of("0" * 32)
+TO_THE_VICTIM = sealed(VICTIMS_ID, model.MOVED)
+FORGED_POINTERS = {
+    "another site's key": sealed(VICTIMS_ID, model.MOVED, key="another site's key"),
+    "of another document": sealed(VICTIMS_ID, model.MOVED, document_id=ANOTHER_ID),
+    "of the victim's document": sealed(VICTIMS_ID, model.MOVED, document_id=VICTIMS_ID),
+    "moved in time": sealed(VICTIMS_ID, model.MOVED, created_at=PRESENT + 1),
+    "another target": sealed(ID, model.MOVED)[:33] + VICTIMS_ID,
+    "another form": model.MOVED + sealed(VICTIMS_ID)[1:],
+    "a session's form": sealed(VICTIMS_ID),
+    "cut": TO_THE_VICTIM[:-1],
+    "longer": TO_THE_VICTIM + b" ",
+    "no seal": model.MOVED + bytes(32) + VICTIMS_ID,
+    "no form": VICTIMS_ID,
+    "text": VICTIMS_ID.hex(),
+    "nothing": b"",
+}
+
+
+@SYNC_AND_ASYNC
+@pytest.mark.parametrize("verb", ["delete", "flush"])
+@pytest.mark.parametrize("how", FORGED_POINTERS)
+def test_a_forged_pointer_leads_nowhere(is_async, verb, how):
+    use(KEY, is_async, marker(FORGED_POINTERS[how]))
+
+    prepare(is_async, marker(FORGED_POINTERS[how]))
+    world.do(SessionStore(KEY), verb)
+    world.check_victim()
+    assert world.held(ID).is_marker
+
+
+@SYNC_AND_ASYNC
+@pytest.mark.parametrize("verb", ["delete", "flush"])
+@pytest.mark.parametrize("key", [settings.SECRET_KEY, OLD_KEY])
+def test_a_pointer_leads_a_sign_out_to_where_the_session_has_moved(is_async, verb, key):
+    raw = marker(sealed(VICTIMS_ID, model.MOVED, key=key))
+    use(KEY, is_async, raw)
+
+    prepare(is_async, raw)
+    world.do(SessionStore(KEY), verb)
+    assert world.collection.stored == {ID: raw}
+
+
+@SYNC_AND_ASYNC
+def test_a_sign_out_follows_a_session_that_has_moved_twice(is_async):
+    prepare(is_async, document())
+    do(Session(Data(b""), KEY), "load", "cycle_key", "cycle_key")
+    do(Session(Data(b""), KEY), "delete")
+
+    assert sum(not world.held(held).is_marker for held in world.collection.stored) == 1
+
+
+@SYNC_AND_ASYNC
+@pytest.mark.parametrize("last", ["flush", "delete", "save", "load", "cycle_key"])
+def test_a_session_that_has_moved_may_be_used_on(is_async, last):
+    prepare(is_async, document())
+    do(Session(Data(b""), KEY), "expire", "cycle_key", "set", "save", "cycle_key", last, "look")
+
+
+@SYNC_AND_ASYNC
+def test_pointers_in_a_circle_lead_nowhere(is_async):
+    use(KEY, is_async, marker(sealed(ID, model.MOVED)))
+
+
+@SYNC_AND_ASYNC
+@pytest.mark.parametrize("revision", [0, 7, 1.5, True, None, "-1"], ids=repr)
+def test_a_pointer_that_is_no_marker_is_deleted_and_not_followed(is_async, revision):
+    use(KEY, is_async, marker(TO_THE_VICTIM, revision=revision))
+
+    prepare(is_async, marker(TO_THE_VICTIM, revision=revision))
+    world.do(SessionStore(KEY), "delete")
+    world.check_victim()
+    assert world.collection.stored.keys() == {VICTIMS_ID}
+
+
+@SYNC_AND_ASYNC
+@pytest.mark.parametrize("revision", [-1, Int64(-1), -1.0], ids=repr)
+@pytest.mark.parametrize("payload", [b"", TO_THE_VICTIM, WHOLE], ids=["deleted", "moved", "whole"])
+def test_a_marker_is_no_session(is_async, revision, payload):
+    raw = document(payload, revision=revision)
+    use(KEY, is_async, raw)
+
+    prepare(is_async, raw)
+    assert not world.do(SessionStore(KEY), "exists", KEY)
+    store = SessionStore(KEY)
+    assert world.do(store, "load") == {}
+    assert store.session_key is None
+    with pytest.raises(CreateError):
+        world.do(SessionStore(KEY), "save", True)
+    store = SessionStore(KEY)
+    store._session_cache = {"a": 1}
+    with pytest.raises(UpdateError):
+        world.do(store, "save")
+    assert world.collection.stored[ID] == raw
+    assert not world.refusals
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:30])
+def test_a_marker_with_a_field_of_any_kind_does_no_harm(field, value):
+    use(KEY, 0, bson.encode({**forging.marker_of(TO_THE_VICTIM), field: value}))
+
+
+@SYNC_AND_ASYNC
+@pytest.mark.parametrize("field", ["a", *FIELDS])
+def test_what_cannot_be_decoded_does_no_harm(is_async, field):
+    use(KEY, is_async, bson.encode({**forging.marker_of(TO_THE_VICTIM), field: NO_UUID}))
+    use(KEY, is_async, bson.encode({**forging.marker_of(b""), field: NO_UUID}))
+    use(KEY, is_async, document(a=NO_UUID))
+
+
+def test_only_what_is_asked_for_is_decoded():
+    prepare(0, marker(TO_THE_VICTIM, a=NO_UUID))
+    with pytest.raises(InvalidBSON):
+        world.collection.find_one({"_id": ID})
+
+    world.do(SessionStore(KEY), "delete")
+    assert world.collection.stored.keys() == {ID}
+
+
+# Other requests
+
+
+def race(replacement, *names, document=WHOLE_DOCUMENT, is_async=0):
+    """Do steps; before the last one another request replaces the document, or deletes it."""
+    prepare(is_async, document)
+    session = Session(Data(b""), KEY, lambda data: replacement)
+    do(session, *names[:-1])
+    session._another_request()
+    do(session, names[-1])
+
+
+@SYNC_AND_ASYNC
+@pytest.mark.parametrize("last", STEPS)
+@pytest.mark.parametrize(
+    "replacement",
+    [
+        document(sealed(b'{"b":2}')),
+        document(sealed(b'{"b":2}'), revision=8),
+        document(FORGED["altered"]),
+        marker(),
+        marker(TO_THE_VICTIM),
+        None,
+    ],
+    ids=["a session", "the next revision", "forged", "deleted", "moved", "removed"],
+)
+def test_another_request_loses_nothing(is_async, last, replacement):
+    race(replacement, "expire", last, is_async=is_async)
+    race(replacement, "expire", "cycle_key", last, is_async=is_async)
+
+
+def test_the_identity_of_another_document_fools_this_session_alone():
+    fooling = document(write_id=bson.decode(WHOLE_DOCUMENT)["write_id"], revision=2**63 - 1)
+    for last in STEPS:
+        race(fooling, "expire", last)
+
+
+# The collection
+
+
+@pytest.mark.parametrize("revision", [-1, Int64(-1), -1.0, Decimal128("-1"), [7, -1]], ids=repr)
+def test_what_equals_a_marker_is_not_deleted(revision):
+    assert deleted(document(revision=revision)) == 0
+
+
+@pytest.mark.parametrize("revision", [0, 1, True, None, "-1", Decimal128("sNaN"), []], ids=repr)
+def test_what_does_not_equal_a_marker_is_deleted(revision):
+    assert deleted(document(revision=revision)) == 1
+
+
+def test_what_has_no_revision_is_deleted():
+    fields = bson.decode(document())
+    del fields["revision"]
+
+    assert deleted(bson.encode(fields)) == 1
+
+
+def deleted(document):
+    prepare(0, document)
+    wanted = {"_id": ID, "revision": {"$ne": -1}}
+    return world.collection.delete_one(wanted).deleted_count
+
+
+def test_a_document_is_replaced_if_it_matches_and_else_inserted_if_asked():
+    prepare(0, document())
+    stored = bson.decode(world.collection.stored[ID])
+    absent, another = {"_id": ID, "write_id": bytes(12)}, {"_id": ID, "a": 1}
+    replace = world.collection.replace_one
+
+    assert replace(absent, another).matched_count == 0
+    with pytest.raises(DuplicateKeyError):
+        replace(absent, another, upsert=True)
+    assert bson.decode(world.collection.stored[ID]) == stored
+    assert replace({"_id": ID, "write_id": stored["write_id"]}, another).matched_count == 1
+    assert bson.decode(world.collection.stored.pop(ID)) == another
+    assert replace({"_id": ID}, another, upsert=True).matched_count == 0
+    assert bson.decode(world.collection.stored[ID]) == another
+
+
 # What watches
 
+FAULTS = {
+    "an unsealed pointer is followed": (mapping, "target", lambda held: held["payload"][33:]),
+    "no pointer is followed": (mapping, "target", lambda held: None),
+    "a marker is read": (documents, "is_marker", lambda held: False),
+    "a marker is deleted": (documents, "not_marker", lambda document_id: {"_id": document_id}),
+    "any write is replaced": (
+        documents,
+        "at_write",
+        lambda document_id, write_id: {"_id": document_id},
+    ),
+    "nothing is merged": (TrackedSession, "_merged", lambda self, old, new, ours: ours),
+    "nothing is deleted": (
+        operations,
+        "_delete",
+        lambda wanted: operations.exists(wanted["_id"], NOW),
+    ),
+    "any revision opens": (documents, "_MAX_REVISION", 2**63),
+    "no identity is new": (documents, "new_write_id", lambda: bytes(12)),
+}
 
-def test_what_nobody_has_sealed_must_not_be_decompressed():
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_the_engine_is_found(monkeypatch, fault):
+    use_all()
+    monkeypatch.setattr(*FAULTS[fault])
+
+    with pytest.raises((AssertionError, Violation)):
+        use_all()
+
+
+def use_all():
+    pointers = map(FORGED_POINTERS.get, ["another site's key", "another target", "no seal"])
+    for raw in [*map(marker, [*pointers, TO_THE_VICTIM]), document(revision=2**62 + 1)]:
+        use(KEY, 0, raw)
+    for last in ("save", "cycle_key"):
+        race(document(sealed(b'{"b":2}')), "expire", last)
+
+
+def test_what_no_key_has_sealed_must_not_be_decompressed():
     begin()
 
     with pytest.raises(Violation):
-        codec.zlib.decompress(zlib.compress(BODY))
+        codec.zlib.decompressobj().decompress(zlib.compress(BODY), 100)

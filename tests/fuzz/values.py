@@ -18,14 +18,39 @@ from bson import (
     Regex,
     Timestamp,
 )
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions, DatetimeConversion
 
 from tests.fuzz.data import Data
+
+# Decodes every document, with each value as MongoDB holds it.
+AS_HELD: CodecOptions[dict[str, Any]] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_MS,
+    unicode_decode_error_handler="replace",
+    uuid_representation=UuidRepresentation.UNSPECIFIED,
+)
 
 _DEEPEST = 6
 # The first and the last millisecond that `datetime` holds, and their neighbours outside.
 _EDGES = [-62135596800000, -62135596800001, 253402300799999, 253402300800000, 2**63 - 1, -(2**63)]
 
 _MOMENTS = ["2026-01-02T03:04:05+00:00", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00+14:00"]
+
+
+def equals(held: Any, value: Any) -> bool:
+    """Return whether MongoDB finds a value in a field: numbers of each type are compared, an array
+    has each value in it, and true is not 1.
+    """
+    held_values = [held, *held] if isinstance(held, list) else [held]
+    return any(_equals(one, value) for one in held_values)
+
+
+def _equals(one: Any, other: Any) -> bool:
+    if isinstance(one, Decimal128):
+        one = one.to_decimal()
+        if one.is_nan():  # to compare a signaling one is an error
+            return False
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 def date(data: Data, now: int) -> DatetimeMS:

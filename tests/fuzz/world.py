@@ -26,20 +26,24 @@ class World:
         self.collection = Collection()
         self.loop = asyncio.new_event_loop()
         self.options: dict[str, Any] = {"URI": "mongomock://"}  # of the engine
-        self.now, self.is_async, self.revision = NOW, False, 0
+        self.now, self.is_async = NOW, False
         self.refusals: list[str] = []  # as they were logged
         self.bodies: set[bytes] = set()  # that may be deserialized
         self.brought: list[dict[str, Any]] = []  # what views have set
-        self._victims = b""
+        self.victims = b""  # the document of the victim's session
+        self._is_victim_gone = False
+        self._writes, self._forged = 0, 0
 
     def begin(self, data: Data) -> None:
         """Forget all but the victim's session, and choose sync or async, and settings."""
-        self.now, self.revision = NOW, -100
-        if not self._victims:
-            self._victims = self._store_victim()
-        self.collection.stored = {VICTIMS_ID: self._victims}
+        self.now = NOW
+        if not self.victims:
+            self.victims = self._store_victim()
+        self.collection.stored = {VICTIMS_ID: self.victims}
+        self._is_victim_gone = False
         self.collection.asked.clear()
-        self.collection.meanwhile.clear()
+        self.collection.unsent.clear()
+        self.collection.interruptions.clear()
         self.refusals.clear()
         self.bodies.clear()
         self.brought.clear()
@@ -75,10 +79,24 @@ class World:
         keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
         return model.read(raw, document_id, keys, self.now)
 
-    def next_revision(self) -> int:
-        """Return one that no write of the engine arrives at."""
-        self.revision += 100
-        return self.revision
+    def way(self, document_id: bytes | None) -> list[bytes]:
+        """Return the ids that a sign-out comes by, by the book: it follows the markers."""
+        way: list[bytes] = []
+        while document_id is not None and document_id not in way:
+            way.append(document_id)
+            held = self.held(document_id)
+            document_id = held.target if held is not None and held.is_spared else None
+        return way
+
+    def urandom(self, size: int) -> bytes:
+        """Return bytes that the engine has not been given yet."""
+        self._writes += 1
+        return self._writes.to_bytes(size, "big")
+
+    def forged_write_id(self) -> bytes:
+        """Return an identity that no write of the engine has, and no other document."""
+        self._forged += 1
+        return b"forged" + self._forged.to_bytes(6, "big")
 
     def utc_now(self) -> datetime:
         """Return the present, which moves only by `later`."""
@@ -92,9 +110,11 @@ class World:
         """Let time pass."""
         self.now += timedelta(seconds=seconds)
 
-    def check_victim(self, *shown: object) -> None:
+    def check_victim(self, *shown: object, may_be_gone: bool = False) -> None:
         """Fail if the victim's session was changed, or shows in any of these."""
-        assert self.collection.stored.get(VICTIMS_ID) == self._victims
+        stored = self.collection.stored.get(VICTIMS_ID)
+        self._is_victim_gone |= may_be_gone and stored is None
+        assert stored == (None if self._is_victim_gone else self.victims)
         assert SECRET not in repr(shown)
 
 

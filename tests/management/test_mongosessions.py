@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import mongomock
@@ -12,7 +13,7 @@ from django.core.management import CommandError, call_command
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
-from django_mongo_sessions.mongo import status
+from django_mongo_sessions.mongo import operations, status
 from django_mongo_sessions.storage import dates, documents
 from tests.conftest import collection
 
@@ -47,7 +48,48 @@ def test_indexes_applies_what_is_right_and_then_succeeds(mongod_engine):
     assert "created mongo_sessions_expires_at" in call("indexes", "--apply")
 
     assert call("indexes") == "mongo_sessions_expires_at: ok\n"
-    assert call("indexes", "--apply") == "mongo_sessions_expires_at: ok\n"
+    assert call("indexes", "--apply") == "nothing to do\nmongo_sessions_expires_at: ok\n"
+
+
+@pytest.mark.parametrize("overtaken", ["dropped", "created"])
+def test_indexes_finds_done_what_another_process_does_at_the_same_time(
+    mongod_engine, monkeypatch, overtaken
+):
+    sessions = collection()
+    name = "mongo_sessions_expires_at"
+    if overtaken == "dropped":
+        sessions.create_index([("expires_at", 1)], expireAfterSeconds=0)
+        sessions.create_index([("user_id", 1)], name=name)
+    read = operations.index_information
+
+    def overtake():
+        monkeypatch.setattr(operations, "index_information", read)
+        operation = read()
+
+        def call(target):
+            known = operation.call(target)
+            if overtaken == "dropped":
+                sessions.drop_index(name)
+            else:
+                sessions.create_index([("expires_at", 1)], name=name, expireAfterSeconds=0)
+            return known
+
+        return replace(operation, call=call)
+
+    monkeypatch.setattr(operations, "index_information", overtake)
+
+    assert ": ok" in call("indexes", "--apply")
+
+
+def test_what_a_terminal_obeys_is_escaped(mongod_engine):
+    collection().create_index([("a\x1b[2J", 1)], name="b\x1b[2J")
+
+    with pytest.raises(CommandError):
+        call("indexes")
+    output = call("status")
+
+    assert "\x1b" not in output
+    assert "'b\\x1b[2J'" in output
 
 
 def test_indexes_says_what_leaves_no_place_for_ours(mongod_engine):

@@ -11,7 +11,7 @@ from django.test import RequestFactory
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.storage import dates
-from tests.conftest import collection
+from tests.conftest import SESSIONS, collection
 
 KEY = "0123456789abcdefghijklmnopqrstuv"
 COOKIE = "sessionid"
@@ -132,7 +132,7 @@ def answer(cls, form, loop, steps, cookie, settings):
 
 
 def document():
-    [stored] = collection().find({})
+    [stored] = collection().find(SESSIONS)
     return stored
 
 

@@ -13,7 +13,7 @@ from django.test import RequestFactory
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.middleware import SessionMiddleware
 from django_mongo_sessions.storage import dates
-from tests.conftest import collection
+from tests.conftest import collection, count_sessions
 from tests.middleware.helpers import (
     COOKIE,
     KEY,
@@ -112,7 +112,7 @@ def outcome(cls, form, loop, steps, make_cookie, settings):
     request, response = answer(cls, form, loop, steps, cookie, settings)
     session = request.session
     seen = {
-        "documents": collection().count_documents({}),
+        "documents": count_sessions(),
         "old revision": before and revision(before["_id"]),
         "data": {**SessionStore(session.session_key).load(), "_count": 0},
     }

@@ -30,14 +30,14 @@ def drive(form, verb, timeout):
     return run_on(target, verb) if form == "sync" else asyncio.run(arun_on(target, verb))
 
 
-def asking(form, ask, patient=False):
+def asking(form, ask, **options):
     """Return a verb of one operation that calls `ask`."""
 
     async def aask(sessions):
         return ask(sessions)
 
     def verb():
-        return (yield Operation(ask if form == "sync" else aask, lambda reply: reply, patient))
+        return (yield Operation(ask if form == "sync" else aask, lambda reply: reply, **options))
 
     return verb()
 
@@ -82,7 +82,9 @@ def test_a_gate_is_told_how_each_call_ended(form, error, told):
 
 @pytest.mark.parametrize("form", ["sync", "async"])
 def test_what_no_request_waits_for_has_more_time(form):
-    left = drive(form, asking(form, lambda sessions: _csot.remaining(), patient=True), 7)
+    left = drive(
+        form, asking(form, lambda sessions: _csot.remaining(), timeout=MAINTENANCE_TIMEOUT), 7
+    )
 
     assert 7 < left <= MAINTENANCE_TIMEOUT
 

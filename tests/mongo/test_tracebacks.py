@@ -1,22 +1,226 @@
-"""What is taken out of a traceback."""
+"""What is taken out of an error and of its traceback."""
 
+import asyncio
+import sys
+
+import pytest
 from bson.errors import InvalidDocument
-from pymongo.errors import DocumentTooLarge, PyMongoError
+from pymongo.errors import (
+    DocumentTooLarge,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+    WriteError,
+)
 
+from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.mongo import tracebacks
+from tests.conftest import collection
 
 VALUE = "a value that nobody may see"
 
 
-def test_what_an_older_pymongo_says_of_a_document_it_cannot_encode():
-    error = InvalidDocument(f"Invalid document {{'a': '{VALUE}'}} | of type: <class 'set'>")
-    error.args = (f"cannot encode object: {{'{VALUE}'}}, of type: <class 'set'>",)
+class Account(SessionStore):
+    """Stores a value beside the session."""
+
+    def to_document(self, data):
+        return {"account": data.get("account")}
+
+
+def refused(do, error, **data):
+    """Return the error with which the server refuses a session."""
+    store = Account()
+    store.update(data)
+    with pytest.raises(error) as raised:
+        do(store, "save")
+    return raised.value
+
+
+@pytest.mark.only("mongod")
+def test_an_error_of_a_unique_index_names_the_index_and_no_value(do):
+    collection().create_index("account", unique=True, sparse=True)
+    first = Account()
+    first["account"] = VALUE
+    do(first, "save")
+
+    error = refused(do, DuplicateKeyError, account=VALUE)
+
+    collection().drop_index("account_1")
+    assert "index: account_1" in str(error)
+    assert VALUE not in str(error) + repr(error) + str(error.details)
+    assert error.details["keyPattern"] == {"account": 1}
+
+
+@pytest.mark.only("mongod")
+def test_an_error_of_a_validator_quotes_no_value(do):
+    schema = {"$jsonSchema": {"properties": {"account": {"bsonType": "int"}}}}
+    do(SessionStore(), "create")
+    database = collection().database
+    database.command("collMod", collection().name, validator=schema)
+
+    error = refused(do, WriteError, account=VALUE)
+
+    database.command("collMod", collection().name, validator={})
+    assert str(error) == "Document failed validation"
+    assert VALUE not in repr(error) + str(error.details)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "shown"),
+    [
+        (13, 'not authorized on a to execute command { find: "s", filter: { a: 1 } }', "{ find:"),
+        (10107, "not primary", "not primary"),
+        (None, "no code", "no code"),
+    ],
+)
+def test_an_error_that_quotes_nothing_is_shown(code, message, shown):
+    error = OperationFailure(message, code, {"codeName": "Name", "errmsg": VALUE})
+
+    tracebacks.withhold_values(error, None)
+
+    assert shown in str(error)
+    assert "filter" not in str(error)
+    assert VALUE not in str(error) + str(error.details)
+
+
+def test_of_an_error_that_may_quote_a_session_the_name_is_shown():
+    error = OperationFailure(f"cannot {VALUE}", 14, {"codeName": "TypeMismatch", "errmsg": VALUE})
+
+    tracebacks.withhold_values(error, None)
+
+    assert str(error).startswith("TypeMismatch, code 14 (")
+    assert error.code == 14
+    assert VALUE not in repr(error) + str(error.details)
+
+
+def test_an_error_without_details_is_an_error_too():
+    error = OperationFailure(f"cannot {VALUE}", 14)
+
+    tracebacks.withhold_values(error, None)
+
+    assert str(error).startswith("error, code 14 (")
+
+
+def test_a_document_that_bson_cannot_encode_is_not_kept():
+    error = InvalidDocument(f"cannot encode object: {{'{VALUE}'}}, of type: <class 'set'>")
+    error._document = {"a": VALUE}
     other = InvalidDocument("another text")
     for each in (error, other):
-        tracebacks.forget_values(each)
+        tracebacks.withhold_values(each, None)
 
     assert str(error) == "cannot encode a value of to_document(), of type: <class 'set'>"
+    assert error._document is None
     assert str(other) == "another text"
+
+
+def test_an_exception_that_was_being_handled_is_not_the_engines():
+    foreign = InvalidDocument("cannot encode object: 7, of type: <class 'int'>")
+    ours = PyMongoError("down")
+    ours.__context__ = foreign
+
+    tracebacks.withhold_values(ours, foreign)
+
+    assert str(foreign) == "cannot encode object: 7, of type: <class 'int'>"
+
+
+@pytest.mark.parametrize("form", ["sync", "native"])
+def test_what_a_view_was_handling_is_left_alone_if_a_session_fails(mongod_engine, settings, form):
+    settings.MONGO_SESSIONS = {
+        "URI": "mongodb://127.0.0.1:1",
+        "TIMEOUT": 0.2,
+        "ASYNC": "native",
+        "CLIENT_OPTIONS": {"serverSelectionTimeoutMS": 100},
+    }
+    foreign = OperationFailure(f"cannot {VALUE}", 14, {"errmsg": VALUE})
+
+    async def asave(store):
+        try:
+            raise foreign
+        except OperationFailure:
+            await store.asave()
+
+    def save(store):
+        try:
+            raise foreign
+        except OperationFailure:
+            store.save()
+
+    with pytest.raises(PyMongoError):
+        save(SessionStore()) if form == "sync" else asyncio.run(asave(SessionStore()))
+
+    assert VALUE in str(foreign)
+    assert foreign.details == {"errmsg": VALUE}
+
+
+# The frames of a traceback
+
+
+class Money:
+    """What BSON does not know."""
+
+
+def raised_by(function, *args):
+    """Return the exception of a function, with its traceback."""
+    try:
+        function(*args)
+    except Exception:
+        return sys.exc_info()[1]
+
+
+def in_pymongo(source):
+    """Return a function `call` that is defined by this source in a module of PyMongo's."""
+    module = {"__name__": "pymongo.pool"}
+    exec(source, module)
+    return module["call"]
+
+
+def frames(error):
+    step, found = error.__traceback__, []
+    while step is not None:
+        found.append(step.tb_frame)
+        step = step.tb_next
+    return found
+
+
+def encode_for_the_project():
+    rate_of_the_project = 1.1
+    raise ValueError(f"no rate for {rate_of_the_project}")
+
+
+def test_frames_that_pymongo_calls_for_the_project_keep_their_variables():
+    call = in_pymongo("def call(encode):\n    document = 1\n    encode()")
+    error = raised_by(call, encode_for_the_project)
+
+    tracebacks.forget_values(error)
+
+    assert "document" in frames(error)[-2].f_locals
+    assert "rate_of_the_project" in frames(error)[-1].f_locals
+
+
+def test_frames_that_pymongo_calls_for_the_engine_are_emptied(mongod_engine, settings):
+    class Priced(SessionStore):
+        def to_document(self, data):
+            return {"price": Money()}
+
+    error = raised_by(Priced().save)
+    tracebacks.forget_values(error)  # those that still ran, too
+
+    assert isinstance(error, InvalidDocument)
+    for frame in frames(error):
+        if frame.f_globals["__name__"].startswith(("pymongo.", "bson.", "django_mongo_sessions.")):
+            assert frame.f_locals == {}
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_an_error_that_was_caught_inside_pymongo_is_emptied_with_the_engines(is_ours):
+    inner = raised_by(in_pymongo("def call():\n    document = 1\n    raise ValueError"))
+    inner.__traceback__ = inner.__traceback__.tb_next  # without the frame of this test
+    outer = raised_by(lambda: SessionStore().mutate(1) if is_ours else 1 / 0)
+    outer.__context__ = inner
+
+    tracebacks.forget_values(outer)
+
+    assert ("document" in frames(inner)[0].f_locals) == (not is_ours)
 
 
 def test_a_chain_of_errors_that_bites_its_tail_has_an_end():

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.mongo import runner, writes
 from django_mongo_sessions.storage import documents
-from tests.conftest import collection
+from tests.conftest import SESSIONS, collection
 
 CLIENTS = st.integers(0, 2)
 KEYS = st.sampled_from(["a", "b", "_auth_user_id"])
@@ -93,6 +93,7 @@ class Sessions(RuleBasedStateMachine):
         self.do = do
         collection().delete_many({})
         self.stored = {}  # session data by key
+        self.moved = {}  # by old key: the new one, and the store that has moved the session
         first = SessionStore()
         do(first, "create")
         self.stored[first.session_key] = {}
@@ -217,6 +218,8 @@ class Sessions(RuleBasedStateMachine):
         if old is None or old in self.stored:
             data = client.live if old is None else client.merged(self.stored.pop(old))
             assert not gone
+            if old is not None:
+                self.moved[old] = client.store.session_key, client.store
         else:
             # What it was when it was last seen moves, if nobody is signed in.
             may_move = [client.live, *map(client.merged, client.seen)]
@@ -231,12 +234,19 @@ class Sessions(RuleBasedStateMachine):
 
     def flush(self, client, ask):
         ask(client, "flush")
-        self.stored.pop(client.key, None)
+        self.end(client.key)
+        # What it has left of the session goes too.
+        self.moved = {old: to for old, to in self.moved.items() if to[1] is not client.store}
         client.__init__(client.store, None)
 
     def delete(self, client, ask):
         ask(client, "delete")
-        self.stored.pop(client.key, None)
+        self.end(client.key)
+
+    def end(self, key):
+        """Delete the session of a key, or follow it to where it has moved."""
+        if self.stored.pop(key, None) is None and key in self.moved:
+            self.end(self.moved[key][0])
 
     def holds(self, client, key, data):
         """The session is stored under the key, and the client knows it as it is stored."""
@@ -250,7 +260,7 @@ class Sessions(RuleBasedStateMachine):
 
     @invariant()
     def mongodb_holds_what_the_model_says(self):
-        held = {bytes(document["_id"]): document for document in collection().find({})}
+        held = {bytes(document["_id"]): document for document in collection().find(SESSIONS)}
         assert held.keys() == {documents.document_id(key) for key in self.stored}
         for key, data in self.stored.items():
             assert equal(SessionStore(key).load(), data)

@@ -7,7 +7,7 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.storage import dates
-from tests.conftest import collection
+from tests.conftest import SESSIONS, collection
 
 AGE = timedelta(hours=12)
 
@@ -29,7 +29,7 @@ def twelve_hours(engine, absolute):
 
 
 def document():
-    [stored] = collection().find({})
+    [stored] = collection().find(SESSIONS)
     return stored
 
 
@@ -214,4 +214,4 @@ def test_create_does_not_prolong_it(do, stored):
 
     do(session, "create")
 
-    assert {stored["created_at"] for stored in collection().find({})} == {begin}
+    assert {stored["created_at"] for stored in collection().find(SESSIONS)} == {begin}

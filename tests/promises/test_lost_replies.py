@@ -15,12 +15,11 @@ from pymongo.errors import (
 )
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.connection import breaker
 from django_mongo_sessions.mongo import operations
-from tests.conftest import collection
+from tests.conftest import collection, count_sessions
+from tests.promises.conftest import CUT
 
 KEY = "0123456789abcdefghijklmnopqrstuv"
-CUT = AutoReconnect("connection closed")
 # What a single mongod says of a write that PyMongo repeats after a connection that broke too soon.
 NO_TRANSACTIONS = OperationFailure(
     "Transaction numbers are only allowed on a replica set member", 20
@@ -54,36 +53,11 @@ def undone(operation, error):
     return replace(operation, call=call)
 
 
-@pytest.fixture
-def lose(monkeypatch):
-    """`lose("insert", how, error)` lets the first call of that kind be `unheard` or `undone`."""
-    monkeypatch.setattr(breaker, "PROBE_INTERVAL", 0)  # the next call is let through
-
-    def lose(name, how, error=CUT):
-        real = getattr(operations, name)
-        lost = []
-
-        def made(*args, **kwargs):
-            operation = real(*args, **kwargs)
-
-            def call(sessions):
-                if lost:
-                    return operation.call(sessions)
-                lost.append(how(operation, error))
-                return lost[0].call(sessions)
-
-            return replace(operation, call=call)
-
-        monkeypatch.setattr(operations, name, made)
-
-    return lose
-
-
 HOW = pytest.mark.parametrize("how", [unheard, undone])
 
 
 def documents():
-    return collection().count_documents({})
+    return count_sessions()
 
 
 def count(data):
@@ -149,7 +123,7 @@ def test_it_is_taken_back_when_that_is_possible(do, lose):
     store = SessionStore()
     store["a"] = 1
     lose("insert", unheard, LATE[0])
-    lose("take_back", undone, LATE[0])
+    lose("delete_write", undone, LATE[0])
     for _ in range(2):
         with pytest.raises(NetworkTimeout):
             do(store, "save")
@@ -294,7 +268,7 @@ def test_a_write_whose_confirmation_is_lost_too_is_told(do, lose, stored):
 
 
 @HOW
-@pytest.mark.parametrize("name", ["insert", "delete"])
+@pytest.mark.parametrize("name", ["insert", "replace_with"])
 @pytest.mark.parametrize("data", [{"a": 1}, {"_auth_user_id": "7"}])
 def test_a_session_moves_to_its_new_key(do, lose, stored, how, name, data):
     old = stored(**data).session_key
@@ -315,9 +289,9 @@ def test_where_its_old_key_may_open_nothing_the_session_has_the_new_one(
 ):
     old = stored(**data).session_key
     store = SessionStore(old)
-    lose("delete", unheard, error)
+    lose("replace_with", unheard, error)
     if error is CUT:
-        lose("find_whole", undone, error)
+        lose("confirm", undone, error)
 
     with pytest.raises(type(error)):
         do(store, "cycle_key")
@@ -335,7 +309,7 @@ def test_where_its_old_key_may_open_nothing_the_session_has_the_new_one(
 def test_where_its_old_key_opens_it_for_sure_the_session_keeps_that(do, lose, stored, error):
     old = stored(a=1).session_key
     store = SessionStore(old)
-    lose("delete", undone, error)
+    lose("replace_with", undone, error)
 
     with pytest.raises(type(error)):
         do(store, "cycle_key")
@@ -345,9 +319,9 @@ def test_where_its_old_key_opens_it_for_sure_the_session_keeps_that(do, lose, st
 
 
 @HOW
-@pytest.mark.parametrize("name", ["update", "delete"])
+@pytest.mark.parametrize("name", ["update", "replace_with"])
 def test_it_brings_along_what_others_have_stored(do, lose, stored, how, name):
-    """The delete misses: what stands there is somebody's."""
+    """The pointer misses: another request has stored the session."""
     old = stored(a=1).session_key
     store = SessionStore(old)
     do(store, "_get_session")

@@ -66,14 +66,15 @@ def test_every_command_of_one_session_names_its_id(
 
 @pytest.mark.parametrize(("what", "prepare", "verb", "sent"), TABLE, ids=[row[0] for row in TABLE])
 def test_no_update_changes_an_id(mongod_engine, commands, what, prepare, verb, sent):
-    """The shard key of a document stays, and an update is one of operators, never an upsert."""
+    """The shard key of a document stays, and no update of one session is an upsert."""
     store = prepare()
     getattr(store, verb)(*arguments(store, verb))
 
     updates = [command["updates"] for name, command in commands.sent if name == "update"]
     for [update] in updates:
-        assert all(operator.startswith("$") for operator in update["u"])
-        assert not any("_id" in fields for fields in update["u"].values())
+        operators = [operator for operator in update["u"] if operator.startswith("$")]
+        assert not any("_id" in update["u"][operator] for operator in operators)
+        assert operators or update["u"]["_id"] == update["q"]["_id"]
         assert not update.get("upsert")
 
 

@@ -1,5 +1,6 @@
 import pickle
 import secrets
+import zlib
 from datetime import datetime, timezone
 
 import pytest
@@ -165,3 +166,43 @@ def test_a_payload_that_an_earlier_version_has_stored_still_opens(payload, body)
     binding = documents.binding(document_id, created_at)
 
     assert opened(bytes.fromhex(payload), ["the key before"], binding) == (body, True)
+
+
+# Limits
+
+
+def test_a_body_is_not_decompressed_past_the_limit(monkeypatch):
+    monkeypatch.setattr(codec, "MAX_BODY", 2_000)
+    assert opened(codec.seal(b"x" * 2_000, BINDING, "key")) == (b"x" * 2_000, True)
+
+    with pytest.raises(ValueError, match="more than 2,000 bytes"):
+        opened(codec.seal(b"x" * 2_001, BINDING, "key"))
+
+
+def test_a_body_that_was_compressed_in_part_does_not_open():
+    deflated = zlib.compress(b"x" * 2_000, 1)[:-6]
+    mac = codec._mac(codec.DEFLATED, BINDING, deflated, "key")
+
+    with pytest.raises(ValueError, match="cannot be decompressed"):
+        opened(codec.DEFLATED + mac + deflated)
+
+
+# Pointers
+
+
+def test_a_pointer_names_a_document_and_is_no_body():
+    payload = codec.seal_pointer(b"target", BINDING, "key")
+
+    assert codec.unseal_pointer(payload, BINDING, ["key"]) == b"target"
+    with pytest.raises(ValueError, match="form 05 is unknown"):
+        opened(payload)
+    with pytest.raises(ValueError, match="form 01 is not a pointer"):
+        codec.unseal_pointer(codec.seal(b"{}", BINDING, "key"), BINDING, ["key"])
+
+
+def test_a_pointer_is_sealed_to_its_document():
+    payload = codec.seal_pointer(b"target", BINDING, "key")
+
+    for binding, key in [(BINDING[::-1], "key"), (BINDING, "another")]:
+        with pytest.raises(BadSignature):
+            codec.unseal_pointer(payload, binding, [key])

@@ -1,3 +1,4 @@
+import math
 import re
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
@@ -80,6 +81,9 @@ def test_dates_at_the_ends_of_time_are_clamped(hours):
     assert latest.tzinfo is earliest.tzinfo is timezone.utc
 
 
+WRITE_ID = b"w" * 12
+
+
 def document(**fields):
     return {
         "_id": documents.document_id(KEY),
@@ -88,12 +92,13 @@ def document(**fields):
         "created_at": NOW,
         "seen_at": NOW,
         "revision": 3,
+        "write_id": WRITE_ID,
         **fields,
     }
 
 
 def test_a_document_is_read():
-    assert documents.read(document()) == (b"payload", NOW, NOW, 3)
+    assert documents.read(document()) == (b"payload", NOW, NOW, 3, WRITE_ID)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +109,11 @@ def test_a_session_lives_until_the_moment_it_expires_at(seconds, is_live):
     expires_at = None if seconds is None else NOW + timedelta(seconds=seconds)
     document = {"_id": b"", "expires_at": expires_at}
 
-    assert documents.unless_expired(document, NOW) == (document if is_live else None)
-    assert documents.unless_expired(None, NOW) is None
+    assert documents.live(document, NOW) == (document if is_live else None)
+    assert documents.live(None, NOW) is None
 
 
-@pytest.mark.parametrize("name", ["payload", "expires_at", "created_at", "seen_at", "revision"])
+@pytest.mark.parametrize("name", documents._FIELDS)
 @pytest.mark.parametrize("wrong", [None, "text", True, 1.5, [], {}])
 def test_a_field_that_is_missing_or_no_such_type_is_named(name, wrong):
     with pytest.raises(ValueError, match=name):
@@ -119,11 +124,41 @@ def test_a_field_that_is_missing_or_no_such_type_is_named(name, wrong):
         documents.read(lacking)
 
 
+@pytest.mark.parametrize("revision", [-1, -(2**63), 2**62 + 1, 2**63 - 1])
+def test_a_revision_that_a_save_could_not_count_on_is_refused(revision):
+    with pytest.raises(ValueError, match="'revision' is out of range"):
+        documents.read(document(revision=revision))
+
+
+@pytest.mark.parametrize("length", [0, 11, 13])
+def test_a_write_id_of_another_length_is_refused(length):
+    with pytest.raises(ValueError, match="'write_id' does not have 12 bytes"):
+        documents.read(document(write_id=b"w" * length))
+
+
+def test_no_two_writes_have_the_same_identity():
+    assert len({documents.new_write_id() for _ in range(1000)}) == 1000
+
+
+def test_a_marker_is_no_session():
+    marker = documents.marker(b"id", WRITE_ID, NOW)
+
+    assert documents.is_marker(marker)
+    assert documents.live(marker, NOW) is None
+    assert not documents.is_marker(document())
+    assert not documents.is_marker({"_id": b"id"})
+
+
+@pytest.mark.parametrize(("newer", "writes"), [(3, 0), (4, 1), (-1, -4), ("text", math.inf)])
+def test_the_writes_since_a_revision_are_counted_if_that_is_possible(newer, writes):
+    assert documents.writes_since(document(revision=newer), 3) == writes
+
+
 def test_extra_fields_are_set_and_those_that_are_none_are_unset():
     fields = documents.derived({"_auth_user_id": 7}, {"account": "a", "plan": None})
 
-    inserted = documents.new(b"id", b"payload", NOW, NOW, NOW, fields)
-    update = documents.payload_update(b"payload", NOW, NOW, fields)
+    inserted = documents.new(b"id", WRITE_ID, b"payload", NOW, NOW, NOW, fields)
+    update = documents.payload_update(WRITE_ID, 1, b"payload", NOW, NOW, fields)
 
     assert inserted["user_id"] == "7"
     assert inserted["account"] == "a"
@@ -136,11 +171,11 @@ def test_an_update_that_unsets_nothing_has_no_unset():
     # MongoDB before 5.0 refuses an empty one.
     fields = documents.derived({"_auth_user_id": "7"}, {})
 
-    assert "$unset" not in documents.payload_update(b"payload", NOW, NOW, fields)
+    assert "$unset" not in documents.payload_update(WRITE_ID, 1, b"payload", NOW, NOW, fields)
 
 
 @pytest.mark.parametrize(
-    "name", ["_id", "payload", "revision", "user_id", "", "$set", "a.b", "a\0b"]
+    "name", ["_id", "payload", "revision", "write_id", "user_id", "", "$set", "a.b", "a\0b"]
 )
 def test_an_extra_field_by_a_name_that_cannot_be_is_refused_by_name(name):
     with pytest.raises(ValueError, match=re.escape(repr(name))):

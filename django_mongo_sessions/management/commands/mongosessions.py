@@ -68,15 +68,15 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except PyMongoError as error:
             reason = collection.without_secrets(errors.explain(error))
-            raise CommandError(f"MongoDB did not carry this out: {reason}") from error
+            raise CommandError(f"MongoDB did not carry this out: {_escape(reason)}") from error
 
     def _indexes(self, apply: bool) -> None:
         if apply:
-            for action in run(indexes.mend()):
-                self.stdout.write(action)
+            for action in run(indexes.mend()) or ["nothing to do"]:
+                self.stdout.write(_escape(action))
         report = run(indexes.report())
         for index in report:
-            self.stdout.write(f"{index.name}: {index.state} {index.detail}".rstrip())
+            self.stdout.write(_escape(f"{index.name}: {index.state} {index.detail}".rstrip()))
         if any(index.is_wrong for index in report):
             raise CommandError("An index is wrong. --apply corrects it, and changes no session.")
 
@@ -102,11 +102,11 @@ class Command(BaseCommand):
 
     def _write(self, name: str, value: Any, indent: str = "") -> None:
         if isinstance(value, Mapping) and value:
-            self.stdout.write(f"{indent}{name}:")
+            self.stdout.write(f"{indent}{_escape(name)}:")
             for inner, part in value.items():
                 self._write(inner, part, indent + "  ")
         else:
-            self.stdout.write(f"{indent}{name}: {_text(value)}")
+            self.stdout.write(f"{indent}{_escape(name)}: {_text(value)}")
 
     def _show(self, key: str, with_data: bool) -> None:
         if key == "-":
@@ -131,7 +131,8 @@ class Command(BaseCommand):
                     "The payload does not open: it was changed, or was sealed with another "
                     "SECRET_KEY or SESSION_SERIALIZER. The log says more."
                 )
-            self.stdout.write(f"data:\n{pformat(data)}")
+            lines = pformat(data).splitlines()
+            self.stdout.write("\n".join(["data:", *map(_escape, lines)]))
 
 
 def _plain(value: Any) -> Any:
@@ -151,6 +152,10 @@ def _text(value: Any) -> str:
         with suppress(OverflowError):  # close to the first or the last date, in another time zone
             value = localtime(value)
         return f"{value:%Y-%m-%d %H:%M:%S %Z}"
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    # A project's own field may hold a visitor's text, and a terminal obeys control characters.
-    return text if text.isprintable() else repr(text)
+    return _escape(f"{value:,}" if isinstance(value, int) else str(value))
+
+
+def _escape(text: Any) -> str:
+    """Return a text that a terminal only shows: names and values may contain control characters."""
+    shown = str(text)
+    return shown if shown.isprintable() else repr(shown)

@@ -1,0 +1,103 @@
+"""A replica set in plain Python, whose network and failovers a test decides on.
+
+It holds BSON as MongoDB does. A write is acknowledged once the majority has it, and with it all
+earlier writes. A write that was not acknowledged may be lost in a failover.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from pymongo.errors import AutoReconnect, DuplicateKeyError
+
+from tests.fuzz.collection import Collection
+
+WRITES = {"insert_one", "update_one", "replace_one", "delete_one"}
+
+
+class ReplicaSet:
+    """The servers, and the messages that are on their way to them."""
+
+    def __init__(self):
+        self.primary = Collection()
+        self.majority = {}  # what no failover can undo
+        self.late = []  # writes whose connection broke, and which may arrive yet
+
+    def apply(self, call):
+        """Carry a call out on the primary."""
+        name, args, kwargs = call
+        return getattr(self.primary, name)(*args, **kwargs)
+
+    def apply_unheard(self, call):
+        """Carry a call out whose result nobody hears."""
+        with suppress(DuplicateKeyError):
+            self.apply(call)
+
+    def replicate(self):
+        """Bring the majority up to date: what the primary has now is acknowledged from here on."""
+        self.majority = dict(self.primary.stored)
+
+    def fail_over(self):
+        """Let another member become primary: what the majority does not have is rolled back."""
+        self.primary.stored = dict(self.majority)
+
+    def deliver_late(self, index, times):
+        """Let a message arrive whose connection has broken, perhaps more than once."""
+        if self.late:
+            call = self.late.pop(index % len(self.late))
+            for _ in range(times):
+                self.apply_unheard(call)
+
+
+class Calls:
+    """The calls of tasks, each of which waits for the test to say what becomes of it."""
+
+    def __init__(self, servers):
+        self.servers = servers
+        self.waiting = {}  # by task: its call, and the future that it waits for
+
+    def fate(self, task, what):
+        """Decide what becomes of the call that a task waits for."""
+        call, future = self.waiting.pop(task)
+        if what == "reply":
+            self._reply(call, future)
+        else:
+            if what == "lose the reply":
+                self.servers.apply_unheard(call)
+            elif call[0] in WRITES:
+                self.servers.late.append(call)
+            future.set_exception(AutoReconnect("connection closed"))
+
+    def cancelled(self, task, was_sent):
+        """Note that a task was cancelled while it waited; its call may be on its way."""
+        call, _ = self.waiting.pop(task)
+        if was_sent and call[0] in WRITES:
+            self.servers.late.append(call)
+
+    def _reply(self, call, future):
+        try:
+            result = self.servers.apply(call)
+        except Exception as error:
+            future.set_exception(error)
+            return
+        if call[0] in WRITES:
+            self.servers.replicate()
+        future.set_result(result)
+
+
+class Client:
+    """The collection as a task sees it."""
+
+    write_concern = Collection.write_concern
+
+    def __init__(self, calls):
+        self._calls = calls
+
+    def __getattr__(self, name):
+        async def call(*args, **kwargs):
+            future = asyncio.get_running_loop().create_future()
+            self._calls.waiting[asyncio.current_task()] = (name, args, kwargs), future
+            return await future
+
+        return call
