@@ -1,1 +1,8 @@
-"""How fast the engine is, beside its peers; never shipped. `make bench` runs all of it."""
+"""Benchmarks of the engine and its peers. They are never installed. `make bench` runs all of them.
+
+`contenders` lists what is compared, `cases` what each contender does, and `payloads` what the
+sessions hold. `suite` is one full run: it starts the `servers`, gives each contender a process
+(`worker`) with a site (`site`), and takes `measurements`. `machine` describes where it ran.
+`targets` judges the results, and `report` and `plots` show them. `counts` compares the commands and
+the bytes that the engine sends with expected.json.
+"""

@@ -1,7 +1,7 @@
-"""Who is measured: how each is set up, and what it promises of a write when it has answered.
+"""The contenders: the settings of each, and what it guarantees once a write has returned.
 
-The durability of each is the server's default, or the one that the engine sets; nobody's is
-weakened or strengthened for the comparison, except where a contender's title says so.
+The durability is the server's default, or what the session engine sets. None is weakened or
+strengthened for the comparison, unless the contender's title says so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from benchmarks.cases import ALL, OWN_CPU, TASKS
 from benchmarks.servers import Addresses
 
 DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
-# What the engine is measured with in whole requests.
 OUR_MIDDLEWARE = "django_mongo_sessions.middleware.SessionMiddleware"
 
 _DATABASE = "benchmarks"
@@ -24,23 +23,23 @@ Settings = Callable[[Addresses], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to keep sessions."""
+    """A way to store sessions."""
 
     name: str
     title: str
     durability: str
     settings: Settings
     cases: list[str] = field(default_factory=lambda: ALL)
-    waits: bool = False  # whether a write is on the disk when it is answered
+    durable: bool = False  # a write is on the disk before it returns
     cases_class: str = "benchmarks.cases.django.DjangoCases"
     middleware: str = DJANGO_MIDDLEWARE
 
 
-# The settings of each
+# Settings
 
 
 def _ours(name: str, **options: Any) -> Settings:
-    """The engine, in a collection of that name, with more options of its client."""
+    """Return the settings for this engine, with its own collection and client options."""
 
     def settings(addresses: Addresses) -> dict[str, Any]:
         return {
@@ -57,7 +56,7 @@ def _ours(name: str, **options: Any) -> Settings:
 
 
 def _db(database: Callable[[Addresses], dict[str, Any]]) -> Settings:
-    """Django's `db`, in a database."""
+    """Return the settings for Django's `db` engine in this database."""
     return lambda addresses: {
         "SESSION_ENGINE": "django.contrib.sessions.backends.db",
         "DATABASES": {"default": database(addresses)},
@@ -65,7 +64,7 @@ def _db(database: Callable[[Addresses], dict[str, Any]]) -> Settings:
 
 
 def _postgresql(addresses: Addresses, pool: bool = False) -> dict[str, Any]:
-    """A connection that stays open, or a pool of them."""
+    """Return PostgreSQL's settings, with persistent connections or a pool."""
     database = {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": "postgres",
@@ -73,13 +72,13 @@ def _postgresql(addresses: Addresses, pool: bool = False) -> dict[str, Any]:
         "HOST": "127.0.0.1",
         "PORT": addresses.postgresql,
     }
-    # Django allows one of the two. Its documentation says the pool for ASGI, whose requests each
-    # have a thread, and so a connection, of their own.
+    # Django does not allow both. Its documentation recommends a pool under ASGI, where each request
+    # has a thread of its own, and so a connection of its own.
     return {**database, **({"OPTIONS": {"pool": True}} if pool else {"CONN_MAX_AGE": None})}
 
 
 def _sqlite(addresses: Addresses) -> dict[str, Any]:
-    """A file that is written ahead of, and waited for by who finds it locked."""
+    """Return SQLite's settings: write-ahead logging, and a wait if another thread has the lock."""
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": f"{addresses.folder}/sessions.sqlite3",
@@ -93,7 +92,7 @@ def _sqlite(addresses: Addresses) -> dict[str, Any]:
 
 
 def _mongodb_backend(addresses: Addresses) -> dict[str, Any]:
-    """django-mongodb-backend, as its documentation has it."""
+    """Return the settings that the documentation of django-mongodb-backend recommends."""
     return {
         "ENGINE": "django_mongodb_backend",
         "HOST": addresses.mongodb,
@@ -112,7 +111,7 @@ def _redis(addresses: Addresses, number: int) -> dict[str, Any]:
 
 
 def _cached_db(addresses: Addresses) -> dict[str, Any]:
-    """Django's `cached_db`: Redis before PostgreSQL."""
+    """Return the settings for Django's `cached_db` engine: Redis in front of PostgreSQL."""
     return {
         "SESSION_ENGINE": "django.contrib.sessions.backends.cached_db",
         "DATABASES": {"default": _postgresql(addresses)},
@@ -121,7 +120,7 @@ def _cached_db(addresses: Addresses) -> dict[str, Any]:
 
 
 def _cache(addresses: Addresses) -> dict[str, Any]:
-    """Django's `cache`, in Redis."""
+    """Return the settings for Django's `cache` engine in Redis."""
     return {
         "SESSION_ENGINE": "django.contrib.sessions.backends.cache",
         "CACHES": _redis(addresses, 1),
@@ -129,18 +128,18 @@ def _cache(addresses: Addresses) -> dict[str, Any]:
 
 
 def _file(addresses: Addresses) -> dict[str, Any]:
-    """Django's `file`."""
+    """Return the settings for Django's `file` engine."""
     return {
         "SESSION_ENGINE": "django.contrib.sessions.backends.file",
         "SESSION_FILE_PATH": addresses.folder,
     }
 
 
-# The contenders
+# Contenders
 
-_JOURNALED = "w=majority, on one mongod with the journal's fsync"
+_JOURNALED = "w=majority: on a single mongod, fsync of the journal"
 _WAL = "fsync of the log at each commit"
-_IN_MEMORY = "w=1, the journal's fsync within 100 ms"
+_IN_MEMORY = "w=1: fsync of the journal within 100 ms"
 OURS, RAW, POSTGRESQL, CACHE, BACKEND = "ours", "pymongo", "db-postgresql", "cache-redis", "backend"
 
 CONTENDERS = [
@@ -150,44 +149,44 @@ CONTENDERS = [
         _JOURNALED,
         _ours("sessions"),
         [*ALL, OWN_CPU],
-        waits=True,
+        durable=True,
         cases_class="benchmarks.cases.ours.OurCases",
         middleware=OUR_MIDDLEWARE,
     ),
     Contender(
         "ours-journal",
         "django_mongo_sessions, j=True",
-        "w=majority, j=True: with the journal's fsync",
+        "w=majority, j=True: fsync of the journal",
         _ours("journaled", journal=True),
-        waits=True,
+        durable=True,
         middleware=OUR_MIDDLEWARE,
     ),
     Contender(
         "ours-w1",
         "django_mongo_sessions, w=1",
-        f"{_IN_MEMORY}; deletes with it",
+        f"{_IN_MEMORY}, also for deletes",
         _ours("acknowledged", w=1),
         middleware=OUR_MIDDLEWARE,
     ),
     Contender(
         RAW,
-        "PyMongo alone: the same commands",
+        "PyMongo alone, same commands",
         _JOURNALED,
         _ours("raw"),
         ["load", "save", "load-change-save"],
-        waits=True,
+        durable=True,
         cases_class="benchmarks.cases.pymongo.PyMongoCases",
     ),
-    Contender(POSTGRESQL, "Django db, PostgreSQL", _WAL, _db(_postgresql), waits=True),
+    Contender(POSTGRESQL, "Django db, PostgreSQL", _WAL, _db(_postgresql), durable=True),
     Contender(
         "db-postgresql-pool",
         "Django db, PostgreSQL, psycopg's pool",
         _WAL,
         _db(lambda addresses: _postgresql(addresses, pool=True)),
         ["ASGI request", *TASKS],
-        waits=True,
+        durable=True,
     ),
-    Contender("db-sqlite", "Django db, SQLite in WAL mode", _WAL, _db(_sqlite), waits=True),
+    Contender("db-sqlite", "Django db, SQLite in WAL mode", _WAL, _db(_sqlite), durable=True),
     Contender(
         BACKEND,
         "Django db, django-mongodb-backend",
@@ -197,11 +196,11 @@ CONTENDERS = [
     Contender(
         "cached-db-redis",
         "Django cached_db, Redis and PostgreSQL",
-        f"{_WAL}; of the cache none",
+        f"{_WAL}; none in the cache",
         _cached_db,
-        waits=True,
+        durable=True,
     ),
-    Contender(CACHE, "Django cache, Redis", "none: lost with Redis's process", _cache),
+    Contender(CACHE, "Django cache, Redis", "none: lost if Redis stops", _cache),
     Contender("file", "Django file", "none: no fsync", _file),
     Contender(
         "flask-session",
@@ -212,7 +211,7 @@ CONTENDERS = [
         cases_class="benchmarks.cases.flask.FlaskCases",
     ),
 ]
-# The engine again, each on a collection of another number of sessions.
+# The engine again, on three collections of different sizes.
 GROWTH = [
     Contender(
         f"growth-{number}",
@@ -220,19 +219,19 @@ GROWTH = [
         _JOURNALED,
         _ours(f"growth_{number}"),
         ["load", "save"],
-        waits=True,
+        durable=True,
         cases_class="benchmarks.cases.growth.GrowthCases",
         middleware=OUR_MIDDLEWARE,
     )
     for number in range(3)
 ]
-# The engine again, with somebody who listens to what it sends.
+# The engine again, with its commands counted.
 COUNTED = Contender(
     "counted",
     "django_mongo_sessions",
     _JOURNALED,
     _ours("counted"),
-    waits=True,
+    durable=True,
     cases_class="benchmarks.cases.counted.CountedCases",
     middleware=OUR_MIDDLEWARE,
 )

@@ -1,7 +1,7 @@
-"""Counts the engine's commands and bytes, and compares them with what is committed.
+"""Count the commands and the bytes that the engine sends, and compare them with expected.json.
 
-They depend on the code of the engine, of Django and of PyMongo alone: not on the machine, its
-load, or the server.
+They depend only on the code of the engine, of Django and of PyMongo: not on the machine, on its
+load, or on the server.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _OPERATIONS = 16
 Row = dict[str, Any]
 
 
-def measured(addresses: Addresses) -> Iterator[Row]:
-    """Yield what one operation of each case sends. Only a MongoDB is needed."""
+def measure(addresses: Addresses) -> Iterator[Row]:
+    """Yield what one operation of each case sends. Only MongoDB must be running."""
     with running([COUNTED], addresses) as [worker]:
         for case, size in MATRIX:
             if case != OWN_CPU:
                 worker("prepare", case=case, size=size)
                 worker("run", number=_OPERATIONS)
-                sent = [Sent(*each) for each in worker("ask", method="sent")]
-                yield {"case": case, "bytes": size, **averaged(sent, _OPERATIONS)}
+                sent = [Sent(*each) for each in worker("call", method="sent")]
+                yield {"case": case, "bytes": size, **average(sent, _OPERATIONS)}
 
 
-def averaged(sent: list[Sent], operations: int) -> Row:
-    """Return what one of so many operations has sent: whole numbers, unless they differ.
+def average(sent: list[Sent], operations: int) -> Row:
+    """Return what one operation sent on average: whole numbers, unless the operations differ.
 
-    `commands` by their names; `beside` the bytes that are not payload; `payload` those that are,
-    None where a payload is compressed.
+    `commands` has the number of each command, by name. `payload` is the bytes of the payload, or
+    None if a payload is compressed. `beside` is all other bytes.
     """
     commands = Counter(each.name for each in sent)
     sizes = [each.payload for each in sent]
@@ -55,26 +55,26 @@ def _share(count: int, operations: int) -> float:
 
 
 def expected() -> list[Row]:
-    """Return the rows that are committed."""
+    """Return the rows of expected.json."""
     rows: list[Row] = json.loads(EXPECTED.read_text())
     return rows
 
 
 def write(rows: list[Row]) -> None:
-    """Make these rows what is expected."""
+    """Write these rows into expected.json."""
     lines = ",\n".join(json.dumps(row) for row in rows)
     EXPECTED.write_text(f"[\n{lines}\n]\n")
 
 
 def differences(rows: list[Row], wanted: list[Row]) -> list[str]:
-    """Return what differs, in words."""
+    """Describe how the rows differ from the wanted ones."""
     unseen = {(row["case"], row["bytes"]): row for row in wanted}
     found = []
     for row in rows:
         name = f"{row['case']}, {payloads.label(row['bytes'])}"
         other = unseen.pop((row["case"], row["bytes"]), None)
         if other is None:
-            found.append(f"{name}: nothing is expected")
+            found.append(f"{name}: not expected")
             continue
         for what in ("commands", "beside", "payload"):
             if row[what] != other[what]:
@@ -83,7 +83,7 @@ def differences(rows: list[Row], wanted: list[Row]) -> list[str]:
 
 
 def as_markdown(rows: list[Row]) -> str:
-    """Return the rows as a table."""
+    """Return the rows as a Markdown table."""
     lines = [
         "| case | session | commands | bytes beside the payload | bytes of the payload |",
         "| --- | --- | --- | --- | --- |",

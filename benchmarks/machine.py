@@ -1,4 +1,4 @@
-"""On what was measured: the machine, and the versions of everything that took part."""
+"""Describe where a run took place: the machine, and the versions of packages and servers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _DISTRIBUTIONS = [
 ]
 
 
-def described(folder: Path) -> dict[str, Any]:
-    """Return what the machine is, and on what file system the servers keep their data."""
+def describe(folder: Path) -> dict[str, Any]:
+    """Return the date, the hardware, and the file system of the folder with the servers' data."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "processor": _processor(),
@@ -44,7 +44,7 @@ def _processor() -> str:
 
 
 def _file_system(folder: Path) -> str:
-    """Return the type of the folder's file system: on a tmpfs an fsync would cost nothing."""
+    """Return the type of the folder's file system. On a tmpfs, an fsync would cost nothing."""
     holding = [
         partition
         for partition in psutil.disk_partitions(all=True)

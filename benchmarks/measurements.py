@@ -1,4 +1,7 @@
-"""Runs one case for all contenders, in interleaved rounds: what slows the machine slows all."""
+"""Measure a case for all contenders, and summarize the results.
+
+The contenders take turns, in rounds, so that anything that slows the machine slows all of them.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,17 @@ from typing import Any
 
 from benchmarks.worker import Worker
 
-OPERATIONS = 2_000  # of a contender in a case, at least
+OPERATIONS = 2_000  # the least of each contender in each case
 _ROUND = 100  # operations
-_FEWEST_ROUNDS = 4
-# A round of several threads or tasks begins and ends with fewer of them at work.
+_MIN_ROUNDS = 4
+# At the start and the end of a round, some of its threads or tasks have nothing to do.
 _PER_TASK = 8
 
 
 def plan(operations: int, concurrency: int) -> tuple[int, int]:
-    """Return how many rounds a case has, and how many operations a round."""
+    """Return the number of rounds, and the number of operations in each."""
     size = max(_ROUND, concurrency * _PER_TASK)
-    rounds = max(_FEWEST_ROUNDS, -(-operations // size))
+    rounds = max(_MIN_ROUNDS, -(-operations // size))
     return rounds, min(size, -(-operations // rounds))
 
 
@@ -31,36 +34,38 @@ def run(
     operations: int,
     concurrency: int = 1,
 ) -> dict[str, dict[str, Any]]:
-    """Return the summary of each contender, by its name. `size` is in bytes of JSON.
+    """Return the summary of each contender, by name. `size` is in bytes of JSON.
 
-    One worker works at a time. The order of each round is another, and the first round is not
+    Only one worker runs at a time. The order changes with each round. The first round is not
     counted.
     """
     rounds, number = plan(operations, concurrency)
     for worker in workers:
         worker("prepare", case=case, size=size)
-    measured: dict[str, list[dict[str, Any]]] = {worker.contender.name: [] for worker in workers}
+    results: dict[str, list[dict[str, Any]]] = {worker.contender.name: [] for worker in workers}
     order, chance = list(workers), random.Random(case)
     for turn in range(rounds + 1):
         chance.shuffle(order)
         for worker in order:
             result = worker("run", number=number)
-            if turn:
-                measured[worker.contender.name].append(result)
-    return {name: summary(results) for name, results in measured.items()}
+            if turn:  # not in the first round
+                results[worker.contender.name].append(result)
+    return {name: summary(each) for name, each in results.items()}
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Return the value that so many percent of the ordered ones do not exceed (nearest rank)."""
+    """Return a percentile of ordered values, by the nearest rank."""
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what the rounds of one contender in one case come to; all in microseconds.
+    """Summarize the rounds of one contender in one case.
 
-    A round holds nanoseconds: `durations` of each operation, `wall` and `cpu` of the whole.
-    `median`, `p99` and `slowest_round` (a median) are of single operations; `cpu` is the
-    contender's own process's, an operation; `per_second` are operations, over the wall's time.
+    A round has nanoseconds: `durations` of its operations, and `wall` and `cpu` of the whole
+    round. The summary has microseconds: `median` and `p99` of all operations, the median of the
+    `fastest_round` and of the `slowest_round`, and `cpu`, the processor time that the contender's
+    process used for one operation. `per_second` is the number of operations per second of wall
+    time.
     """
     durations = sorted(duration for one in rounds for duration in one["durations"])
     medians = [median(one["durations"]) for one in rounds]

@@ -1,4 +1,4 @@
-"""What the measured sessions hold: the same bytes on every machine, of an exact length."""
+"""The data of the measured sessions: the same bytes on every machine, of an exact length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 from functools import cache
 from typing import Any
 
-# Bytes of JSON, as Django's serializer writes it.
+# In bytes of JSON, as Django's serializer writes it.
 SIZES = [400, 4_000, 64_000]
 
 SIGNED_IN = {
@@ -21,26 +21,26 @@ _FIRST_COUNT, _LAST_COUNT = 1_000, 9_999
 
 
 def data(size: int, signed_in: bool = True) -> dict[str, Any]:
-    """Return a session of `size` bytes: a counter, who is signed in, and a cart like a shop's.
+    """Return a session of `size` bytes: a counter, the signed-in user, and a shopping cart.
 
-    It is always the same one; its values are shared, and not to be changed.
+    It is the same session at each call. Its values are shared, and must not be changed.
     """
-    return dict(_always_the_same(size, signed_in))
+    return dict(_data(size, signed_in))
 
 
 @cache
-def _always_the_same(size: int, signed_in: bool) -> dict[str, Any]:
-    return another(size, signed_in, random.Random(size))
+def _data(size: int, signed_in: bool) -> dict[str, Any]:
+    return random_data(size, signed_in, random.Random(size))
 
 
-def another(size: int, signed_in: bool, chance: random.Random) -> dict[str, Any]:
-    """Return one of all such sessions."""
+def random_data(size: int, signed_in: bool, chance: random.Random) -> dict[str, Any]:
+    """Return such a session with random values."""
     cart: list[dict[str, Any]] = []
     session = {"count": _FIRST_COUNT, **(SIGNED_IN if signed_in else {}), "cart": cart, "note": ""}
     room = size - length(session)
     while True:
         item = _item(chance)
-        needed = length(item) + bool(cart)  # with a comma
+        needed = length(item) + bool(cart)  # and a comma
         if needed > room:
             break
         cart.append(item)
@@ -59,15 +59,15 @@ def _item(chance: random.Random) -> dict[str, Any]:
 
 
 def length(session: dict[str, Any]) -> int:
-    """Return the bytes of a session's JSON."""
+    """Return the length of a session's JSON in bytes."""
     return len(json.dumps(session, separators=(",", ":")).encode("latin-1"))
 
 
-def following(count: int) -> int:
-    """Return the next count, of as many digits, so that a changed session keeps its length."""
+def next_count(count: int) -> int:
+    """Return the next count. It has as many digits, so that a changed session keeps its length."""
     return _FIRST_COUNT if count == _LAST_COUNT else count + 1
 
 
 def label(size: int) -> str:
-    """Return a size as it is written: 0.4 kB for 400."""
+    """Return a size as the tables show it: 0.4 kB for 400."""
     return f"{size / 1_000:g} kB"

@@ -1,6 +1,6 @@
-"""The real servers that are measured, each on a free port of 127.0.0.1 and in a temporary folder.
+"""Start MongoDB, PostgreSQL and Redis, each on a free port of 127.0.0.1, in a temporary folder.
 
-They end with the block that began them, and also when this process dies without a word.
+They stop at the end of the block that started them, and also if this process is killed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any, NamedTuple
 from testproject import mongod
 
 _START_TIMEOUT = 60  # seconds
-# PostgreSQL does not run as root; Debian's package brings this user.
+# PostgreSQL does not run as root. Debian's package creates this user.
 _POSTGRES = "postgres"
 
 
 class ServerError(Exception):
-    """A server is not here, or does not run; the message says which and what to do."""
+    """A server is not installed, or did not start. The message says which, and what to do."""
 
 
 class Addresses(NamedTuple):
-    """Where the servers listen, and a folder for those who need none."""
+    """The addresses of the servers, and a folder for engines that store files."""
 
     mongodb: str  # a URI
     postgresql: int  # a port
@@ -37,12 +37,12 @@ class Addresses(NamedTuple):
 
 
 @contextmanager
-def all_of_them() -> Iterator[Addresses]:
-    """Run every server; yield where they are."""
+def running() -> Iterator[Addresses]:
+    """Run all servers during the block, and yield their addresses."""
     redis_server = find("redis-server")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
-        folder.chmod(0o755)  # PostgreSQL's user has to find its data in there
+        folder.chmod(0o755)  # for PostgreSQL's user, whose data is in it
         mongodb = stack.enter_context(mongod.running(folder / "mongodb"))
         port = stack.enter_context(postgresql(folder / "postgresql"))
         redis = stack.enter_context(_redis(redis_server, folder / "redis"))
@@ -50,25 +50,26 @@ def all_of_them() -> Iterator[Addresses]:
 
 
 def find(program: str) -> str:
-    """Return the path of a server's program; raise ServerError where it is not installed."""
+    """Return the path of a server's program. Raise ServerError if it is not installed."""
     found = shutil.which(program)
-    # Debian keeps PostgreSQL's out of the PATH, by version.
+    # Debian keeps the programs of each version of PostgreSQL outside of the PATH.
     debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
     if debian:
         return str(debian[-1])
     if found:
         return found
     raise ServerError(
-        f"There is no {program}. The benchmarks measure PostgreSQL and Redis beside MongoDB. On "
-        "Debian: apt-get install postgresql redis-server. `make bench-quick` needs neither."
+        f"{program} is not installed. The benchmarks measure PostgreSQL and Redis too. On Debian: "
+        "apt-get install postgresql redis-server. `make bench-quick` needs neither."
     )
 
 
 @contextmanager
 def postgresql(folder: Path) -> Iterator[int]:
-    """Run PostgreSQL as it is after its installation, with a database and a user `postgres`.
+    """Run PostgreSQL with its default settings, and a database and a user `postgres`.
 
-    Yield its port. Where this is root, PostgreSQL's user must be able to reach the new folder.
+    Yield its port. If this process runs as root, the user `postgres` must have access to the
+    parent of the folder.
     """
     import psycopg
 
@@ -77,7 +78,7 @@ def postgresql(folder: Path) -> Iterator[int]:
     become: list[str] = []
     if os.geteuid() == 0:
         shutil.chown(folder, _POSTGRES, _POSTGRES)
-        # Unlike su and runuser it becomes the server, so that a signal to it arrives.
+        # Unlike su and runuser, setpriv becomes the server, so that signals reach it.
         become = ["setpriv", f"--reuid={_POSTGRES}", f"--regid={_POSTGRES}", "--init-groups"]
     data = str(folder / "data")
     done = subprocess.run(
@@ -92,16 +93,16 @@ def postgresql(folder: Path) -> Iterator[int]:
     port = mongod.free_port()
     command = [*become, postgres, "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", ""]
 
-    def ask() -> None:
+    def connect() -> None:
         psycopg.connect(host="127.0.0.1", port=port, user=_POSTGRES, connect_timeout=5).close()
 
-    with _running("postgres", command, folder, ask, psycopg.OperationalError):
+    with _server("postgres", command, folder, connect, psycopg.OperationalError):
         yield port
 
 
 @contextmanager
 def _redis(program: str, folder: Path) -> Iterator[str]:
-    """Run Redis as a cache: nothing is written to disk."""
+    """Run Redis as a cache, which writes nothing to the disk. Yield its URL."""
     import redis
 
     folder.mkdir()
@@ -110,42 +111,42 @@ def _redis(program: str, folder: Path) -> Iterator[str]:
     command = [program, *(part for name, value in options.items() for part in (f"--{name}", value))]
     url = f"redis://127.0.0.1:{port}"
 
-    def ask() -> None:
+    def connect() -> None:
         with redis.Redis.from_url(url) as client:
             client.ping()
 
-    with _running("redis-server", command, folder, ask, redis.ConnectionError):
+    with _server("redis-server", command, folder, connect, redis.ConnectionError):
         yield url
 
 
 @contextmanager
-def _running(
+def _server(
     name: str,
     command: list[str],
     folder: Path,
-    ask: Callable[[], Any],
-    refusal: type[Exception],
+    connect: Callable[[], Any],
+    not_ready: type[Exception],
 ) -> Iterator[None]:
-    """Run a server from when it answers until the end of the block."""
+    """Run a server during the block, which begins once the server accepts connections."""
     log = folder.with_suffix(".log")
     with log.open("wb") as output:
-        # As a program, that module keeps a server for as long as its standard input is open.
+        # Run as a program, mongod.py keeps a server alive while its standard input is open.
         keeper = subprocess.Popen(
             [sys.executable, mongod.__file__, *command],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for us
+            start_new_session=True,  # Ctrl-C does not reach the server
         )
     assert keeper.stdin is not None
     deadline = time.monotonic() + _START_TIMEOUT
     try:
         while True:
             try:
-                ask()
+                connect()
                 break
-            except refusal as error:
+            except not_ready as error:
                 if keeper.poll() is not None or time.monotonic() > deadline:
                     last = log.read_text(errors="replace").splitlines()[-5:]
                     raise ServerError("\n".join([f"{name} did not start:", *last])) from error

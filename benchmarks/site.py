@@ -1,4 +1,4 @@
-"""Whole requests, through Django's own handlers; and the site that they are for."""
+"""The site of each contender, and whole requests to it through Django's own handlers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
 from benchmarks.contenders import Contender
-from benchmarks.payloads import following
+from benchmarks.payloads import next_count
 from benchmarks.servers import Addresses
 
 
 def set_up(contender: Contender, addresses: Addresses) -> None:
-    """Configure the least that a site needs, and make the table of a contender that has one."""
+    """Configure Django for a contender, and create the table if its engine has one."""
     own = contender.settings(addresses)
     settings.configure(
         **{
-            "SECRET_KEY": "the benchmarks' key, known to everybody who reads this line",
+            "SECRET_KEY": "not a secret: the benchmarks' key is public",
             "ALLOWED_HOSTS": ["127.0.0.1"],
             "INSTALLED_APPS": ["django.contrib.sessions"],
             "MIDDLEWARE": [contender.middleware],
@@ -41,13 +41,13 @@ def set_up(contender: Contender, addresses: Addresses) -> None:
 
 def count(request: HttpRequest) -> HttpResponse:
     """Read the session and change a value."""
-    request.session["count"] = following(request.session["count"])
+    request.session["count"] = next_count(request.session["count"])
     return HttpResponse(str(request.session["count"]))
 
 
 async def acount(request: HttpRequest) -> HttpResponse:
     """See count()."""
-    number = following(await request.session.aget("count"))
+    number = next_count(await request.session.aget("count"))
     await request.session.aset("count", number)
     return HttpResponse(str(number))
 
@@ -59,8 +59,8 @@ _async_handler = cache(ASGIHandler)
 
 
 def wsgi(key: str) -> None:
-    """Answer a request with this session's cookie. Raises RuntimeError unless with 200."""
-    answered: list[str] = []
+    """Send a request with this session's cookie. Raise RuntimeError if the status is not 200."""
+    statuses: list[str] = []
     environ = {
         "REQUEST_METHOD": "GET",
         "PATH_INFO": "/",
@@ -72,23 +72,23 @@ def wsgi(key: str) -> None:
         "wsgi.input": io.BytesIO(),
         "wsgi.url_scheme": "http",
     }
-    response = _handler()(environ, lambda status, headers: answered.append(status))
+    response = _handler()(environ, lambda status, headers: statuses.append(status))
     b"".join(response)
     response.close()
-    _check(answered[0].partition(" ")[0])
+    _check(statuses[0].partition(" ")[0])
 
 
 async def asgi(key: str) -> None:
     """See wsgi()."""
-    answered: list[dict[str, Any]] = []
-    asked = [{"type": "http.request", "body": b"", "more_body": False}]
+    sent: list[dict[str, Any]] = []
+    received = [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def receive() -> dict[str, Any]:
-        # The handler listens on for a disconnection until it has answered, and then cancels this.
-        return asked.pop() if asked else await asyncio.get_running_loop().create_future()
+        # The handler waits here for a disconnect. It cancels this call once it has responded.
+        return received.pop() if received else await asyncio.get_running_loop().create_future()
 
     async def send(message: dict[str, Any]) -> None:
-        answered.append(message)
+        sent.append(message)
 
     scope = {
         "type": "http",
@@ -100,9 +100,9 @@ async def asgi(key: str) -> None:
         "headers": [(b"cookie", f"{settings.SESSION_COOKIE_NAME}={key}".encode())],
     }
     await _async_handler()(scope, receive, send)
-    _check(str(answered[0]["status"]))
+    _check(str(sent[0]["status"]))
 
 
 def _check(status: str) -> None:
     if status != "200":
-        raise RuntimeError(f"A measured request was answered with status {status}.")
+        raise RuntimeError(f"The response to a measured request has the status {status}.")

@@ -1,6 +1,6 @@
-"""What the engine has to hold, and whether it did. Pure.
+"""The targets of the engine, and whether a run met them.
 
-All bounds are ratios of figures of one run, since machines differ.
+Since machines differ, each bound is a ratio of figures of the same run.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from benchmarks.cases import OWN_CPU
 from benchmarks.contenders import BACKEND, CACHE, OURS, POSTGRESQL, RAW
 
 _SMALL = 400  # bytes of JSON
-# Microseconds that a `find_one` took where the bound of the engine's own time was set.
+# Microseconds of a `find_one` on the machine for which the bound of the engine's own time was set.
 _REFERENCE = 300
-_FLAT = 1.05  # of the memory that a process has after a tenth of the sessions
+_FLAT = 1.05  # times the memory that a process has after a tenth of the sessions
 
 
 class Target(NamedTuple):
-    """A bound, and what was measured."""
+    """A target: its bound, and the measured figure."""
 
     what: str
     bound: str
@@ -26,12 +26,9 @@ class Target(NamedTuple):
     met: bool
 
 
-def judged(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the targets, as they came out in a run."""
-    return [target._asdict() for target in _targets(results)]
+def judge(results: dict[str, Any]) -> Iterator[Target]:
+    """Yield all targets, as a run met or missed them."""
 
-
-def _targets(results: dict[str, Any]) -> Iterator[Target]:
     def figure(case: str, name: str, what: str = "median") -> float:
         [row] = [row for row in results["cases"] if (row["case"], row["bytes"]) == (case, _SMALL)]
         value: float = row["results"][name][what]
@@ -42,24 +39,34 @@ def _targets(results: dict[str, Any]) -> Iterator[Target]:
 
     growth = results["growth"]
     both = "load-change-save"
-    yield _at_most("`load` over PyMongo's own call", ratio("load", OURS, RAW), 1.15)
-    yield _at_most("`save` over PyMongo's own call", ratio("save", OURS, RAW), 1.20)
+    yield _at_most("`load`: time relative to PyMongo's own call", ratio("load", OURS, RAW), 1.15)
+    yield _at_most("`save`: time relative to PyMongo's own call", ratio("save", OURS, RAW), 1.20)
     yield _own_time(figure(OWN_CPU, OURS), figure("load", RAW))
-    yield _at_least(f"{both}: as fast as `db` on PostgreSQL", ratio(both, POSTGRESQL, OURS), 2)
-    yield _at_least(f"{both}: as fast as django-mongodb-backend", ratio(both, BACKEND, OURS), 4)
-    yield _at_most(f"{both} over Django `cache` on Redis", ratio(both, OURS, CACHE), 1.1)
-    yield _at_most("login over Django `cache` on Redis", ratio("login", OURS, CACHE), 1)
+    yield _at_least(
+        f"{both}: speed relative to `db` on PostgreSQL", ratio(both, POSTGRESQL, OURS), 2
+    )
+    yield _at_least(
+        f"{both}: speed relative to django-mongodb-backend", ratio(both, BACKEND, OURS), 4
+    )
+    yield _at_most(
+        f"{both}: time relative to Django `cache` on Redis", ratio(both, OURS, CACHE), 1.1
+    )
+    yield _at_most(
+        "login: time relative to Django `cache` on Redis", ratio("login", OURS, CACHE), 1
+    )
     for case, summaries in growth["speed"].items():
         few, many = growth["stored"][0], growth["stored"][-1]
         measured = summaries[-1]["median"] / summaries[0]["median"]
-        yield _at_most(f"`{case}` among {many:,} sessions over among {few:,}", measured, 1.2)
+        yield _at_most(
+            f"`{case}` with {many:,} stored sessions: time relative to {few:,}", measured, 1.2
+        )
     throughput = [figure("64 tasks", name, "per_second") for name in (OURS, POSTGRESQL)]
-    what = "64 tasks: the throughput of Django `db`'s async verbs, PostgreSQL"
+    what = "64 tasks: throughput relative to Django `db` on PostgreSQL"
     yield _at_least(what, throughput[0] / throughput[1], 4)
     yield _memory(growth["memory"])
     differences = results["counts"]["differences"]
-    counted = f"{len(differences)} counts differ" if differences else "as committed"
-    yield Target("commands and bytes sent", "as committed", counted, not differences)
+    counted = f"{len(differences)} differences" if differences else "as expected"
+    yield Target("commands and bytes sent", "as expected", counted, not differences)
 
 
 def _at_most(what: str, measured: float, bound: float) -> Target:
@@ -71,23 +78,23 @@ def _at_least(what: str, measured: float, bound: float) -> Target:
 
 
 def _own_time(measured: float, find_one: float) -> Target:
-    """Judge microseconds by what a `find_one` takes here: a slower machine has more of them."""
+    """Judge the microseconds in proportion to those of a `find_one` on the same machine."""
     bound = 50 * find_one / _REFERENCE
     return Target(
         "the engine's own time in load-change-save",
-        f"at most {bound:.0f} µs, where `find_one` takes {find_one:.0f} (50 where it takes 300)",
+        f"at most {bound:.0f} µs if `find_one` takes {find_one:.0f} µs (50 if it takes 300)",
         f"{measured:.0f} µs",
         measured <= bound,
     )
 
 
 def _memory(samples: list[tuple[int, int]]) -> Target:
-    """Compare the last sample with the one at a tenth of the way, when all code has been used."""
+    """Compare the last sample with the one after a tenth, by which time all code has run."""
     served, last = samples[-1]
     _, early = next(sample for sample in samples if sample[0] >= served / 10)
     return Target(
-        f"memory of a process over {served:,} different sessions",
-        f"flat: at most {_FLAT:.2f} × that after a tenth of them",
+        f"memory of a process that has used {served:,} different sessions",
+        f"at most {_FLAT:.2f} × the memory after a tenth of them",
         f"{last / early:.3f} ×, {last / 2**20:.1f} MiB",
         last <= early * _FLAT,
     )

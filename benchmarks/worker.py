@@ -1,7 +1,7 @@
-"""The process of one contender: `python -m benchmarks.worker NAME`, begun by `workers.Worker`.
+"""A contender's process: `Worker` is its parent's side, and `Runner` runs in it.
 
-It takes one command a line on its standard input, and answers each with a line on its standard
-output; both are JSON. It ends with its input.
+`python -m benchmarks.worker NAME` reads one command per line from its standard input, and writes
+the result of each on one line of its standard output. Both are JSON. It exits when the input ends.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from benchmarks.contenders import BY_NAME, Contender
 from benchmarks.servers import Addresses
 from benchmarks.site import set_up
 
-_END_TIMEOUT = 60  # seconds
-# The engine serves a loop younger than a second by a thread; those of servers are older.
+_EXIT_TIMEOUT = 60  # seconds
+# The engine uses threads for an event loop younger than a second. Those of servers are older.
 _LOOP_AGE = 1.1  # seconds
 
 
 class WorkerError(Exception):
-    """A worker ended; the message shows the last that it said."""
+    """A worker exited. The message has the end of its log."""
 
 
 class Worker:
-    """The process of one contender."""
+    """Start the process of a contender, and send commands to it."""
 
     def __init__(self, contender: Contender, addresses: Addresses) -> None:
         self.contender = contender
@@ -51,13 +51,13 @@ class Worker:
                 stderr=output,
                 text=True,
             )
-        self._say(addresses)
+        self._send(addresses)
 
     def __call__(self, command: str, **arguments: Any) -> Any:
-        """Give a command to the worker's `Runner`, wait, and return its answer."""
-        return self._say([command, arguments])
+        """Call a method of the worker's `Runner`, and return its result."""
+        return self._send([command, arguments])
 
-    def _say(self, message: Any) -> Any:
+    def _send(self, message: Any) -> Any:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
@@ -66,42 +66,43 @@ class Worker:
         except BrokenPipeError:
             line = ""
         if not line:
-            self.process.wait(_END_TIMEOUT)
-            raise WorkerError(self._ended())
+            self.process.wait(_EXIT_TIMEOUT)
+            raise WorkerError(self._last_words())
         return json.loads(line)
 
-    def _ended(self) -> str:
-        said = "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
-        return f"The worker of {self.contender.name!r} ended at {self.process.returncode}:\n{said}"
+    def _last_words(self) -> str:
+        log = "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
+        status = self.process.returncode
+        return f"The worker of {self.contender.name!r} exited with status {status}:\n{log}"
 
     def close(self) -> None:
-        """End the process. Raises WorkerError where it does not end well."""
+        """Let the process exit. Raise WorkerError if its status is not 0."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        if self.process.wait(_END_TIMEOUT):
-            raise WorkerError(self._ended())
+        if self.process.wait(_EXIT_TIMEOUT):
+            raise WorkerError(self._last_words())
 
     def kill(self) -> None:
-        """End the process, whatever it is doing."""
+        """Kill the process, if it is still running."""
         self.process.kill()
         self.process.wait()
 
 
 @contextmanager
 def running(contenders: list[Contender], addresses: Addresses) -> Iterator[list[Worker]]:
-    """Run the workers of contenders; they end with the block."""
+    """Run a worker for each contender during the block."""
     with ExitStack() as stack:
         workers = []
         for contender in contenders:
             workers.append(Worker(contender, addresses))
-            stack.callback(workers[-1].kill)  # which does nothing to one that has ended
+            stack.callback(workers[-1].kill)
         yield workers
         for worker in workers:
             worker.close()
 
 
 class Runner:
-    """Prepares a case, and runs it in rounds."""
+    """Prepare a case, and run and time its operations."""
 
     def __init__(self, name: str, addresses: Addresses) -> None:
         contender = BY_NAME[name]
@@ -113,14 +114,14 @@ class Runner:
         self.case = ""
 
     def prepare(self, case: str, size: int) -> None:
-        """Store the sessions that a case needs. `size` is in bytes of JSON."""
-        self.case, self.ready = case, self.cases.prepare(case, size)
+        """Store the sessions that the case needs. `size` is in bytes of JSON."""
+        self.case, self.operations = case, self.cases.prepare(case, size)
         if self._in_a_loop and not self.loop_is_old:
             self.loop.run_until_complete(self._age())
             self.loop_is_old = True
 
     async def _age(self) -> None:
-        for operation in self.ready(1):
+        for operation in self.operations(1):
             await operation()
         await asyncio.sleep(_LOOP_AGE)
 
@@ -129,10 +130,12 @@ class Runner:
         return self.case in TASKS or self.case == "ASGI request"
 
     def run(self, number: int) -> dict[str, Any]:
-        """Run that many operations of the case. Returns nanoseconds: of each operation, of the
-        whole, and of this process's processor time over the whole.
+        """Run that many operations of the case, and return times in nanoseconds.
+
+        They are the `durations` of the operations, the `wall` time of the whole, and `cpu`, this
+        process's processor time for the whole.
         """
-        operations = self.ready(number)
+        operations = self.operations(number)
         gc.collect()
         cpu, wall = process_time_ns(), perf_counter_ns()
         durations = self._run(operations)
@@ -149,12 +152,12 @@ class Runner:
             return _in_threads(self.executor, operations, int(self.case.split()[0]))
         return _one_by_one(operations)
 
-    def ask(self, method: str, **arguments: Any) -> Any:
-        """Call a method that only this contender's cases have."""
+    def call(self, method: str, **arguments: Any) -> Any:
+        """Call a method that only the cases of this contender have."""
         return getattr(self.cases, method)(**arguments)
 
     def close(self) -> None:
-        """End the threads and the loop, whose own client closes with it."""
+        """Stop the threads, and close the loop. The engine closes the client of the loop."""
         self.executor.shutdown()
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
@@ -163,7 +166,7 @@ class Runner:
 
 
 def _one_by_one(operations: Iterable[Operation]) -> list[int]:
-    """Run operations in this thread."""
+    """Run operations in this thread, one after another."""
     durations = []
     for operation in operations:
         begun = perf_counter_ns()
@@ -173,22 +176,23 @@ def _one_by_one(operations: Iterable[Operation]) -> list[int]:
 
 
 def _in_threads(executor: ThreadPoolExecutor, operations: list[Operation], count: int) -> list[int]:
-    """Run operations in that many threads at once; the threads live as long as the executor, and
-    so do their connections.
+    """Run operations in that many threads, which start together.
+
+    The threads, and so their connections, live as long as the executor.
     """
-    waiting, together = iter(operations), threading.Barrier(count)
+    waiting, start = iter(operations), threading.Barrier(count)
 
     def work() -> list[int]:
-        together.wait()
-        return _one_by_one(waiting)  # the next of a list's iterator is one step of the interpreter
+        start.wait()
+        return _one_by_one(waiting)  # the threads share it: a list's iterator is thread-safe
 
-    return _joined(future.result() for future in [executor.submit(work) for _ in range(count)])
+    return _flat(future.result() for future in [executor.submit(work) for _ in range(count)])
 
 
 async def _in_tasks(operations: list[AsyncOperation], count: int) -> list[int]:
-    """Run operations in that many tasks of the running loop."""
+    """Run operations in that many tasks of the running event loop."""
     waiting = iter(operations)
-    return _joined(await asyncio.gather(*(_work(waiting) for _ in range(count))))
+    return _flat(await asyncio.gather(*(_work(waiting) for _ in range(count))))
 
 
 async def _work(operations: Iterator[AsyncOperation]) -> list[int]:
@@ -200,21 +204,21 @@ async def _work(operations: Iterator[AsyncOperation]) -> list[int]:
     return durations
 
 
-def _joined(parts: Iterable[list[int]]) -> list[int]:
+def _flat(parts: Iterable[list[int]]) -> list[int]:
     return [duration for part in parts for duration in part]
 
 
 def main(name: str) -> None:
-    """Serve commands until the input ends. An error ends the process, with its traceback."""
-    # Whatever prints goes to the log, and only answers to who asks.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    """Run commands until the input ends. An exception ends the process, with its traceback."""
+    # The original standard output is for results. Anything else that is printed goes to the log.
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     runner = Runner(name, Addresses(*json.loads(sys.stdin.readline())))
-    print("null", file=answers, flush=True)
+    print("null", file=output, flush=True)
     for line in sys.stdin:
         command, arguments = json.loads(line)
-        answer = getattr(runner, command)(**arguments)
-        print(json.dumps(answer), file=answers, flush=True)
+        result = getattr(runner, command)(**arguments)
+        print(json.dumps(result), file=output, flush=True)
     runner.close()
 
 

@@ -1,4 +1,7 @@
-"""Which cases are measured at which sizes of a session. Pure."""
+"""The cases: their names, and the sizes of a session at which each is measured.
+
+Each module has the cases of one kind of contender.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ VERBS = ["load", "save", "load-change-save", "first save", "login", "logout", "u
 REQUESTS = ["WSGI request", "ASGI request"]
 TASKS = ["1 task", "8 tasks", "64 tasks"]
 THREADS = ["1 thread", "8 threads"]
-# Of the engine's own time, with MongoDB and PyMongo taken away.
+# The engine's own processor time, without MongoDB and PyMongo.
 OWN_CPU = "own CPU"
 ALL = [*VERBS, *REQUESTS, *TASKS, *THREADS]
 
-# Every case is measured at 0.4 kB, where what surrounds a session weighs the most against it.
-# Larger ones are measured where their size tells: on the way to the server, and back.
+# Every case is measured at 0.4 kB: the smaller a session, the more the overhead shows. The larger
+# sizes are measured for the cases in which the size matters, on the way to the server and back.
 _SMALL, _MEDIUM, _LARGE = SIZES
 MATRIX = [
     *((case, _SMALL) for case in [*ALL, OWN_CPU]),
@@ -29,5 +32,5 @@ MATRIX = [
 
 
 def concurrency(case: str) -> int:
-    """Return how many operations of a case are under way at once."""
+    """Return how many operations of a case run at the same time."""
     return int(case.split()[0]) if case in [*TASKS, *THREADS] else 1

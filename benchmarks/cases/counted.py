@@ -1,4 +1,4 @@
-"""The engine's cases, and what they send."""
+"""The engine's cases, with every command that PyMongo sends counted."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from benchmarks.cases import Operation
 from benchmarks.cases.django import DjangoCases, Ready
 from django_mongo_sessions.storage import codec
 
-# What PyMongo adds for a replica set, and not for a single server.
-_OF_THE_TOPOLOGY = ("$clusterTime", "$readPreference", "txnNumber")
+# PyMongo sends these to a replica set, and not to a single server.
+_TOPOLOGY_FIELDS = ("$clusterTime", "$readPreference", "txnNumber")
 
 
 class Sent(NamedTuple):
-    """A command."""
+    """A command that was sent."""
 
     name: str
-    beside: int  # bytes of its document without the payload
-    payload: int | None  # bytes; None where it is compressed, to what zlib's version makes of it
+    beside: int  # bytes of the command without the payload
+    payload: int | None  # bytes; None if compressed, since zlib's versions differ
 
 
 class Commands(monitoring.CommandListener):
-    """Keeps what was sent, until somebody clears it."""
+    """Record the commands that PyMongo sends."""
 
     def __init__(self) -> None:
         self.sent: list[Sent] = []
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        """Note a command."""
+        """Record the command."""
         command = {
-            name: value for name, value in event.command.items() if name not in _OF_THE_TOPOLOGY
+            name: value for name, value in event.command.items() if name not in _TOPOLOGY_FIELDS
         }
         payload = _payload(command)
         length = None if payload[:1] == codec.DEFLATED else len(payload)
         self.sent.append(Sent(event.command_name, len(bson.encode(command)) - len(payload), length))
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """Nothing more was sent."""
+        """Do nothing: the command has been recorded."""
 
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        """Nothing more was sent; whoever has called gets the error."""
+        """Do nothing: the command has been recorded, and the caller gets the error."""
 
 
 def _payload(command: dict[str, Any]) -> bytes:
@@ -54,24 +54,24 @@ def _payload(command: dict[str, Any]) -> bytes:
 
 
 class CountedCases(DjangoCases):
-    """Everybody's cases; what readies them is not counted."""
+    """The cases of every engine, with their commands counted, but not those that prepare them."""
 
     def __init__(self) -> None:
         self.commands = Commands()
-        monitoring.register(self.commands)  # for the clients that are made from now on
+        monitoring.register(self.commands)  # for all clients that are created later
         super().__init__()
 
     def prepare(self, case: str, size: int) -> Ready:
-        """See cases.django."""
-        ready = super().prepare(case, size)
+        """See DjangoCases."""
+        prepared = super().prepare(case, size)
 
         def counted(number: int) -> Sequence[Operation]:
-            operations = ready(number)
+            operations = prepared(number)
             self.commands.sent.clear()
             return operations
 
         return counted
 
     def sent(self) -> list[Sent]:
-        """Return what the last run has sent."""
+        """Return the commands of the last run."""
         return self.commands.sent

@@ -1,7 +1,7 @@
-"""The cases, for every engine of Django's `SessionBase`.
+"""The cases of every session engine that has Django's API.
 
-Each method readies `number` operations, which is not timed, and returns them, which is: functions
-without arguments, each on a session of its own.
+Each method of a case prepares a number of operations, and returns them: functions without
+arguments, each on a session of its own. Only the calls of these functions are timed.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from django.conf import settings
 
 from benchmarks import payloads, site
 from benchmarks.cases import TASKS, THREADS, AsyncOperation, Operation
-from benchmarks.payloads import following
+from benchmarks.payloads import next_count
 
-# Sessions that the cases which delete none take in turns.
+# Number of stored sessions that the cases reuse, in turn, unless they delete them.
 _POOL = 600
 
 Ready = Callable[[int], Sequence[Operation]]
 
 
 class DjangoCases:
-    """The cases of one engine, on sessions of one size."""
+    """The cases of one engine, with sessions of one size at a time."""
 
     def __init__(self) -> None:
         self.store: Any = import_module(settings.SESSION_ENGINE).SessionStore
@@ -46,35 +46,35 @@ class DjangoCases:
         }
 
     def prepare(self, case: str, size: int) -> Ready:
-        """Store the sessions that a case needs, of `size` bytes of JSON; return what readies it."""
+        """Store sessions of `size` bytes of JSON, and return the method of the case."""
         if size != self.size:
             self.size = size
             self.keys = cycle([self._stored().session_key for _ in range(_POOL)])
         return self.cases[case]
 
     def close(self) -> None:
-        """Let go of what the cases hold; an engine's own is closed at exit."""
+        """Close what the cases opened. Engines close their own connections at exit."""
 
-    # The verbs
+    # One session
 
     def load(self, number: int) -> list[Operation]:
         """Read a session: `SessionStore(key).load()`."""
         return [self.store(key).load for key in self._next(number)]
 
     def save(self, number: int) -> list[Operation]:
-        """Write a session that was read and changed before."""
+        """Save a session that was read and changed before."""
         return [self._changed(key).save for key in self._next(number)]
 
     def load_change_save(self, number: int) -> list[Operation]:
-        """Read a session, change a value, write it."""
+        """Read a session, change a value, and save it."""
         return [partial(load_change_save, self.store, key) for key in self._next(number)]
 
     def first_save(self, number: int) -> list[Operation]:
-        """Write a new session, which has no key yet."""
+        """Save a new session, which has no key yet."""
         return [self._new().save for _ in range(number)]
 
     def login(self, number: int) -> list[Operation]:
-        """Sign in, in an anonymous session that was read before: `cycle_key()` and `save()`."""
+        """Sign in with an anonymous session that was read before: `cycle_key()` and `save()`."""
         keys = [self._stored(signed_in=False).session_key for _ in range(number)]
         return [partial(login, self._read(key)) for key in keys]
 
@@ -84,13 +84,13 @@ class DjangoCases:
         return [self._read(key).flush for key in keys]
 
     def unchanged_save(self, number: int) -> list[Operation]:
-        """Save a session that was read before, and in which nothing has changed."""
+        """Save a session that was read before, without a change."""
         return [self._read(key).save for key in self._next(number)]
 
     # Whole requests, and tasks
 
     def wsgi_request(self, number: int) -> list[Operation]:
-        """Answer a request whose view reads and changes the session."""
+        """Handle a request whose view reads and changes the session."""
         return [partial(site.wsgi, key) for key in self._next(number)]
 
     def asgi_request(self, number: int) -> list[AsyncOperation]:
@@ -101,7 +101,7 @@ class DjangoCases:
         """See load_change_save()."""
         return [partial(aload_change_save, self.store, key) for key in self._next(number)]
 
-    # Sessions
+    # Preparing
 
     def _next(self, number: int) -> list[str]:
         return list(islice(self.keys, number))
@@ -118,24 +118,24 @@ class DjangoCases:
 
     def _read(self, key: str) -> Any:
         store = self.store(key)
-        store["count"]  # which reads it
+        store["count"]  # reads the session
         return store
 
     def _changed(self, key: str) -> Any:
         store = self.store(key)
-        store["count"] = following(store["count"])
+        store["count"] = next_count(store["count"])
         return store
 
 
 def load_change_save(store: Any, key: str) -> None:
     session = store(key)
-    session["count"] = following(session["count"])
+    session["count"] = next_count(session["count"])
     session.save()
 
 
 async def aload_change_save(store: Any, key: str) -> None:
     session = store(key)
-    await session.aset("count", following(await session.aget("count")))
+    await session.aset("count", next_count(await session.aget("count")))
     await session.asave()
 
 

@@ -1,4 +1,4 @@
-"""Flask-Session's MongoDB store: to read and to write, without Flask's request."""
+"""The cases of Flask-Session's MongoDB store: reading and writing, without a Flask request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LIFETIME = timedelta(days=14)
 
 
 class FlaskCases:
-    """The two cases that Flask-Session has a like of."""
+    """The two cases that Flask-Session has an equivalent of."""
 
     def __init__(self) -> None:
         self.client: MongoClient[Any] = MongoClient(settings.MONGODB)
@@ -34,8 +34,8 @@ class FlaskCases:
         self.client.close()
 
     def prepare(self, case: str, size: int) -> Callable[[int], list[Operation]]:
-        """See cases.django. The store looks sessions up without an index, and so reads half of
-        those that are there: only one pool of them is at a time.
+        """See DjangoCases. The store looks up sessions without an index, and so scans half of them
+        on average. To keep that fair, no more sessions are stored than the cases use.
         """
         self.interface.store.delete_many({})
         ids = [secrets.token_urlsafe(32) for _ in range(_POOL)]
@@ -47,5 +47,5 @@ class FlaskCases:
 
     def _count(self, store_id: str) -> None:
         data = self.interface._retrieve_session_data(store_id)
-        data["count"] = payloads.following(data["count"])
+        data["count"] = payloads.next_count(data["count"])
         self.interface._upsert_session(_LIFETIME, data, store_id)

@@ -1,4 +1,4 @@
-"""The engine on a collection of many sessions, all of them different."""
+"""The cases of this engine on a collection of many sessions, all of them different."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _DAY = timedelta(days=1)
 
 
 def key(number: int) -> str:
-    """Return the key of a session by its number, so that nobody has to remember millions."""
+    """Compute the key of a session from its number, so that millions of keys need no memory."""
     return hashlib.blake2b(number.to_bytes(8, "big"), digest_size=16).hexdigest()
 
 
-class Collecting:
-    """Stands in for a collection, and keeps what it is given: one at a time is slow to send."""
+class RecordingCollection:
+    """A collection that only records inserts, so that they can be sent in batches."""
 
     def __init__(self) -> None:
         self.documents: list[dict[str, Any]] = []
 
     def insert_one(self, document: dict[str, Any]) -> None:
-        """Keep a document. Of an insert's reply, the engine reads nothing."""
+        """Record the document. The engine does not read the reply of an insert."""
         self.documents.append(document)
 
 
 class GrowthCases(DjangoCases):
-    """Load and save among many sessions, and what is asked of them besides."""
+    """Load and save with many stored sessions, and the methods that the suite calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,21 +48,23 @@ class GrowthCases(DjangoCases):
         self.sessions = clients.collection().collection
         self.process = psutil.Process()
         size = payloads.SIZES[0]
-        self.carts = [payloads.another(size, True, random.Random(each)) for each in range(_CARTS)]
+        self.carts = [
+            payloads.random_data(size, True, random.Random(each)) for each in range(_CARTS)
+        ]
 
     def prepare(self, case: str, size: int) -> Ready:
-        """See cases.django. The sessions are there."""
+        """See DjangoCases. The sessions have been stored by `fill()`."""
         return self.cases[case]
 
     def _next(self, number: int) -> list[str]:
         return [key(each) for each in self.chance.sample(range(self.total), number)]
 
-    # What `Runner.ask` is for
+    # Called by the suite
 
     def fill(self, first: int, number: int, expired: bool = False) -> None:
-        """Store sessions, as the engine's own documents. Expired ones are not used by the cases."""
+        """Store sessions, in the engine's own documents. The cases do not use expired sessions."""
         probe = self.store()
-        probe.save()  # with the first of a process comes the index
+        probe.save()  # the first save of a process creates the index
         probe.delete()
         many = self.sessions.with_options(write_concern=WriteConcern(w=1))
         past = {"expires_at": dates.utc_now() - _DAY} if expired else {}
@@ -73,25 +75,26 @@ class GrowthCases(DjangoCases):
             self.total = first + number
 
     def _documents(self, numbers: range) -> list[dict[str, Any]]:
-        """Return the documents that the engine makes of sessions."""
-        target, collecting = clients.collection(), Collecting()
-        clients._clients.blocking = SessionCollection(collecting, target.timeout, owned=False)
+        """Return the documents that the engine inserts for these sessions."""
+        target, recording = clients.collection(), RecordingCollection()
+        clients._clients.blocking = SessionCollection(recording, target.timeout, owned=False)
         try:
             for number in numbers:
                 session_key = key(number)
                 password = hashlib.sha256(session_key.encode()).hexdigest()
                 store = self.store(session_key)
-                store.clear()  # there is nothing to load
+                store.clear()  # or the next line would load it
                 store.update(self.carts[number % len(self.carts)])
                 store.update({"_auth_user_id": f"{number:06d}", "_auth_user_hash": password})
                 store.save(must_create=True)
         finally:
             clients._clients.blocking = target
-        return collecting.documents
+        return recording.documents
 
     def serve(self, first: int, number: int) -> int:
-        """Serve different sessions: of ten, nine are read, and one is changed by a whole request.
-        Returns the bytes of memory that this process then has (its resident set).
+        """Use different sessions: read nine of ten, and change one of ten in a whole request.
+
+        Return this process's resident memory in bytes.
         """
         for each in range(first, first + number):
             if each % 10:
@@ -101,15 +104,15 @@ class GrowthCases(DjangoCases):
         return int(self.process.memory_info().rss)
 
     def clear_expired(self) -> tuple[int, float]:
-        """Remove what has expired; return how many that were, and the seconds that it took."""
+        """Remove expired sessions. Return how many there were, and how many seconds it took."""
         begun = time.perf_counter()
         count = self.store.clear_expired()
         return count, time.perf_counter() - begun
 
     def space(self) -> dict[str, Any]:
-        """Return bytes a session: of its document, on disk, and of each index on disk."""
+        """Return bytes per session: of its document, on disk, and of each index on disk."""
         database = self.sessions.database
-        database.client.admin.command("fsync")  # sizes are those of the last checkpoint
+        database.client.admin.command("fsync")  # the sizes are those of the last checkpoint
         stats = database.command("collStats", self.sessions.name)
         count = stats["count"]
         return {

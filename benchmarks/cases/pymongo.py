@@ -1,6 +1,6 @@
-"""The floor: what the engine sends, sent by PyMongo alone on documents that the engine stored.
+"""The lower bound: the engine's commands, sent with PyMongo alone, on the engine's documents.
 
-No deadline, no seal, no serializer: nothing but the calls.
+There is no deadline, no seal and no serializer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from django_mongo_sessions.storage import dates, documents
 
 
 class PyMongoCases(DjangoCases):
-    """The same cases, without the engine."""
+    """Load and save without the engine."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,16 +36,16 @@ class PyMongoCases(DjangoCases):
         self.client.close()
 
     def load(self, number: int) -> list[Operation]:
-        """See cases.django."""
+        """See DjangoCases."""
         return [partial(self._find, self._id(key)) for key in self._next(number)]
 
     def save(self, number: int) -> list[Operation]:
-        """See cases.django."""
+        """See DjangoCases."""
         ids = [self._id(key) for key in self._next(number)]
         return [partial(self._update, self._find(document_id)) for document_id in ids]
 
     def load_change_save(self, number: int) -> list[Operation]:
-        """See cases.django."""
+        """See DjangoCases."""
         return [partial(self._find_and_update, self._id(key)) for key in self._next(number)]
 
     def _id(self, key: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What is kept of many measurements."""
+"""Rounds, their summaries, and the measured sessions."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def test_a_percentile_is_one_of_the_values(percent, value):
     assert measurements.percentile([1, 2, 3, 4], percent) == value
 
 
-def test_a_summary_is_in_microseconds_and_over_all_rounds():
+def test_a_summary_is_in_microseconds_and_covers_all_rounds():
     measured = [
         {"durations": [1_000, 3_000], "wall": 5_000, "cpu": 2_000},
         {"durations": [5_000, 7_000], "wall": 15_000, "cpu": 6_000},
@@ -29,7 +29,7 @@ def test_a_summary_is_in_microseconds_and_over_all_rounds():
 
 
 @pytest.mark.parametrize("concurrency", [1, 8, 64])
-def test_no_case_has_fewer_operations_than_were_asked_for(concurrency):
+def test_a_case_has_at_least_the_requested_operations(concurrency):
     number_of_rounds, size = measurements.plan(measurements.OPERATIONS, concurrency)
 
     assert number_of_rounds * size >= measurements.OPERATIONS
@@ -38,10 +38,10 @@ def test_no_case_has_fewer_operations_than_were_asked_for(concurrency):
 
 @pytest.mark.parametrize("size", payloads.SIZES)
 @pytest.mark.parametrize("signed_in", [True, False])
-def test_a_session_has_its_size_to_the_byte(size, signed_in):
+def test_a_session_has_its_exact_size_before_and_after_a_change(size, signed_in):
     session = payloads.data(size, signed_in)
 
     assert payloads.length(session) == size
-    session["count"] = payloads.following(session["count"])
+    session["count"] = payloads.next_count(session["count"])
     assert payloads.length(session) == size
     assert payloads.data(size, signed_in)["count"] == 1_000

@@ -1,4 +1,4 @@
-"""The pages that a run is told on."""
+"""The pages that show the results of a run."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
-def test_the_pages_have_a_place_for_the_figures(page):
+def test_the_pages_have_markers_for_the_figures(page):
     text = (ROOT / page).read_text()
 
     written = report.between_markers(text, "| figures |")
@@ -21,12 +21,12 @@ def test_the_pages_have_a_place_for_the_figures(page):
     assert written.endswith(text.partition(report.END)[2])
 
 
-def test_a_page_without_its_markers_is_refused():
-    with pytest.raises(ValueError, match="lacks its markers"):
+def test_a_page_without_markers_is_an_error():
+    with pytest.raises(ValueError, match="does not have the markers"):
         report.between_markers("# A page", "| figures |")
 
 
-def test_a_table_leaves_out_who_has_no_figure_and_names_the_durability():
+def test_a_table_has_only_contenders_with_figures_and_shows_their_durability():
     run = {"cases": [{"case": "load", "bytes": 400, "results": {"file": {"median": 34.4}}}]}
 
     table = report.side_by_side(run, ["load", "login"], 400, lambda one: f"{one['median']:.0f}")

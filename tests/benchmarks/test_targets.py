@@ -1,4 +1,4 @@
-"""Whether the engine holds what it has to."""
+"""Whether a run met the targets."""
 
 import pytest
 
@@ -10,7 +10,7 @@ CASES = ["load", "save", "load-change-save", "login", "64 tasks", OWN_CPU]
 
 
 def results():
-    """Return a run in which every target is met by a hair."""
+    """Return a run in which every target is just met."""
     measured = {(case, OURS): {"median": 300, "per_second": 4_000} for case in CASES}
     measured["load", RAW] = {"median": 300 / 1.15}
     measured["save", RAW] = {"median": 300 / 1.20}
@@ -39,14 +39,14 @@ def results():
 
 
 def missed(run):
-    return [one["what"] for one in targets.judged(run) if not one["met"]]
+    return [one.what for one in targets.judge(run) if not one.met]
 
 
-def test_bounds_are_met_when_they_are_just_reached():
+def test_a_figure_equal_to_its_bound_meets_the_target():
     run = results()
 
     assert missed(run) == []
-    assert len(targets.judged(run)) == 12
+    assert len(list(targets.judge(run))) == 12
 
 
 @pytest.mark.parametrize(("position", "what"), [(0, "load"), (1, "save"), (5, "own")])
@@ -58,7 +58,7 @@ def test_the_engine_is_judged_by_its_medians(position, what):
     assert what in name
 
 
-def test_the_engines_own_time_is_judged_by_what_a_find_takes_on_the_machine():
+def test_the_engines_own_time_is_judged_relative_to_a_find_on_the_same_machine():
     run = results()
     run["cases"][0]["results"][OURS]["median"] /= 2
     run["cases"][0]["results"][RAW]["median"] /= 2
@@ -67,7 +67,7 @@ def test_the_engines_own_time_is_judged_by_what_a_find_takes_on_the_machine():
     assert "own time" in name
 
 
-def test_memory_is_flat_from_a_tenth_of_the_way():
+def test_memory_may_not_grow_after_a_tenth_of_the_sessions():
     run = results()
     run["growth"]["memory"][-1] = (1_000, 106)
 
@@ -75,7 +75,7 @@ def test_memory_is_flat_from_a_tenth_of_the_way():
     assert "memory" in name
 
 
-def test_counts_that_differ_are_a_target_missed():
+def test_counts_that_differ_miss_a_target():
     run = results()
     run["counts"]["differences"] = ["load, 0.4 kB: beside 327, expected 326"]
 
