@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import string
 import zlib
-from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -60,7 +60,9 @@ def seal(form: bytes, document_id: bytes, created_at: int, body: bytes, key: str
     return form + mac.digest() + body
 
 
-def read(raw: bytes, document_id: bytes, keys: Sequence[str], now: datetime) -> Held:
+# Each check of a step reads the same few documents.
+@lru_cache(maxsize=16)
+def read(raw: bytes, document_id: bytes, keys: tuple[str, ...], now: datetime) -> Held:
     """Read a document."""
     try:
         document = bson.decode(raw, _OPTIONS)
