@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import hypothesis
 import pytest
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
@@ -27,6 +28,14 @@ WAYS = [
     ("mongomock", "sync"),
     ("mongomock", "threads"),
 ]
+# `make test` and tox take the short profile. .ci/run takes the long one too, for what is searched
+# and not listed: more examples, and every combination.
+for profile in ("short", "long"):
+    hypothesis.settings.register_profile(
+        profile, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+    )
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
+IS_LONG = hypothesis.settings.get_current_profile_name() == "long"
 # A database of our own, also on a server of the user's.
 DATABASE = f"test_django_mongo_sessions_{secrets.token_hex(4)}"
 
@@ -249,6 +258,12 @@ def commands(settings):
     options = {**given["CLIENT_OPTIONS"], "event_listeners": [listener]}
     settings.MONGO_SESSIONS = {**given, "CLIENT_OPTIONS": options}
     return listener
+
+
+@pytest.fixture
+def soon_told(monkeypatch):
+    """Hear soon that there is no server: PyMongo raises nothing before it has looked twice."""
+    monkeypatch.setattr("pymongo.common.MIN_HEARTBEAT_INTERVAL", 0.05)
 
 
 @pytest.fixture

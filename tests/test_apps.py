@@ -41,9 +41,9 @@ def test_the_migration_of_another_database_asks_mongodb_nothing(mongod_engine, c
 
 
 @pytest.mark.django_db
-def test_an_outage_is_a_warning_and_stops_no_migration(settings, logged):
+def test_an_outage_is_a_warning_and_stops_no_migration(settings, soon_told, logged):
     uri = "mongodb://127.0.0.1:1/site"
-    settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.5}
+    settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.1}
 
     call_command("migrate", verbosity=0)
 

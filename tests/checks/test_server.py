@@ -43,9 +43,9 @@ def test_a_wrong_index_is_named_with_the_command_that_mends_it(mongod_engine):
     assert "mongosessions indexes --apply" in message.hint
 
 
-def test_a_server_that_does_not_answer_is_told_without_the_password(settings):
+def test_a_server_that_does_not_answer_is_told_without_the_password(settings, soon_told):
     uri = f"mongodb://user:{SECRET}@127.0.0.1:1/site"
-    settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.5}
+    settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.1}
 
     message = said(databases=["default"])["W010"]
 
@@ -79,9 +79,9 @@ def test_a_shared_client_that_cannot_be_used_is_an_error(settings):
 
 
 @pytest.mark.parametrize("database", [None, "site"])
-def test_a_shared_client_should_name_a_database_too(settings, database):
+def test_a_shared_client_should_name_a_database_too(settings, soon_told, database):
     with MongoClient("mongodb://127.0.0.1:1") as client:
-        settings.MONGO_SESSIONS = {"CLIENT": lambda: client, "DATABASE": database, "TIMEOUT": 0.5}
+        settings.MONGO_SESSIONS = {"CLIENT": lambda: client, "DATABASE": database, "TIMEOUT": 0.1}
         assert said() == {}
 
         unnamed = [] if database else ["W003"]

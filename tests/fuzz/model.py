@@ -7,6 +7,7 @@ import string
 import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -84,7 +85,9 @@ def seal(form: bytes, document_id: bytes, created_at: int, body: bytes, key: str
     return form + mac.digest() + body
 
 
-def read(raw: bytes, document_id: bytes, keys: Sequence[str], now: datetime) -> Held:
+# Each check of a step reads the same few documents.
+@lru_cache(maxsize=16)
+def read(raw: bytes, document_id: bytes, keys: tuple[str, ...], now: datetime) -> Held:
     """Read a document."""
     stored = bson.decode(raw, values.AS_HELD)
     held = Held(

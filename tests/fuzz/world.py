@@ -76,7 +76,7 @@ class World:
 
     def judged(self, document_id: bytes, raw: bytes) -> model.Held:
         """Return what a document is worth under an id, by the book."""
-        keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+        keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
         return model.read(raw, document_id, keys, self.now)
 
     def way(self, document_id: bytes | None) -> list[bytes]:

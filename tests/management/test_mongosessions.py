@@ -100,9 +100,9 @@ def test_indexes_says_what_leaves_no_place_for_ours(mongod_engine):
         call("indexes", "--apply")
 
 
-def test_an_outage_is_said_without_the_password(settings):
+def test_an_outage_is_said_without_the_password(settings, soon_told):
     uri = "mongodb://user:S3CRET@127.0.0.1:1/site"
-    settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.5}
+    settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.1}
 
     with pytest.raises(CommandError, match="127.0.0.1:1") as failed:
         call("indexes")

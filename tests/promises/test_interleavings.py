@@ -4,18 +4,16 @@ The model is the promise in plain Python: of each key, what the client that save
 since it loaded counts; else what is stored counts.
 """
 
-import os
-
 import pytest
 from django.contrib.sessions.backends.base import UpdateError
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.mongo import runner, writes
 from django_mongo_sessions.storage import documents
-from tests.conftest import SESSIONS, collection
+from tests.conftest import IS_LONG, SESSIONS, collection
 
 CLIENTS = st.integers(0, 2)
 KEYS = st.sampled_from(["a", "b", "_auth_user_id"])
@@ -285,12 +283,8 @@ def impatient(monkeypatch):
 
 
 def options(examples, **given):
-    # The matrix of tox repeats these tests many times.
-    if "TOX_ENV_NAME" in os.environ:
-        examples //= 4
-    return settings(
-        max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), **given
-    )
+    """Return the settings of a test that the long profile gives that many examples."""
+    return settings(max_examples=examples if IS_LONG else examples // 4, **given)
 
 
 def test_no_update_is_lost_in_any_interleaving(do, impatient):

@@ -13,6 +13,8 @@ from pymongo.errors import WriteError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
+from django_mongo_sessions.engine import mapping
+from django_mongo_sessions.storage import codec
 from tests.conftest import SESSIONS, collection, end
 
 # Not in the frames of the tests, which are part of a traceback.
@@ -106,15 +108,17 @@ def unserializable(store):
 
 
 def too_large(store):
-    store["more"] = VALUE + base64.b85encode(os.urandom(16_000_000)).decode()
+    store["more"] = VALUE + base64.b85encode(os.urandom(160_000)).decode()
 
 
-def prepare(settings, fault):
+def prepare(settings, monkeypatch, fault):
+    monkeypatch.setattr(codec, "MAX_BODY", 150_000)
+    monkeypatch.setattr(mapping, "LARGE_BODY", 100_000)
     store = begin()
     if fault == "away":
         settings.MONGO_SESSIONS = {
             "URI": "mongodb://127.0.0.1:1",
-            "TIMEOUT": 0.5,
+            "TIMEOUT": 0.1,
             "CLIENT_OPTIONS": {"serverSelectionTimeoutMS": 100},
             "ASYNC": "threads",
         }
@@ -153,10 +157,10 @@ FAULTS = [
 @pytest.mark.parametrize("form", ["blocking", "asynchronous"])
 @pytest.mark.parametrize(("fault", "verb", "args"), FAULTS)
 def test_nothing_appears_in_a_traceback_with_its_variables(
-    mongod_engine, settings, form, fault, verb, args
+    mongod_engine, settings, monkeypatch, soon_told, form, fault, verb, args
 ):
     settings.DEBUG = True  # with it, Django shows the variables of all frames
-    store = prepare(settings, fault)
+    store = prepare(settings, monkeypatch, fault)
     if verb == "exists":
         args = (store.session_key,)
     try:

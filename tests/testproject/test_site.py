@@ -16,6 +16,12 @@ from tests.conftest import collection, count_sessions
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("engine")]
 
+
+@pytest.fixture(autouse=True)
+def fast_hasher(settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 needs_async_sessions = pytest.mark.skipif(
     django.VERSION < (5, 1), reason="Django 5.1 is the first with aset() and aget()"
 )
