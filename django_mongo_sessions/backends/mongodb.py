@@ -13,7 +13,8 @@ from django.core.checks import register
 
 from django_mongo_sessions.checks.messages import check_apps, message
 from django_mongo_sessions.conf import conf
-from django_mongo_sessions.engine import deleting, loading, moving, saving
+from django_mongo_sessions.engine import deleting, loading, moving, overriding, saving
+from django_mongo_sessions.engine.overriding import twin
 from django_mongo_sessions.engine.session import TrackedSession
 from django_mongo_sessions.mongo.runner import Steps, Turns, arun, run
 from django_mongo_sessions.storage import dates
@@ -39,6 +40,7 @@ class SessionStore(TrackedSession):
         snapshot = self._run(loading.load(self))
         return {} if snapshot is None else snapshot.data
 
+    @twin
     async def aload(self) -> dict[str, Any]:
         """See load()."""
         snapshot = await self._arun(loading.load(self))
@@ -50,6 +52,7 @@ class SessionStore(TrackedSession):
         del session_key  # a traceback shows the variables of this frame
         return self._run(steps)
 
+    @twin
     async def aexists(self, session_key: str | None) -> bool:
         """See exists()."""
         steps = loading.exists(session_key)
@@ -60,6 +63,7 @@ class SessionStore(TrackedSession):
         """Store the session under a new key."""
         self._write(saving.create(self))
 
+    @twin
     async def acreate(self) -> None:
         """See create()."""
         await self._awrite(saving.create(self))
@@ -77,6 +81,7 @@ class SessionStore(TrackedSession):
         """
         self._write(saving.save(self, must_create))
 
+    @twin
     async def asave(self, must_create: bool = False) -> None:
         """See save()."""
         await self._awrite(saving.save(self, must_create))
@@ -92,6 +97,7 @@ class SessionStore(TrackedSession):
         """
         return self._write(saving.mutate(self, function))
 
+    @twin
     async def amutate(self, function: Callable[[dict[str, Any]], Result]) -> Result | None:
         """See mutate(). The function is an ordinary one, not a coroutine function."""
         return await self._awrite(saving.mutate(self, function))
@@ -102,6 +108,7 @@ class SessionStore(TrackedSession):
         del session_key
         self._run(steps)
 
+    @twin
     async def adelete(self, session_key: str | None = None) -> None:
         """See delete()."""
         steps = deleting.delete(self, session_key)
@@ -116,6 +123,7 @@ class SessionStore(TrackedSession):
         """
         self._write(moving.cycle_key(self))
 
+    @twin
     async def acycle_key(self) -> None:
         """See cycle_key()."""
         await self._awrite(moving.cycle_key(self))
@@ -124,6 +132,7 @@ class SessionStore(TrackedSession):
         """Delete the session, and begin an empty one without a key."""
         self._run(deleting.flush(self))
 
+    @twin
     async def aflush(self) -> None:
         """See flush()."""
         await self._arun(deleting.flush(self))
@@ -137,6 +146,7 @@ class SessionStore(TrackedSession):
         """
         return self._run(loading.describe(self, with_data))
 
+    @twin
     async def adescribe(self, *, with_data: bool = False) -> dict[str, Any] | None:
         """See describe()."""
         return await self._arun(loading.describe(self, with_data))
@@ -172,11 +182,12 @@ class SessionStore(TrackedSession):
             return age
         return min(age, int((self._latest_end() - dates.utc_now()).total_seconds()))
 
+    @twin
     async def aget_expiry_age(self, **kwargs: Any) -> int:
         """See get_expiry_age()."""
         if "expiry" not in kwargs:
             await self._aget_session()
-        return self.get_expiry_age(**kwargs)
+        return SessionStore.get_expiry_age(self, **kwargs)
 
     def get_expiry_date(self, **kwargs: Any) -> datetime:
         """Return when the session ends; naive, in `TIME_ZONE`, if `USE_TZ` is off."""
@@ -185,11 +196,12 @@ class SessionStore(TrackedSession):
             return date
         return dates.in_zone_of(date, end)
 
+    @twin
     async def aget_expiry_date(self, **kwargs: Any) -> datetime:
         """See get_expiry_date()."""
         if "expiry" not in kwargs:
             await self._aget_session()
-        return self.get_expiry_date(**kwargs)
+        return SessionStore.get_expiry_date(self, **kwargs)
 
     # What SessionBase calls internally
 
@@ -222,6 +234,9 @@ class SessionStore(TrackedSession):
 
     async def _awrite(self, steps: Steps[Result]) -> Result:
         return await arun(steps, self._gate, self._turns, self._guard())
+
+
+SessionStore._methods = overriding.methods(SessionStore)
 
 
 @cache

@@ -7,7 +7,7 @@ from bson.errors import InvalidBSON
 from django_mongo_sessions.engine import mapping, saving
 from django_mongo_sessions.engine.session import TrackedSession
 from django_mongo_sessions.mongo import operations, writes
-from django_mongo_sessions.mongo.runner import Steps
+from django_mongo_sessions.mongo.runner import Overridden, Steps
 from django_mongo_sessions.storage import dates, documents
 
 _MAX_MOVES = 16  # how often a session may have moved within the minute that a pointer lives
@@ -16,11 +16,21 @@ EXPIRED_BATCH = 1_000  # documents; deleting them takes tens of milliseconds
 
 
 def delete(session: TrackedSession, session_key: str | None = None) -> Steps[None]:
-    """Delete this session or another, and follow it to where it has moved."""
+    """Delete this session or another, and follow it to where it has moved.
+
+    The key that the session itself has had before is not followed: that would end the session.
+    """
     key = session.session_key if session_key is None else session_key
     if key == session.session_key:
         session._forget_last_write()  # or the next save would assume that it still exists
-    yield from _delete(documents.document_id(key))
+    document_id = documents.document_id(key)
+    move = session._known.unfinished_move
+    if move is not None and document_id == move.old.document_id:
+        yield from saving.finish_move(session)
+    elif document_id in session._known.left and key != session.session_key:
+        yield from writes.delete(document_id)
+    else:
+        yield from _delete(document_id)
 
 
 def _delete(document_id: bytes | None) -> Steps[None]:
@@ -39,7 +49,10 @@ def _delete(document_id: bytes | None) -> Steps[None]:
 def flush(session: TrackedSession) -> Steps[None]:
     """Delete the session and what this store has left of it, and begin an empty one."""
     session._begin_flush()
-    yield from delete(session)
+    if session._overrides("delete"):
+        yield Overridden(session, "delete")
+    else:
+        yield from delete(session)
     yield from saving.take_back(session, and_own=True)
     for document_id, pointer in session._known.left.items():
         if pointer is None or not (yield operations.delete_write(document_id, pointer)):

@@ -12,7 +12,7 @@ from bson.errors import InvalidBSON
 from django_mongo_sessions.engine import mapping
 from django_mongo_sessions.engine.session import Snapshot, TrackedSession
 from django_mongo_sessions.mongo import operations
-from django_mongo_sessions.mongo.runner import Steps
+from django_mongo_sessions.mongo.runner import Overridden, Steps
 from django_mongo_sessions.storage import dates, documents
 
 
@@ -32,6 +32,7 @@ def load(session: TrackedSession) -> Steps[Snapshot | None]:
     snapshot = yield from find(session, session.session_key)
     if snapshot is None:
         session._drop_key()
+    session._loaded(snapshot)
     return snapshot
 
 
@@ -39,8 +40,12 @@ def data(session: TrackedSession, no_load: bool = False) -> Steps[dict[str, Any]
     """Return the session's dict, loaded if it is not in memory yet."""
     session.accessed = True
     if not hasattr(session, "_session_cache"):
-        is_stored = session.session_key is not None and not no_load
-        session._adopt((yield from load(session)) if is_stored else None)
+        if session.session_key is None or no_load:
+            session._adopt(None)
+        elif session._overrides("load"):
+            session._adopt_overridden((yield Overridden(session, "load")))
+        else:
+            session._adopt((yield from load(session)))
     return session._session_cache
 
 

@@ -80,10 +80,12 @@ def new(
     document_id: bytes,
     content: Content,
     origin: Snapshot | None,
+    ends: datetime | None = None,
 ) -> tuple[dict[str, Any], Snapshot]:
     """Return the document to insert, and the snapshot once it is stored.
 
-    `origin` is the session under its old key, if it moves to this one.
+    `origin` is the session under its old key, if it moves to this one. `ends` is when the session
+    ends, if a subclass says so.
     """
     data, body = content
     now = dates.utc_now()
@@ -104,22 +106,23 @@ def new(
         _seal(session, expected),
         start,
         now,
-        _expires_at(session, data, now, start),
+        _expires_at(session, data, now, start, ends),
         _fields(session, data),
     )
     return document, expected
 
 
 def update(
-    session: TrackedSession, stored: Snapshot, content: Content
+    session: TrackedSession, stored: Snapshot, content: Content, ends: datetime | None = None
 ) -> tuple[dict[str, Any], Snapshot]:
     """Return the update that stores the content, and the snapshot once it is stored.
 
-    If the same content is stored already, the update only moves the expiry.
+    If the same content is stored already, the update only moves the expiry. `ends` is when the
+    session ends, if a subclass says so.
     """
     now = dates.utc_now()
     start = began(stored, content.data, now)
-    expires_at = _expires_at(session, content.data, now, start)
+    expires_at = _expires_at(session, content.data, now, start, ends)
     expected = stored._replace(data=content.data, cleared=False)
     if content.body == stored.body and stored.sealed_with_current_key:
         return documents.expiry_update(now, expires_at), expected
@@ -161,12 +164,17 @@ def _seal(session: TrackedSession, expected: Snapshot) -> bytes:
 
 
 def _expires_at(
-    session: TrackedSession, data: Mapping[str, Any], now: datetime, start: datetime
+    session: TrackedSession,
+    data: Mapping[str, Any],
+    now: datetime,
+    start: datetime,
+    ends: datetime | None,
 ) -> datetime:
-    expiry = data.get("_session_expiry")
-    try:
-        date = dates.utc(session.get_expiry_date(modification=now, expiry=expiry))
-    except OverflowError:
-        is_past = isinstance(expiry, (int, float)) and expiry < 0
-        date = dates.EARLIEST if is_past else dates.LATEST
-    return min(date, latest_end(start))
+    if ends is None:
+        expiry = data.get("_session_expiry")
+        try:
+            ends = dates.utc(session.get_expiry_date(modification=now, expiry=expiry))
+        except OverflowError:
+            is_past = isinstance(expiry, (int, float)) and expiry < 0
+            ends = dates.EARLIEST if is_past else dates.LATEST
+    return min(ends, latest_end(start))

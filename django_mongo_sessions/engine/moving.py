@@ -15,7 +15,7 @@ from django_mongo_sessions.connection.errors import may_have_applied
 from django_mongo_sessions.engine import loading, mapping, saving
 from django_mongo_sessions.engine.session import Snapshot, TrackedSession, Write
 from django_mongo_sessions.mongo import indexes, writes
-from django_mongo_sessions.mongo.runner import Steps
+from django_mongo_sessions.mongo.runner import Overridden, Steps
 from django_mongo_sessions.storage import documents
 
 
@@ -23,7 +23,7 @@ def cycle_key(session: TrackedSession) -> Steps[None]:
     """Give the session a new key."""
     yield from loading.data(session)
     if session.session_key is None:
-        yield from saving.create(session)
+        yield from saving.create_new(session)
         return
     yield from saving.tidy_up(session)
     if session._baseline is None:
@@ -32,15 +32,33 @@ def cycle_key(session: TrackedSession) -> Steps[None]:
     if baseline is None and documents.user_id(session._session_cache) is not None:
         raise UpdateError("The session was deleted.")
     if baseline is None or not baseline.readable:
-        yield from saving.create(session)
+        yield from saving.create_new(session)
+    elif any(map(session._overrides, ("create", "save", "delete"))):
+        yield from _move_by_own_methods(session, baseline)
+    else:
+        yield from _move(session, baseline)
+        yield from indexes.ensure_once()
+
+
+def _move_by_own_methods(session: TrackedSession, baseline: Snapshot) -> Steps[None]:
+    """Move the session by the methods that Django's own cycle_key() calls.
+
+    Here the session gets the new key first. So until the old one is left, both open it.
+    """
+    with session._moving(baseline):
+        yield from saving.create_new(session)
+    if session._known.unfinished_move is None:  # create() has stored nothing under another key
         return
-    yield from _move(session, baseline)
-    yield from indexes.ensure_once()
+    if session._overrides("delete"):
+        yield Overridden(session, "delete", (baseline.key,))
+        session._finish_move()  # even if it has left the old session where it was
+    else:
+        yield from saving.finish_move(session)
 
 
 def _move(session: TrackedSession, baseline: Snapshot) -> Steps[None]:
     ours = session._content(baseline.data)
-    new = yield from saving.insert(session, saving.new_keys(session), ours, baseline)
+    new = yield from saving.insert(session, None, ours, baseline)
     write, pauses = Write(baseline, baseline, ours, ours, new), writes.backoff()
     try:
         while not (yield from _leave_old_key(session, write)):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from datetime import datetime
 from inspect import iscoroutine
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from django_mongo_sessions.connection.errors import may_have_applied
 from django_mongo_sessions.engine import loading, mapping
 from django_mongo_sessions.engine.session import Content, Snapshot, TrackedSession, Write
 from django_mongo_sessions.mongo import indexes, operations, writes
-from django_mongo_sessions.mongo.runner import Steps
+from django_mongo_sessions.mongo.runner import Overridden, Steps
 from django_mongo_sessions.storage import dates, documents
 
 Result = TypeVar("Result")
@@ -28,17 +29,18 @@ Change = Callable[[dict[str, Any]], Result]
 logger = logging.getLogger("django_mongo_sessions")
 
 _NEW_KEY_ATTEMPTS = 8
+_GIVEN_KEY_ATTEMPTS = 2  # a lost insert that was not applied is tried once more
 
 
 def save(session: TrackedSession, must_create: bool = False) -> Steps[None]:
     """Store the session, merged with what other requests have stored since it was loaded."""
     if session.session_key is None:
-        yield from create(session)
+        yield from create_new(session)
         return
     data = yield from loading.data(session, no_load=must_create)
     if must_create:
         ours = session._content(data)
-        yield from _insert(session, [session.session_key] * 2, ours, ours)
+        yield from _insert(session, session.session_key, ours, ours)
         return
     stored = session._baseline or (yield from loading.reread(session))
     ours = session._content()
@@ -51,8 +53,9 @@ def mutate(session: TrackedSession, change: Change[Result]) -> Steps[Result | No
     """Store what the function makes of the session; repeat it if another request was faster."""
     data = yield from loading.data(session)
     if session.session_key is None:
-        result, content = _apply(session, change, session._content(data))
-        yield from create(session, content)
+        ours = session._content(data)
+        result, content = _apply(session, change, ours)
+        yield from create_new(session, ours, content)
         return result
     stored = yield from loading.reread(session)
     result = yield from _store(session, stored, change)
@@ -91,7 +94,8 @@ def _compare_and_set(
         ours = ours or session._content(baseline.data)
         if stored.readable:
             result, content = _apply(session, change, session._merged(baseline, stored, ours))
-            update, expected = mapping.update(session, stored, content)
+            ends = yield from _own_expiry(session)
+            update, expected = mapping.update(session, stored, content, ends)
             write = Write(baseline, stored, ours, content, expected)
             session._begin(write)
             if change is not None:
@@ -105,7 +109,7 @@ def _compare_and_set(
             # of tampering. So the session gets a new key.
             result, content = _apply(session, change, ours)
             if content.data and content.body != baseline.body:
-                yield from create(session, content)
+                yield from create_new(session, ours, content)
             return result
         yield next(pauses)
         stored, ours = (yield from loading.reread(session)), None
@@ -132,39 +136,77 @@ def _apply(
     return result, session._content(data)
 
 
+def create_new(
+    session: TrackedSession, ours: Content | None = None, content: Content | None = None
+) -> Steps[None]:
+    """Store the session under a new key, by the subclass's own create() if there is one.
+
+    With `content`, that is stored instead of `ours`, which the session holds.
+    """
+    if not session._overrides("create"):
+        yield from create(session, content)
+        return
+    if ours is not None and content is not None:
+        session._change(ours, content)
+    yield Overridden(session, "create")
+
+
 def create(session: TrackedSession, content: Content | None = None) -> Steps[None]:
     """Store the session, or this content of it, under a new key."""
     data = yield from loading.data(session, no_load=True)
     ours = session._content(data)
-    yield from _insert(session, new_keys(session), ours, content or ours)
+    if session._overrides("save"):
+        if content is not None:
+            session._change(ours, content)
+        yield from _create_by_own_save(session)
+    else:
+        yield from _insert(session, None, ours, content or ours)
+
+
+def _create_by_own_save(session: TrackedSession) -> Steps[None]:
+    """Store the session under a new key by the subclass's own save(), as Django's create() does."""
+    for attempt in range(_NEW_KEY_ATTEMPTS):
+        key = yield from _new_key(session)
+        try:
+            with session._trying(key):
+                yield Overridden(session, "save", options={"must_create": True})
+            return
+        except CreateError:
+            if attempt + 1 == _NEW_KEY_ATTEMPTS:
+                raise
 
 
 def _insert(
-    session: TrackedSession, keys: Iterable[str | None], ours: Content, content: Content
+    session: TrackedSession, key: str | None, ours: Content, content: Content
 ) -> Steps[None]:
-    """Store a new session under the first key that is free, and take over that key."""
-    expected = yield from insert(session, keys, content, session._baseline)
+    """Store a new session under this key, or a new one, and take over that key."""
+    expected = yield from insert(session, key, content, session._origin)
     session._inserted(expected, ours, content)
     yield from indexes.ensure_once()
 
 
 def insert(
     session: TrackedSession,
-    keys: Iterable[str | None],
+    given: str | None,
     content: Content,
     origin: Snapshot | None = None,
 ) -> Steps[Snapshot]:
-    """Insert a document under the first key that is free, and return its snapshot.
+    """Insert a document under the given key, or a new one, and return its snapshot.
 
     It is a stray until the session takes over its key. `origin` is the session under its old key,
     if it moves.
     """
     yield from take_back(session)
-    for key in keys:
+    for _ in range(_NEW_KEY_ATTEMPTS if given is None else _GIVEN_KEY_ATTEMPTS):
+        key = given or (yield from _new_key(session))
         document_id = documents.document_id(key)
-        if key is None or document_id is None:
-            continue
-        document, expected = mapping.new(session, key, document_id, content, origin)
+        if document_id is None:
+            raise CreateError(
+                f"A session key must have {documents.KEY_FORM}. One of {len(key)} characters was "
+                "given."
+            )
+        ends = yield from _own_expiry(session)
+        document, expected = mapping.new(session, key, document_id, content, origin, ends)
         session._expect_stray(expected)
         try:
             if (yield from writes.insert(document)):
@@ -179,7 +221,7 @@ def insert(
         except UpdateError:  # flushed since
             yield from take_back(session)
             raise
-    raise CreateError("Every session key that was tried is taken, or is not one of this engine's.")
+    raise CreateError("Every session key that was tried is taken.")
 
 
 def _is_taken(error: PyMongoError) -> bool:
@@ -189,18 +231,31 @@ def _is_taken(error: PyMongoError) -> bool:
     return "_id" in (error.details or {}).get("keyPattern", "_id")
 
 
-def new_keys(session: TrackedSession) -> Iterable[str]:
-    """Yield random session keys to try."""
-    return (session._get_new_session_key() for _ in range(_NEW_KEY_ATTEMPTS))
+def _new_key(session: TrackedSession) -> Steps[str]:
+    """Return a session key to try."""
+    if session._overrides("_get_new_session_key") or session._overrides("exists"):
+        key: str = yield Overridden(session, "_get_new_session_key")
+        return key
+    return session._get_new_session_key()
+
+
+def _own_expiry(session: TrackedSession) -> Steps[datetime | None]:
+    """Return when the session ends, if a subclass says so by a method of its own."""
+    if session._overrides("get_expiry_date"):
+        return dates.utc((yield Overridden(session, "get_expiry_date")))
+    if session._overrides("get_expiry_age"):
+        age = yield Overridden(session, "get_expiry_age")
+        return dates.add_seconds(dates.utc_now(), age)
+    return None
 
 
 def tidy_up(session: TrackedSession) -> Steps[None]:
     """Finish what earlier calls could not, since a reply was lost or nobody waited for it."""
     yield from take_back(session)
-    yield from _finish_move(session)
+    yield from finish_move(session)
 
 
-def _finish_move(session: TrackedSession) -> Steps[None]:
+def finish_move(session: TrackedSession) -> Steps[None]:
     """Put a pointer in the place of the old document, if it is not known to be there.
 
     What another request has stored under the old key since is first stored under the new one.
@@ -255,7 +310,8 @@ def touch(session: TrackedSession) -> Steps[bool]:
     # To seal the session with the current key, its data as stored: it may have unsaved changes.
     data = stored.data if stored.sealed_with_current_key else session._load(stored.body)
     content = Content(data, stored.body)
-    update, expected = mapping.update(session, stored, content)
+    ends = yield from _own_expiry(session)
+    update, expected = mapping.update(session, stored, content, ends)
     try:
         moved = yield from writes.update(*_target(stored), update)
     except PyMongoError as error:

@@ -35,17 +35,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from django.contrib.sessions.backends.base import VALID_KEY_CHARS, SessionBase, UpdateError
 from django.utils.crypto import get_random_string
 
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection.breaker import OPEN, Gate
-from django_mongo_sessions.engine import merging
+from django_mongo_sessions.engine import merging, overriding
+from django_mongo_sessions.engine.overriding import twin
 from django_mongo_sessions.exceptions import SessionConflict
 from django_mongo_sessions.mongo.tracebacks import forget_values
 from django_mongo_sessions.storage import codec, dates, documents
@@ -120,6 +122,10 @@ class Known:
     # taken its place, or may have.
     left: dict[bytes, bytes | None] = field(default_factory=dict)
     unfinished_move: Move | None = None  # then the browser's key may open nothing any more
+    # The session under its former key, while a subclass's own methods store it under another.
+    origin: Snapshot | None = None
+    is_moving: bool = False  # then a new key takes the place of the origin's
+    loaded: Snapshot | None = None  # by a load() whose caller has not taken it over yet
     flushes: int = 0
 
 
@@ -133,11 +139,20 @@ class TrackedSession(SessionBase):
     _modified = False
     _ignored_body: bytes | None = None  # the body when `modified` was set to False
     _rejection_logged = False
+    _methods: ClassVar[dict[str, overriding.Method]] = {}  # that subclasses may override
     _gate: Gate = OPEN  # the middleware puts a RequestBreaker here
 
     def __init__(self, session_key: str | None = None) -> None:
         self._known = Known()
         super().__init__(session_key)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        overriding.refuse(cls)
+
+    def _overrides(self, name: str) -> bool:
+        """Return whether a subclass overrides this method, or its twin that is awaited."""
+        return overriding.is_overridden(self, self._methods[name])
 
     def to_document(self, data: dict[str, Any]) -> Mapping[str, Any]:
         """Return extra top-level fields to store with the session, for a project's own queries.
@@ -192,11 +207,19 @@ class TrackedSession(SessionBase):
         return Content(data, self._dump(data))
 
     def _get_new_session_key(self) -> str:
-        # Django first checks whether the key is free. Here the insert finds out: `_id` is unique.
-        return get_random_string(32, VALID_KEY_CHARS)
+        # Django first asks whether the key is free. Here the insert finds out, since `_id` is
+        # unique, and only a subclass's own exists() is asked.
+        while True:
+            key = get_random_string(32, VALID_KEY_CHARS)
+            if not self._overrides("exists") or not self.exists(key):
+                return key
 
+    @twin
     async def _aget_new_session_key(self) -> str:
-        return self._get_new_session_key()
+        while True:
+            key = get_random_string(32, VALID_KEY_CHARS)
+            if not self._overrides("exists") or not await self.aexists(key):
+                return key
 
     # What is known, and every change of it
 
@@ -208,11 +231,33 @@ class TrackedSession(SessionBase):
             return None
         return known if known.data is getattr(self, "_session_cache", None) else None
 
+    @property
+    def _origin(self) -> Snapshot | None:
+        """What is known of the session under its former key, if it is stored under another now."""
+        return self._known.origin or self._baseline
+
+    def _loaded(self, snapshot: Snapshot | None) -> None:
+        """Remember what was loaded, in case that a subclass's load() returns it."""
+        self._known.loaded = snapshot
+
     def _adopt(self, snapshot: Snapshot | None) -> None:
         """Take over what was loaded, unless the session has got data since."""
+        self._known.loaded = None
         if not hasattr(self, "_session_cache"):
             self._known.snapshot = snapshot
             self._session_cache = {} if snapshot is None else snapshot.data
+
+    def _adopt_overridden(self, data: dict[str, Any]) -> None:
+        """Take over what a subclass's load() has returned.
+
+        If that is another dict than was loaded, its differences are unsaved changes. An empty one
+        refuses the stored session: the next save replaces it, without a merge.
+        """
+        snapshot, self._known.loaded = self._known.loaded, None
+        if snapshot is not None and snapshot.data is not data:
+            snapshot = snapshot._replace(data=data, cleared=not data)
+        if not hasattr(self, "_session_cache"):
+            self._known.snapshot, self._session_cache = snapshot, data
 
     def _drop_key(self) -> None:
         """Forget a key that has no document.
@@ -281,11 +326,39 @@ class TrackedSession(SessionBase):
         """Record that the old key does not open the session any more."""
         self._known.unfinished_move = None
 
+    @contextmanager
+    def _moving(self, origin: Snapshot) -> Iterator[None]:
+        """Let a subclass's own methods store the session under a new key, in place of this one."""
+        known = self._known
+        known.origin, known.is_moving = origin, True
+        try:
+            yield
+        finally:
+            known.origin, known.is_moving = None, False
+
+    @contextmanager
+    def _trying(self, key: str) -> Iterator[None]:
+        """Let a subclass's own save() store the session under a new key; on failure, return."""
+        known, former = self._known, self._session_key
+        origin, known.origin = known.origin, known.origin or self._baseline
+        self._session_key = key
+        try:
+            yield
+        except BaseException:
+            self._session_key = former
+            raise
+        finally:
+            known.origin = origin
+        self._modified = True
+
     def _inserted(self, expected: Snapshot, ours: Content, content: Content) -> None:
         """Record that a new document was inserted, and take over its key and its content."""
-        former = self._baseline
+        former = self._origin
         if former is not None and former.readable:
-            self._known.left[former.document_id] = None
+            pointer = documents.new_write_id() if self._known.is_moving else None
+            self._known.left[former.document_id] = pointer
+            if pointer is not None:
+                self._known.unfinished_move = Move(former, pointer, time.monotonic())
         self._take_over_key(expected)
         body = content.body
         if body != ours.body:
@@ -308,6 +381,11 @@ class TrackedSession(SessionBase):
     def _forget_stray(self, document_id: bytes) -> None:
         """Record that a document does not exist."""
         self._known.strays.pop(document_id, None)
+
+    def _change(self, ours: Content, content: Content) -> None:
+        """Change the session in memory to this content, as unsaved changes."""
+        self._catch_up(self._session_cache, ours, content)
+        self.modified = True
 
     def _forget_last_write(self) -> None:
         self._known.last_write = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.sessions.backends.base import UpdateError
 from django.http import HttpResponse
@@ -17,6 +16,7 @@ from django_mongo_sessions.connection import errors
 Method = tuple[str, str]
 _LOAD: Method = ("_get_session", "_aget_session")
 _SAVE: Method = ("save", "asave")
+_AGE: Method = ("get_expiry_age", "aget_expiry_age")
 _TOUCH: Method = ("_touch", "_atouch")
 
 
@@ -63,6 +63,8 @@ class DeferredSession:
         return self._has_failed or self.session.get_expire_at_browser_close()
 
     def get_expiry_age(self) -> int:
+        if self.session._overrides("get_expiry_age"):  # it may do I/O
+            return self._outcome(_AGE)  # type: ignore[no-any-return]
         return self.session.get_expiry_age()
 
     def save(self) -> None:
@@ -102,9 +104,7 @@ class DeferredSession:
             self._keep(method, error)
 
     async def aperform(self, method: Method) -> None:
-        """See perform(). A project may have overridden only the blocking method."""
-        if self._is_overridden(method):
-            return await sync_to_async(self.perform)(method)
+        """See perform()."""
         try:
             self._outcomes[method] = await getattr(self.session, method[1])()
         except (UpdateError, PyMongoError) as error:
@@ -118,11 +118,6 @@ class DeferredSession:
             self.outage = error
         else:
             raise error
-
-    def _is_overridden(self, method: Method) -> bool:
-        """Return whether a subclass overrides the blocking method and not the asynchronous one."""
-        classes = type(self.session).__mro__
-        return method[1] not in next(vars(cls) for cls in classes if {*method} & vars(cls).keys())
 
 
 class NeedsIO(BaseException):

@@ -15,7 +15,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection import errors
 from django_mongo_sessions.mongo import operations
-from django_mongo_sessions.mongo.runner import Operation, Steps, Wait
+from django_mongo_sessions.mongo.runner import Operation, Step, Steps
 from django_mongo_sessions.storage.documents import TTL_INDEX
 
 logger = logging.getLogger("django_mongo_sessions")
@@ -136,7 +136,7 @@ def ensure_once() -> Steps[None]:
 def _within(seconds: float, steps: Steps[None]) -> Steps[None]:
     """Run these steps so that all of them together take so many seconds at most."""
     end = time.monotonic() + seconds
-    step: Callable[[Any], Operation[Any] | Wait] = steps.send
+    step: Callable[[Any], Step] = steps.send
     argument: Any = None
     try:
         while True:

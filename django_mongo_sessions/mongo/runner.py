@@ -12,12 +12,12 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pymongo
 from asgiref.sync import sync_to_async
@@ -62,7 +62,23 @@ class Wait:
     seconds: float
 
 
-Steps = Generator[Operation[Any] | Wait, Any, Result]
+@dataclass(frozen=True)
+class Overridden:
+    """A method that a subclass of the store overrides, to be called or awaited."""
+
+    store: Any
+    name: str  # of the blocking method
+    arguments: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+Step = Operation[Any] | Wait | Overridden
+Steps = Generator[Step, Any, Result]
+
+
+def awaitable_twin(name: str) -> str:
+    """Return the name of the method to be awaited that belongs to a blocking one."""
+    return f"_a{name[1:]}" if name.startswith("_") else f"a{name}"
 
 
 # Called before the first step and after each call, to end the steps with the error that it raises.
@@ -137,7 +153,7 @@ async def _arun(steps: Steps[Result], gate: Gate, guard: Guard | None) -> Result
         if target is not None:
             return await arun_on(target, steps, guard)
         target = await clients.collection_for_threads()
-        return await _drive(target, steps, guard, _call_in_thread, asyncio.sleep)
+        return await _drive(target, steps, guard, _IN_THREADS)
     except Exception as error:
         _pass_on(error, gate, began)
         raise
@@ -154,7 +170,7 @@ def run_on(target: SessionCollection, steps: Steps[Result], guard: Guard | None 
     PyMongo's errors, and errors in decoding a reply, are thrown into the steps, which let those
     pass that they do not expect.
     """
-    driver = _drive(target, steps, guard, _call, _sleep)
+    driver = _drive(target, steps, guard, _BLOCKING)
     try:
         while True:  # once, since nothing in it suspends
             driver.send(None)
@@ -166,24 +182,24 @@ async def arun_on(
     target: SessionCollection, steps: Steps[Result], guard: Guard | None = None
 ) -> Result:
     """See run_on(). The collection is an asynchronous one."""
-    return await _drive(target, steps, guard, _await, asyncio.sleep)
+    return await _drive(target, steps, guard, _NATIVE)
 
 
-# Makes the call of an operation within so many seconds.
-Call = Callable[[Operation[Any], Any, "float | None"], Awaitable[Any]]
+class _Form(NamedTuple):
+    """How each kind of step is done."""
+
+    call: Callable[[Operation[Any], Any, float | None], Awaitable[Any]]  # within so many seconds
+    sleep: Callable[[float], Awaitable[None]]
+    call_overridden: Callable[[Overridden], Awaitable[Any]]
 
 
 async def _drive(
-    target: SessionCollection,
-    steps: Steps[Result],
-    guard: Guard | None,
-    call: Call,
-    sleep: Callable[[float], Awaitable[None]],
+    target: SessionCollection, steps: Steps[Result], guard: Guard | None, form: _Form
 ) -> Result:
-    """Run the steps, whatever makes their calls."""
+    """Run the steps, in whatever form."""
     collection, timeout, _, gate = target
     handled = sys.exc_info()[1]
-    step: Callable[[Any], Operation[Any] | Wait] = steps.send
+    step: Callable[[Any], Step] = steps.send
     argument: Any = None
     try:
         while True:
@@ -194,14 +210,20 @@ async def _drive(
                     step, argument, guard = steps.throw, error, None
             operation = step(argument)
             if isinstance(operation, Wait):
-                await sleep(operation.seconds)
+                await form.sleep(operation.seconds)
                 step, argument = steps.send, None
+                continue
+            if isinstance(operation, Overridden):
+                try:
+                    step, argument = steps.send, await form.call_overridden(operation)
+                except Exception as error:
+                    step, argument = steps.throw, error
                 continue
             seconds = timeout if operation.timeout is None else operation.timeout
             began = time.monotonic()
             try:
                 gate.enter(began)
-                reply = await call(operation, collection, seconds)
+                reply = await form.call(operation, collection, seconds)
             except Exception as error:
                 withhold_values(error, handled)
                 if isinstance(error, PyMongoError):
@@ -243,6 +265,20 @@ async def _call_in_thread(operation: Operation[Any], collection: Any, seconds: f
 
 async def _sleep(seconds: float) -> None:
     time.sleep(seconds)  # noqa: ASYNC251  # for blocking calls
+
+
+async def _call_overridden(step: Overridden) -> Any:
+    return getattr(step.store, step.name)(*step.arguments, **step.options)
+
+
+async def _await_overridden(step: Overridden) -> Any:
+    method = getattr(step.store, awaitable_twin(step.name))
+    return await method(*step.arguments, **step.options)
+
+
+_BLOCKING = _Form(_call, _sleep, _call_overridden)
+_NATIVE = _Form(_await, asyncio.sleep, _await_overridden)
+_IN_THREADS = _Form(_call_in_thread, asyncio.sleep, _await_overridden)
 
 
 def _deadline(seconds: float | None) -> AbstractContextManager[None]:

@@ -41,7 +41,12 @@ class Index(NamedTuple):
     options: dict[str, Any]
 
 
-_KEY = re.compile(r"[a-z0-9]{32}")
+# What RFC 6265 allows in a cookie. Django's own keys have 32 characters, a UUID has 32 or 36.
+_KEY = re.compile(r"[!#-+\--:<-\[\]-~]{32,128}")
+KEY_FORM = (
+    "32 to 128 characters of ASCII, without spaces, quotation marks, commas, semicolons and "
+    "backslashes"
+)
 _SCHEME = b"\x01"  # the first byte of an id names how the rest was derived from the key
 _FIELDS = {
     "payload": bytes,
@@ -71,7 +76,8 @@ TTL_INDEX = Index("mongo_sessions_expires_at", [("expires_at", 1)], {"expireAfte
 def document_id(session_key: object) -> bytes | None:
     """Return the `_id` of a session key; None if it cannot be a key of this engine.
 
-    The key has 165 random bits, so a plain SHA-256 leaves no way back from document to cookie.
+    A key has 165 random bits, and at least 122 if a site makes UUIDs. So a plain SHA-256 leaves no
+    way back from document to cookie.
     """
     if isinstance(session_key, str) and _KEY.fullmatch(session_key):
         return _SCHEME + sha256(session_key.encode()).digest()

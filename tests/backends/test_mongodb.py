@@ -114,8 +114,8 @@ COOKIES = [
     "\U0001f36a" * 32,
     "\ud800" * 32,
     '{"$ne": null}',
-    documents.document_id("0123456789abcdefghijklmnopqrstuv").hex(),
-    "0123456789ABCDEFGHIJKLMNOPQRSTUV",
+    "0123456789abcdefghijklmnopqrstu",
+    "0123456789abcdef,0123456789abcdef",
     "0123456789abcdefghijklmnopqrstuv\n",
 ]
 

@@ -17,8 +17,8 @@ MALFORMED = [
     "\U0001f36a" * 32,
     "\ud800" * 32,
     '{"$ne": null}' + UNKNOWN,
-    documents.document_id(UNKNOWN).hex(),
-    UNKNOWN.upper(),
+    UNKNOWN[:-1],
+    UNKNOWN + "," + UNKNOWN,
 ]
 
 

@@ -78,7 +78,7 @@ def _text(data: Data) -> str:
     if kind == 4:
         return key[:place] + data.text() + key[place + 1 :]
     if kind == 5:
-        return data.choice([key.upper(), key.title(), key[::-1], f'"{key}"', f" {key}", key * 2])
+        return data.choice([key.upper(), key.title(), key[::-1], f'"{key}"', f" {key}", key * 5])
     if kind == 6:
         return data.choice([VICTIMS_ID.hex(), repr(VICTIMS_ID), f"{{'$ne': '{key}'}}"])
     return key.translate({ord(key[place % 32]): chr(data.byte() * 256 + data.byte())})

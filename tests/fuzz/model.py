@@ -32,7 +32,7 @@ _FIRST, _LAST = -62135596800000, 253402300799999  # milliseconds that `datetime`
 _OPTIONS: CodecOptions[dict[str, Any]] = values.AS_HELD.with_options(
     uuid_representation=UuidRepresentation.STANDARD
 )
-_KEY = set(string.ascii_lowercase + string.digits)
+_KEY = set(string.ascii_letters + string.digits + string.punctuation) - set('",;\\')
 _DEEPEST = 100  # brackets; how many more can be read is a matter of the stack
 
 
@@ -68,7 +68,7 @@ class Held(NamedTuple):
 
 def id_of(key: object) -> bytes | None:
     """Return the `_id` of a session key, None for what is none."""
-    if not isinstance(key, str) or len(key) != 32 or not set(key) <= _KEY:
+    if not isinstance(key, str) or not 32 <= len(key) <= 128 or not set(key) <= _KEY:
         return None
     return b"\x01" + sha256(key.encode()).digest()
 

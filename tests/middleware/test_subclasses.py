@@ -1,5 +1,7 @@
 """What a project derives from the middleware, and from the store behind it."""
 
+import asyncio
+
 import pytest
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpResponse
@@ -56,7 +58,7 @@ def test_a_subclass_may_answer_by_itself(ask):
 
 
 class Slow(SessionStore):
-    """Takes its time after a save, and says what was called. It knows no twin."""
+    """Takes its time after a save, and records the calls. It does not override asave()."""
 
     calls = []
 
@@ -72,7 +74,7 @@ def test_a_project_may_override_save_alone_and_a_slow_one_is_no_less_a_save(ask)
     blocking = Elsewhere(lambda session: None)  # what has no twin runs in a thread
     response = ask([a(Slow), "_get_session", add, blocking], None)
 
-    assert Slow.calls == ["save"]
+    assert Slow.calls == ["save", "save"]  # create() calls it again, as Django's does
     assert response.cookies[COOKIE].value
     assert count_sessions() == 1
 
@@ -103,3 +105,20 @@ def test_what_a_save_raises_is_raised_alone(ask):
         ask([a(Failing), "_get_session", add], stored_key())
 
     assert raised.value.__context__ is None
+
+
+class Aged(SessionStore):
+    """Looks up the age elsewhere, which must not block an event loop."""
+
+    def get_expiry_age(self):
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        return 60
+
+
+def test_the_age_of_a_subclass_is_the_cookies(ask):
+    blocking = Elsewhere(lambda session: None)
+
+    response = ask([a(Aged), "_get_session", add, blocking], stored_key())
+
+    assert response.cookies[COOKIE]["max-age"] == 60

@@ -2,6 +2,7 @@ import math
 import re
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -19,18 +20,37 @@ def test_the_id_is_a_scheme_byte_and_the_hash_of_the_key():
 @pytest.mark.parametrize(
     "key",
     [
+        KEY,
+        KEY * 4,
+        KEY.upper(),
+        str(UUID(int=1)),
+        f"acme:{KEY}",
+        "!#$%&'()*+-./:<=>?@[]^_`{|}~" * 2,
+    ],
+)
+def test_a_key_is_what_a_cookie_can_hold_and_is_not_short(key):
+    assert documents.document_id(key) == b"\x01" + sha256(key.encode()).digest()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
         None,
         "",
         KEY[:-1],
-        KEY + "0",
-        KEY.upper(),
+        KEY * 4 + "0",
+        f'"{KEY}"',
+        f"{KEY} {KEY}",
+        f"{KEY},{KEY}",
+        f"{KEY};{KEY}",
+        f"{KEY}\\{KEY}",
+        f"{KEY}\x7f",
         KEY[:-1] + "\n",
         KEY[:-1] + "\0",
         KEY[:-1] + "\N{ARABIC-INDIC DIGIT FIVE}",
         KEY[:-1] + "\ud800",
         "\U0001f36a" * 32,
         "x" * 1_000_000,
-        (b"\x01" + sha256(KEY.encode()).digest()).hex(),
         '{"$ne": null}',
         {"$ne": None},
         KEY.encode(),
