@@ -78,12 +78,13 @@ def refuse(cls: type[SessionBase]) -> None:
 
 def is_overridden(session: SessionBase, method: Method) -> bool:
     """Return whether a subclass, or the object itself, overrides one of the two forms."""
+    name, twin, blocking, awaitable = method
     cls, own = type(session), vars(session)
     return (
-        getattr(cls, method.name) is not method.blocking
-        or getattr(cls, method.twin) is not method.awaitable
-        or method.name in own
-        or method.twin in own
+        getattr(cls, name) is not blocking
+        or getattr(cls, twin) is not awaitable
+        or name in own
+        or twin in own
     )
 
 

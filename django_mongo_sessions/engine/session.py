@@ -26,6 +26,10 @@ replaces the dict: it changes only the keys that were stored differently (`_catc
 also be cancelled at any yield. So each transition leaves nothing to be done by the next one: the
 one that changes the key also sets `modified`, so that the browser gets the cookie.
 
+A subclass's own methods are steps of a verb too (`overriding.py`). While its load() runs, what was
+loaded waits to be taken over (`_loaded()`, `_adopt_overridden()`); while its create() or save()
+stores the session under a new key, the session has that key already (`_trying()`, `_moving()`).
+
 A blocking method cannot wait for its turn. If one is called in the middle of another task's steps,
 or in another thread, those steps still never lose what is stored, since each write names the one
 that it replaces; and a flush() ends them with UpdateError (`_guard()`).
