@@ -114,7 +114,7 @@ class Conf:
     def given(self) -> Mapping[str, Any]:
         """What the project has set; raise ImproperlyConfigured if it is not a dict."""
         given = getattr(settings, "MONGO_SESSIONS", {})
-        if not isinstance(given, Mapping):
+        if type(given) is not dict and not isinstance(given, Mapping):
             raise ImproperlyConfigured(
                 f"MONGO_SESSIONS is a {type(given).__name__}. It must be a dict, such as "
                 '{"URI": "mongodb://localhost:27017/mysite"}.'

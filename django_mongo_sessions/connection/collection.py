@@ -51,6 +51,7 @@ _DEFAULTS = {
 _CODEC_OPTIONS = {
     "document_class": dict,
     "tz_aware": True,
+    "tzinfo": None,  # UTC, whatever a shared client wants
     # A value that does not fit Python's types arrives as another type, and the document is
     # rejected, instead of an error in the driver.
     "datetime_conversion": DatetimeConversion.DATETIME_AUTO,

@@ -123,10 +123,12 @@ def update(
     now = dates.utc_now()
     start = began(stored, content.data, now)
     expires_at = _expires_at(session, content.data, now, start, ends)
-    expected = stored._replace(data=content.data, cleared=False)
     if content.body == stored.body and stored.sealed_with_current_key:
+        expected = stored._replace(data=content.data, cleared=False)
         return documents.expiry_update(now, expires_at), expected
-    expected = expected._replace(
+    expected = stored._replace(
+        data=content.data,
+        cleared=False,
         created_at=start,
         body=content.body,
         user_id=documents.user_id(content.data),

@@ -100,8 +100,8 @@ def twin(method: AwaitableMethod) -> AwaitableMethod:
     blocking = name.replace("a", "", 1)
 
     @functools.wraps(method)
-    async def call(self: SessionBase, *args: Any, **kwargs: Any) -> Any:
-        if not _is_blocking_alone(self, blocking, name):
+    async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not (self._overrides(blocking) and _is_blocking_alone(self, blocking, name)):
             return await method(self, *args, **kwargs)
         under_way = _in_threads.get()
         if (self, blocking) in under_way:  # it calls its awaitable form

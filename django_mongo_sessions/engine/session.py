@@ -305,7 +305,9 @@ class TrackedSession(SessionBase):
             body = content.body
             if content is not ours:
                 body = self._catch_up(live, ours, content)
-            self._wrote(expected._replace(data=live, body=body))
+            if expected.data is not live or expected.body is not body:
+                expected = expected._replace(data=live, body=body)
+            self._wrote(expected)
 
     def _moved(self, write: Write, pointer: bytes, is_confirmed: bool = True) -> None:
         """Record that the new key is the session's.

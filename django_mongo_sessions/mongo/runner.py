@@ -109,10 +109,11 @@ class Turns:
     subclass's own method, called by the steps, may call super(), also from a task of its own.
     """
 
-    __slots__ = ("over",)
+    __slots__ = ("are_taken", "over")
 
     def __init__(self) -> None:
-        self.over: asyncio.Event | None = None  # set at the end of the turn that is under way
+        self.are_taken = False
+        self.over: asyncio.Event | None = None  # set at the end of the turn, if a task waits for it
 
 
 # The sessions whose turn it is in the running context.
@@ -133,16 +134,20 @@ async def arun(
     own = _own_turns.get()
     if turns is None or turns in own:
         return await _arun(steps, gate, guard)
-    while turns.over is not None:
+    while turns.are_taken:
+        if turns.over is None:
+            turns.over = asyncio.Event()
         await turns.over.wait()
-    turns.over = over = asyncio.Event()
+    turns.are_taken = True
     _own_turns.set((*own, turns))
     try:
         return await _arun(steps, gate, guard)
     finally:
         _own_turns.set(own)
-        turns.over = None
-        over.set()
+        turns.are_taken = False
+        if turns.over is not None:
+            turns.over.set()
+            turns.over = None
 
 
 async def _arun(steps: Steps[Result], gate: Gate, guard: Guard | None) -> Result:

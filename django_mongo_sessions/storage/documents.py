@@ -62,6 +62,7 @@ _MARKER = -1  # the revision of a marker
 MARKER_AGE = 60  # seconds; longer than any request that knew the session may take to end it
 _RESERVED = {"_id", "user_id", *_FIELDS}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MILLISECOND = timedelta(milliseconds=1)
 
 # The engine's fields that a load reads, and none of the project's own.
 PROJECTION = dict.fromkeys(_FIELDS, True)
@@ -86,9 +87,8 @@ def document_id(session_key: object) -> bytes | None:
 
 def binding(document_id: bytes, created_at: datetime) -> bytes:
     """Return what a payload is sealed to: its document's id and moment of creation."""
-    return document_id + ((created_at - _EPOCH) // timedelta(milliseconds=1)).to_bytes(
-        8, "big", signed=True
-    )
+    milliseconds = (created_at - _EPOCH) // _MILLISECOND
+    return document_id + milliseconds.to_bytes(8, "big", signed=True)
 
 
 # Filters
@@ -152,7 +152,18 @@ def read(document: Mapping[str, Any]) -> Sealed:
         raise ValueError("field 'revision' is out of range")
     if len(document["write_id"]) != _WRITE_ID_LENGTH:
         raise ValueError(f"field 'write_id' does not have {_WRITE_ID_LENGTH} bytes")
-    return Sealed(**{name: document[name] for name in Sealed._fields})
+    return Sealed(
+        document["payload"],
+        _utc(document["created_at"]),
+        _utc(document["seen_at"]),
+        document["revision"],
+        document["write_id"],
+    )
+
+
+def _utc(date: datetime) -> datetime:
+    """Return a date as read, with Python's own UTC. With PyMongo's, a comparison takes longer."""
+    return date.replace(tzinfo=timezone.utc)
 
 
 def live(document: Mapping[str, Any] | None, now: datetime) -> Mapping[str, Any] | None:
@@ -164,7 +175,8 @@ def live(document: Mapping[str, Any] | None, now: datetime) -> Mapping[str, Any]
     if document is None or is_marker(document):
         return None
     expires_at = document.get("expires_at")
-    return None if isinstance(expires_at, datetime) and expires_at <= now else document
+    has_ended = isinstance(expires_at, datetime) and _utc(expires_at) <= now
+    return None if has_ended else document
 
 
 def is_marker(document: Mapping[str, Any]) -> bool:
