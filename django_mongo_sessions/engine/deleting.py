@@ -37,7 +37,7 @@ def _delete(document_id: bytes | None) -> Steps[None]:
 
 
 def flush(session: TrackedSession) -> Steps[None]:
-    """Delete the session and what this store has left of it, and begin an empty one."""
+    """Delete the session and every document that this store has left, and begin an empty one."""
     session._begin_flush()
     yield from delete(session)
     yield from saving.take_back(session, and_own=True)

@@ -15,9 +15,10 @@ for the key and the dict object that it was loaded with, and then it is the sess
 A write is remembered from `_begin()` until it is known to be applied (`_acknowledge()`) or not
 applied (`_withdraw()`). In between its reply may be lost; when the document is read again
 (`_reread()`), `_recognize()` finds out by its `write_id` whether it arrived. A new document is a
-stray from `_expect_stray()` on, until the session takes over its key: if it does not, the next
-write removes it. The document of a key that the session had before is left until flush(). If it is
-not known whether it was left, the next write finishes the move (`_finish_move()`).
+stray from `_expect_stray()` until the session takes over its key. If it never does, the next write
+removes the document. The documents of the session's former keys are remembered until flush(). If it
+is unknown whether a pointer has replaced the last one, the next write finishes the move
+(`_finish_move()`).
 
 The tasks of one request may share a session. The runner lets only one of them at a time run steps,
 so between two yields no other task loads, stores, moves or flushes the session. But a task may
@@ -52,7 +53,7 @@ from django_mongo_sessions.storage import codec, dates, documents
 
 WRITE_INTERVAL = 1.0  # seconds within which a store does not write an unchanged session again
 
-# Of writes on one baseline at most one is applied, so what is older is of little use.
+# At most one of the writes on a baseline is applied, so older ones are of little use.
 _MAX_UNCONFIRMED = 8
 
 security_logger = logging.getLogger("django.security.SuspiciousSession")
@@ -114,12 +115,12 @@ class Known:
     snapshot: Snapshot | None = None
     last_write: float | None = None  # time.monotonic() of this store's own last write
     unconfirmed_writes: list[Write] = field(default_factory=list)
-    # The `write_id` of each document that may be stored under a key that nobody has, by id.
+    # Documents that may be stored under a key that no session uses: the `write_id` of each, by id.
     strays: dict[bytes, bytes] = field(default_factory=dict)
-    # The former documents of the session, by id. The value is the `write_id` of a pointer that has
-    # taken its place, or may have.
+    # The former documents of the session, by id: the `write_id` of the pointer that has replaced
+    # each of them, or may have; None if there is none.
     left: dict[bytes, bytes | None] = field(default_factory=dict)
-    unfinished_move: Move | None = None  # then the browser's key may open nothing any more
+    unfinished_move: Move | None = None  # if there is one, the browser's key may open nothing
     flushes: int = 0
 
 
@@ -209,7 +210,7 @@ class TrackedSession(SessionBase):
         return known if known.data is getattr(self, "_session_cache", None) else None
 
     def _adopt(self, snapshot: Snapshot | None) -> None:
-        """Take over what was loaded, unless the session has got data since."""
+        """Use what was loaded, unless the session has data by now."""
         if not hasattr(self, "_session_cache"):
             self._known.snapshot = snapshot
             self._session_cache = {} if snapshot is None else snapshot.data
@@ -270,7 +271,7 @@ class TrackedSession(SessionBase):
             self._known.unfinished_move = Move(write.replaces, pointer, time.monotonic())
 
     def _bring_along(self, move: Move, newest: Snapshot) -> None:
-        """Take in what another request has stored under the old key, as unsaved changes."""
+        """Merge what another request has stored under the old key, as unsaved changes."""
         baseline = self._baseline
         if baseline is not None and not baseline.cleared:
             ours = self._content()
@@ -278,7 +279,7 @@ class TrackedSession(SessionBase):
         self._known.unfinished_move = move._replace(old=newest)
 
     def _finish_move(self) -> None:
-        """Record that the old key does not open the session any more."""
+        """Record that the old key no longer opens the session."""
         self._known.unfinished_move = None
 
     def _inserted(self, expected: Snapshot, ours: Content, content: Content) -> None:
@@ -324,7 +325,7 @@ class TrackedSession(SessionBase):
             self._known.snapshot = baseline._replace(data=self._session_cache, cleared=True)
 
     def _begin_flush(self) -> None:
-        """Empty the session, and end what other tasks and threads are storing."""
+        """Empty the session, and let writes of other tasks and threads end with UpdateError."""
         self.clear()
         self._known.flushes += 1
 
@@ -400,6 +401,6 @@ def began(stored: Snapshot | None, data: Mapping[str, Any], now: datetime) -> da
 
 
 def latest_end(start: datetime) -> datetime:
-    """Return when a session that began then ends at the latest, however much it is used."""
+    """Return when a session that began then ends at the latest, even if it is always used."""
     age = conf.ABSOLUTE_AGE
     return dates.LATEST if age is None else dates.add_seconds(start, age)

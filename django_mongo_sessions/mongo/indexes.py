@@ -188,7 +188,7 @@ def mend() -> Steps[list[str]]:
     """Create or correct the TTL index, and return what was done.
 
     No document is changed, and no foreign index. From then on the server removes expired sessions.
-    If another process does the same at the same time, what it has done is found done.
+    If another process does the same at the same time, its work is not an error.
     """
     done: list[str] = []
     for _ in range(_MEND_ATTEMPTS - 1):
