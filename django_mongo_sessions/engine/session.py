@@ -224,7 +224,10 @@ class TrackedSession(SessionBase):
             self._session_key = None
 
     def _reread(self, newest: Snapshot) -> None:
-        """Record what was read again. If nothing was known before, the session replaces it."""
+        """Record the stored session as it was read again.
+
+        If nothing was known of it, the session in memory replaces it.
+        """
         self._recognize(newest)
         if self._baseline is None:
             self._known.snapshot = newest._replace(data=self._session_cache, cleared=True)
@@ -367,10 +370,10 @@ class TrackedSession(SessionBase):
         return Content(merged.data, self._dump(merged.data))
 
     def _catch_up(self, live: dict[str, Any], ours: Content, content: Content) -> bytes:
-        """Update the live dict to what was stored, and keep what has changed in it since.
+        """Update the live dict to the stored content, and keep later changes.
 
-        Returns the body that the dict has as long as it equals what was stored: the order of its
-        keys may differ from the stored one.
+        Returns the body of the dict if that equals what was stored, since its keys may be in
+        another order, and otherwise the stored body.
         """
         # Loaded anew, since `content.data` may be the live dict.
         before, after = self._load(ours.body), self._load(content.body)

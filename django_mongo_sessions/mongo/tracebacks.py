@@ -18,7 +18,7 @@ _PACKAGE = "django_mongo_sessions."
 _ENGINE = tuple(f"{_PACKAGE}{room}." for room in ("backends", "engine", "mongo", "storage"))
 # Code that these call gets keys, documents and data: a serializer, a socket.
 _CALLERS = (f"{_PACKAGE}storage.codec", "pymongo.", "bson.")
-# These hold what is stored in the session when they call us.
+# Their frames hold a session's data when they call the engine.
 _DJANGO = ("django.contrib.sessions.", "django.contrib.auth")
 
 # The server's message may quote the document that an error is about. Only messages with these codes

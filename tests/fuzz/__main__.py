@@ -2,7 +2,7 @@
 
 Each target has a process of its own, one after another, and its share of the seconds. New inputs
 are in `.cache/fuzz/<target>`; `--merge` adds the smallest set of them that covers as much to
-`tests/fuzz/corpus/<target>`. An input that fails is stored beside the folder of new ones, and named.
+`tests/fuzz/corpus/<target>`. An input that fails is stored beside the folder of new ones and named.
 """
 
 from __future__ import annotations
