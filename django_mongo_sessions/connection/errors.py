@@ -96,7 +96,7 @@ def reply_was_lost(error: PyMongoError) -> bool:
     The write may have been applied. After a timeout there is no time left to find out.
     """
     if isinstance(error, OperationFailure):
-        # PyMongo (4.17 and later) takes a connection that breaks while it is opened for overload,
+        # PyMongo (4.17 and later) treats a connection that breaks while it is opened as overload,
         # and repeats the write with a transaction number. A single mongod refuses that, and has
         # done nothing.
         return error.code == _ILLEGAL_OPERATION

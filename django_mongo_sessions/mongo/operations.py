@@ -14,7 +14,7 @@ from django_mongo_sessions.mongo.runner import MAINTENANCE_TIMEOUT, Answer, Oper
 from django_mongo_sessions.storage import documents
 
 # One session. Reads filter by `_id` alone, which MongoDB serves without a query plan: a filter on
-# the date takes it a quarter longer. The date comes along and is checked in the reply.
+# the date makes them a quarter slower. The date comes along and is checked in the reply.
 
 
 def find(document_id: bytes, now: datetime) -> Operation[Mapping[str, Any] | None]:

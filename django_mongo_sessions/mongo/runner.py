@@ -169,7 +169,7 @@ async def arun_on(
     return await _drive(target, steps, guard, _await, asyncio.sleep)
 
 
-# Makes the call of an operation within so many seconds.
+# Makes the call of an operation within that many seconds.
 Call = Callable[[Operation[Any], Any, "float | None"], Awaitable[Any]]
 
 
