@@ -30,8 +30,8 @@ MOVED = b"\x05"  # 03 and 04 are kept for encrypted payloads
 _SEAL_END = 1 + 32
 # Part of the stored format, and not the path of a module: if it changes, no stored session opens.
 _SALT = "django_mongo_sessions.codec"
-# MongoDB accepts documents of up to 16 MiB, and there are other fields. The body is limited, not the
-# payload: a session that compresses well could otherwise grow without limit.
+# MongoDB accepts documents of up to 16 MiB, and there are other fields. The limit is for the body,
+# and not for the payload: a session that compresses well could otherwise grow without limit.
 MAX_BODY = 15_000_000  # bytes
 # Compressing a smaller body costs more than it saves on the wire.
 _MIN_COMPRESSED = 1024  # bytes
