@@ -74,7 +74,7 @@ def _is_age(value: Any) -> bool:
 class Conf:
     """`settings.MONGO_SESSIONS`, key by key, and the signing keys."""
 
-    #: What PyMongo takes, or `mongomock://` with an optional `/database`.
+    #: What PyMongo accepts, or `mongomock://` with an optional `/database`.
     URI = Key("mongodb://localhost:27017", "a string that is not empty", _matches(r"[^\0]+"))
     #: The name of the database; None uses the one in the URI.
     DATABASE = Key[str | None](

@@ -56,7 +56,7 @@ def _port() -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", int(given)))
     except (ValueError, OverflowError, OSError) as error:
-        sys.exit(f"Port {given} cannot be had: {error}. Choose another: make demo PORT=8001")
+        sys.exit(f"Port {given} is not available: {error}. Choose another: make demo PORT=8001")
     return int(given)
 
 

@@ -4,7 +4,7 @@ import os
 
 from testproject import STATE_DIR
 
-SECRET_KEY = "the demo's key, known to everybody who reads this line"
+SECRET_KEY = "the demo's key, known to everyone who reads this line"
 DEBUG = True
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", "testserver"]
 

@@ -92,6 +92,7 @@ def race(request: HttpRequest) -> HttpResponse:
 
 
 _NOTES = {
+    "write_id": "the identity of the last write, which saves compare",
     "revision": "increases by one with each new payload",
     "created_at": "",
     "seen_at": "when the document was last written",

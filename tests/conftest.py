@@ -1,4 +1,4 @@
-"""What the tests stand on: a real mongod and mongomock, sync and async. No mocks."""
+"""What all tests use: a real mongod and mongomock, sync and async. No mocks."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ WAYS = [
     ("mongomock", "sync"),
     ("mongomock", "threads"),
 ]
-# `make test` and tox take the short profile. .ci/run takes the long one too, for what is searched
-# and not listed: more examples, and every combination.
+# `make test` and tox use the short profile. .ci/run uses the long one too: more examples, and every
+# combination.
 for profile in ("short", "long"):
     hypothesis.settings.register_profile(
         profile, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
     )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 IS_LONG = hypothesis.settings.get_current_profile_name() == "long"
-# A database of our own, also on a server of the user's.
+# A database of our own, even on a user's server.
 DATABASE = f"test_django_mongo_sessions_{secrets.token_hex(4)}"
 
 
@@ -120,8 +120,8 @@ def use(settings, uri):
     settings.MONGO_SESSIONS = {
         "URI": uri,
         "DATABASE": DATABASE,
-        # One connection less in the background, which a loop that ends with its test might catch
-        # half open.
+        # One connection less in the background, which might still be half open when a loop ends
+        # with its test.
         "CLIENT_OPTIONS": {"serverMonitoringMode": "poll"},
     }
     indexes._ensured.add((uri, DATABASE, "sessions"))
@@ -148,7 +148,7 @@ def guarded(tmp_path_factory):
 
 @pytest.fixture
 def allow(guarded):
-    """`allow(*actions)` says what the engine's user may do from here on."""
+    """`allow(*actions)` sets what the engine's user may do from here on."""
 
     def allow(*actions):
         resource = {"db": "site", "collection": "sessions"}
@@ -160,7 +160,7 @@ def allow(guarded):
 
 @pytest.fixture
 def limited(guarded, allow, settings):
-    """The engine as a user who may not do much; the collection, as its owner reaches it."""
+    """The engine as a user with few privileges; the collection, as its owner reaches it."""
     allow(*ACTIONS)
     host, port = guarded.client.address
     settings.MONGO_SESSIONS = {"URI": f"mongodb://limited:pw@{host}:{port}/site"}
@@ -174,7 +174,7 @@ def collection():
     return clients.collection()[0]
 
 
-# Matches sessions. A session that has moved leaves a marker, which is none.
+# Matches sessions. A session that has moved leaves a marker, which is not one.
 SESSIONS = {"revision": {"$ne": -1}}
 
 
@@ -185,7 +185,7 @@ def count_sessions():
 
 @pytest.fixture
 def do(request, engine, monkeypatch):
-    """`do(store, "save")` calls `save`, or awaits `asave`, natively or by way of a thread."""
+    """`do(store, "save")` calls `save`, or awaits `asave`, natively or through a thread."""
     if request.param == "sync":
         yield lambda target, verb, *args, **kwargs: getattr(target, verb)(*args, **kwargs)
         return
@@ -262,7 +262,7 @@ def commands(settings):
 
 @pytest.fixture
 def soon_told(monkeypatch):
-    """Hear soon that there is no server: PyMongo raises nothing before it has looked twice."""
+    """Fail soon without a server: PyMongo raises nothing before it has looked twice."""
     monkeypatch.setattr("pymongo.common.MIN_HEARTBEAT_INTERVAL", 0.05)
 
 
@@ -275,5 +275,5 @@ def logged(caplog):
 
 @pytest.fixture
 def random_text():
-    """Text that hardly compresses: 3/4 of its length at best."""
+    """Text that hardly compresses: to 3/4 of its length at best."""
     return lambda size: base64.b64encode(secrets.token_bytes(size * 3 // 4)).decode()

@@ -26,14 +26,14 @@ def test_migrate_creates_it_on_a_large_collection_too(mongod_engine, monkeypatch
     assert TTL_INDEX.name in collection().index_information()
 
 
-def test_the_flush_between_tests_asks_mongodb_nothing(mongod_engine, commands):
+def test_the_flush_between_tests_sends_no_command(mongod_engine, commands):
 
     create_indexes(using="default")
 
     assert commands.sent == []
 
 
-def test_the_migration_of_another_database_asks_mongodb_nothing(mongod_engine, commands):
+def test_the_migration_of_another_database_sends_no_command(mongod_engine, commands):
 
     create_indexes(using="other", plan=[])
 
@@ -41,7 +41,7 @@ def test_the_migration_of_another_database_asks_mongodb_nothing(mongod_engine, c
 
 
 @pytest.mark.django_db
-def test_an_outage_is_a_warning_and_stops_no_migration(settings, soon_told, logged):
+def test_an_outage_is_a_warning_and_does_not_stop_the_migration(settings, soon_told, logged):
     uri = "mongodb://127.0.0.1:1/site"
     settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.1}
 
@@ -51,7 +51,7 @@ def test_an_outage_is_a_warning_and_stops_no_migration(settings, soon_told, logg
     clients.reset()
 
 
-def test_an_index_in_the_way_is_left_with_a_warning(mongod_engine, logged):
+def test_an_index_in_the_way_is_left_and_a_warning_logged(mongod_engine, logged):
     collection().create_index([("expires_at", 1)], name=TTL_INDEX.name)
 
     create_indexes(using="default", plan=[])

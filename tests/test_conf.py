@@ -11,7 +11,7 @@ from django_mongo_sessions.conf import KEYS, conf
 BAD_DATABASES = ["", "a b", "a.b", "a$b", "a/b", "a\\b", 'a"b', "a\0b"]
 BAD_COLLECTIONS = ["", "a$b", "a..b", ".a", "a.", "a\0b"]
 
-# Each key with values that it takes, and values that it does not.
+# Each key with values that it accepts, and values that it does not.
 VALUES = {
     "URI": (["mongodb://localhost", "mongomock://"], ["", None, ["localhost"], 27017]),
     "DATABASE": (["site", None, "a-b:c*é", 31 * "é"], [1, *BAD_DATABASES, 32 * "é", "\ud800"]),
@@ -52,12 +52,12 @@ def test_settings_are_read_live(settings):
         assert uri == conf.URI
 
 
-def test_every_key_is_tried_here():
+def test_every_key_is_tested_here():
     assert set(VALUES) == set(KEYS)
 
 
 @pytest.mark.parametrize("key", VALUES)
-def test_a_right_value_is_given_back_and_has_no_fault(settings, key):
+def test_a_correct_value_is_returned_and_has_no_fault(settings, key):
     for value in VALUES[key][0]:
         settings.MONGO_SESSIONS = {key: value}
 
@@ -86,21 +86,21 @@ def test_a_fault_does_not_show_the_value(settings):
 @pytest.mark.parametrize(
     ("key", "near"), [("uri", "URI"), ("DATABSE", "DATABASE"), ("CLIENT_OPTION", "CLIENT_OPTIONS")]
 )
-def test_an_unknown_key_is_a_fault_that_names_the_nearest(settings, key, near):
+def test_an_unknown_key_is_a_fault_that_names_the_nearest_key(settings, key, near):
     settings.MONGO_SESSIONS = {key: "x"}
 
     [fault] = conf.faults()
     assert fault.remedy == f"Did you mean {near!r}?"
 
 
-def test_a_key_that_is_like_no_other_is_told_which_there_are(settings):
+def test_a_key_unlike_any_other_is_a_fault_that_lists_all_keys(settings):
     settings.MONGO_SESSIONS = {"QQQ": "x"}
 
     [fault] = conf.faults()
     assert "URI, DATABASE, COLLECTION" in fault.remedy
 
 
-def test_settings_that_are_no_dict_are_refused(settings):
+def test_settings_that_are_not_a_dict_are_refused(settings):
     settings.MONGO_SESSIONS = ["mongodb://localhost"]
 
     with pytest.raises(ImproperlyConfigured, match="is a list"):
@@ -109,13 +109,13 @@ def test_settings_that_are_no_dict_are_refused(settings):
         list(conf.faults())
 
 
-def test_the_key_that_signs_comes_before_those_that_may_only_open(settings):
+def test_the_key_that_seals_comes_before_those_that_only_open(settings):
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", ["old", "older"]
 
     assert conf.SIGNING_KEYS == ["new", "old", "older"]
 
 
-def test_djangos_error_pages_mask_a_password_that_has_a_name(settings):
+def test_djangos_error_pages_mask_a_password_with_a_name_of_its_own(settings):
     settings.MONGO_SESSIONS = {"CLIENT_OPTIONS": {"username": "site", "password": "S3CRET"}}
 
     shown = SafeExceptionReporterFilter().get_safe_settings()["MONGO_SESSIONS"]

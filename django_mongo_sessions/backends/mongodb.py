@@ -77,7 +77,7 @@ class SessionStore(TrackedSession):
         ON_CONFLICT is "raise", or if other requests were faster 200 times. With `must_create`,
         raises CreateError if the key is taken. Before anything is sent, raises TypeError or
         ValueError for a value that the serializer cannot store, and pymongo.errors.DocumentTooLarge
-        above 15 MB.
+        if the serialized session exceeds 15 MB.
         """
         self._write(saving.save(self, must_create))
 
@@ -87,7 +87,7 @@ class SessionStore(TrackedSession):
         await self._awrite(saving.save(self, must_create))
 
     def mutate(self, function: Callable[[dict[str, Any]], Result]) -> Result | None:
-        """Change the session by a function of its data, as if there was no other request.
+        """Change the session by a function of its data, as if there were no other request.
 
         Unsaved changes and what other requests have stored are merged into a dict, the function
         changes that dict, and the outcome is stored if no other request was faster. Otherwise all
@@ -103,7 +103,10 @@ class SessionStore(TrackedSession):
         return await self._awrite(saving.mutate(self, function))
 
     def delete(self, session_key: str | None = None) -> None:
-        """Delete the session under the key, or this one."""
+        """Delete the session under the key, or this one.
+
+        If it has moved to a new key within the last minute, it is deleted there.
+        """
         steps = deleting.delete(self, session_key)
         del session_key
         self._run(steps)
@@ -129,7 +132,10 @@ class SessionStore(TrackedSession):
         await self._awrite(moving.cycle_key(self))
 
     def flush(self) -> None:
-        """Delete the session, and begin an empty one without a key."""
+        """Delete the session, and begin an empty one without a key.
+
+        A write that another task or thread has begun on this session raises UpdateError.
+        """
         self._run(deleting.flush(self))
 
     @twin

@@ -41,10 +41,11 @@ MESSAGES = {
     "E010": Message(
         "SECRET_KEY_FALLBACKS contains an empty key. The session engine ignores it; Django's own "
         "signatures do not.",
-        'Remove it. If the list is read from the environment, `"".split(",")` is such a list.',
+        'Remove it. `"".split(",")` makes such a list, for example from an empty environment '
+        "variable.",
     ),
     "W001": Message(
-        "SESSION_SERIALIZER unpickles: anybody who can write to the database and knows SECRET_KEY "
+        "SESSION_SERIALIZER unpickles: anyone who can write to the database and knows SECRET_KEY "
         "can run code on your servers.",
         'Use "django.contrib.sessions.serializers.JSONSerializer".',
     ),
@@ -96,7 +97,7 @@ MESSAGES = {
     "W013": Message(
         "SESSION_SERIALIZER returns different bytes for the same data: lists and dicts appear to "
         "have changed when they have not, so overlapping requests undo each other's changes.",
-        "Make its dumps() depend on the data alone, without the time or random bytes.",
+        "Make its dumps() depend only on the data, and not on the time or on random bytes.",
     ),
     "W014": Message(
         "MONGO_SESSIONS['ASYNC'] is \"native\", but with CLIENT and without ASYNC_CLIENT threads "

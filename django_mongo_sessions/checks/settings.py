@@ -103,7 +103,7 @@ def _check_timeout(seconds: float) -> Iterator[checks.CheckMessage]:
 
 
 def check_keys(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Check that no key is empty with which a payload may be opened."""
+    """Check that SECRET_KEY_FALLBACKS has no empty key."""
     if all(settings.SECRET_KEY_FALLBACKS):
         return []
     return [message("E010")]
@@ -121,7 +121,7 @@ def check_tls(**kwargs: Any) -> list[checks.CheckMessage]:
 def check_cookies(**kwargs: Any) -> list[checks.CheckMessage]:
     """Check the cookie's flags as Django does, also for a subclass of its middleware.
 
-    Django recognizes its middleware by its path alone. If `django.contrib.sessions` is installed,
+    Django recognizes its middleware only by its path. If `django.contrib.sessions` is installed,
     Django checks the flags for that reason. For `check --deploy`.
     """
     if DJANGO_MIDDLEWARE in settings.MIDDLEWARE or apps.is_installed("django.contrib.sessions"):

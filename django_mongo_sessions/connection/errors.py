@@ -26,7 +26,7 @@ NO_COLLECTION = 26
 # Another process has dropped or created an index in between (IndexNotFound, IndexAlreadyExists,
 # IndexBuildAborted, IndexBuildAlreadyInProgress).
 OVERTAKEN = {27, 68, 276, 285}
-# The codes with which a server or mongos says that it cannot serve anybody at the moment, by the
+# The codes with which a server or mongos says that it cannot serve requests at the moment, by the
 # categories of that list: NetworkError, NotPrimaryError, RetriableError, ShutdownError,
 # ExceededTimeLimitError and SystemOverloadedError. Three are in no category: no server for the read
 # preference, dropped connections, and a storage engine under pressure.
@@ -59,8 +59,8 @@ def explain(error: PyMongoError) -> str:
     code = error.code if isinstance(error, OperationFailure) else None
     if code == _SAME_KEYS:  # ours was tried in both directions: see `indexes.mend`
         return (
-            "foreign indexes exist on expires_at in both directions, so there is no room for the "
-            "engine's own; `manage.py mongosessions indexes` names them: drop one"
+            "foreign indexes on expires_at exist in both directions, so the engine cannot create "
+            "its own: drop one of those that `manage.py mongosessions indexes` lists"
         )
     if code == _UNAUTHORIZED:
         for asked, privilege in _PRIVILEGES.items():
@@ -96,7 +96,7 @@ def reply_was_lost(error: PyMongoError) -> bool:
     The write may have been applied. After a timeout there is no time left to find out.
     """
     if isinstance(error, OperationFailure):
-        # PyMongo (4.17 and later) takes a connection that breaks while it is opened for overload,
+        # PyMongo (4.17 and later) treats a connection that breaks while it is opened as overload,
         # and repeats the write with a transaction number. A single mongod refuses that, and has
         # done nothing.
         return error.code == _ILLEGAL_OPERATION

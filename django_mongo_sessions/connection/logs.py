@@ -11,7 +11,7 @@ from typing import Any
 # Of a command or a reply, the fields that never hold a value of a session. A field that is not
 # named here is not shown, whatever a server or a later release of PyMongo may add.
 _COMMANDS = {"ping", "listIndexes", "createIndexes", "dropIndexes", "collMod", "count", "getMore"}
-_BY_ID = {"find": "filter", "delete": "deletes"}  # commands that may name a session by its id alone
+_BY_ID = {"find": "filter", "delete": "deletes"}  # commands that may name only a session's id
 _FILTER_FIELDS = {"_id", "revision", "write_id", "expires_at"}
 _REPLY_FIELDS = {"n", "nModified", "ok", "code", "codeName", "errtype", "electionId", "opTime"}
 _HIDDEN = "(not shown)"

@@ -47,7 +47,7 @@ def _delete(document_id: bytes | None) -> Steps[None]:
 
 
 def flush(session: TrackedSession) -> Steps[None]:
-    """Delete the session and what this store has left of it, and begin an empty one."""
+    """Delete the session and every document that this store has left, and begin an empty one."""
     session._begin_flush()
     if session._overrides("delete"):
         yield Overridden(session, "delete")

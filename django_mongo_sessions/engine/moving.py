@@ -3,7 +3,8 @@
 It is stored under the new key first. Then a pointer to the new document takes the place of the old
 one. Until then the old key is the session's: what other requests store under it in the meantime
 moves along. For a minute the pointer leads a sign-out to the session that has moved. It also shows
-who has ended the old session: if it bears another identity, or is not there, it was not this move.
+what has ended the session under the old key: if there is no pointer, or one with another
+`write_id`, it was not this move.
 """
 
 from __future__ import annotations

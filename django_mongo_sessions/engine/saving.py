@@ -211,7 +211,7 @@ def insert(
         try:
             if (yield from writes.insert(document)):
                 return expected
-            yield from take_back(session)  # another key is tried, since it may arrive yet
+            yield from take_back(session)  # it may still arrive, so another key is tried
         except PyMongoError as error:
             if not may_have_applied(error):
                 session._forget_stray(document_id)
@@ -225,7 +225,10 @@ def insert(
 
 
 def _is_taken(error: PyMongoError) -> bool:
-    """Return whether a key is taken: a unique index of the project's would refuse any other too."""
+    """Return whether a key is taken.
+
+    If a unique index of the project's was violated, another key would not help.
+    """
     if not isinstance(error, DuplicateKeyError):
         return False
     return "_id" in (error.details or {}).get("keyPattern", "_id")
@@ -250,13 +253,13 @@ def _own_expiry(session: TrackedSession) -> Steps[datetime | None]:
 
 
 def tidy_up(session: TrackedSession) -> Steps[None]:
-    """Finish what earlier calls could not, since a reply was lost or nobody waited for it."""
+    """Finish what earlier calls left unfinished: a reply was lost, or a task was cancelled."""
     yield from take_back(session)
     yield from finish_move(session)
 
 
 def finish_move(session: TrackedSession) -> Steps[None]:
-    """Put a pointer in the place of the old document, if it is not known to be there.
+    """Put a pointer in the place of the old document, if it is unknown whether one is there.
 
     What another request has stored under the old key since is first stored under the new one.
     """
@@ -270,7 +273,7 @@ def finish_move(session: TrackedSession) -> Steps[None]:
             break
         newest = yield from loading.find(session, old.key)
         was_signed_out = newest is None and old.user_id is not None
-        # Later the pointer may have been there and have expired.
+        # After that time, the pointer may have been there, and may have expired.
         if was_signed_out and time.monotonic() - move.began < documents.MARKER_AGE / 2:
             if new_id is not None:
                 yield from writes.delete(new_id)
@@ -284,10 +287,10 @@ def finish_move(session: TrackedSession) -> Steps[None]:
 
 
 def take_back(session: TrackedSession, and_own: bool = False) -> Steps[None]:
-    """Remove the documents that may be stored under keys that nobody has.
+    """Remove the documents that may be stored under keys that no session uses.
 
-    If one is not there, its insert may be on its way, so a marker takes its place. But the id of
-    the session's own key stays free, to insert it anew, unless it is to be removed too.
+    If one is not there, its insert may still arrive, so a marker takes its id. The id of the
+    session's own key is left free, so that it can be inserted again, except with `and_own`.
     """
     own_id = documents.document_id(session.session_key)
     for document_id, write_id in list(session._known.strays.items()):
@@ -301,8 +304,8 @@ def take_back(session: TrackedSession, and_own: bool = False) -> Steps[None]:
 def touch(session: TrackedSession) -> Steps[bool]:
     """Move the expiry of a session that was only read; return whether that was done.
 
-    It is not done if another request has written the session since, and so has moved it, or if the
-    session is gone. If MongoDB fails, that is logged and not raised: a later request tries again.
+    It is not done if the session is gone, or if another request has written it since, and so has
+    moved the expiry. An error of MongoDB's is logged and not raised: a later request tries again.
     """
     stored = session._baseline
     if stored is None or stored.cleared or not stored.readable:

@@ -15,9 +15,10 @@ for the key and the dict object that it was loaded with, and then it is the sess
 A write is remembered from `_begin()` until it is known to be applied (`_acknowledge()`) or not
 applied (`_withdraw()`). In between its reply may be lost; when the document is read again
 (`_reread()`), `_recognize()` finds out by its `write_id` whether it arrived. A new document is a
-stray from `_expect_stray()` on, until the session takes over its key: if it does not, the next
-write removes it. The document of a key that the session had before is left until flush(). If it is
-not known whether it was left, the next write finishes the move (`_finish_move()`).
+stray from `_expect_stray()` until the session takes over its key. If it never does, the next write
+removes the document. The documents of the session's former keys are remembered until flush(). If it
+is unknown whether a pointer has replaced the last one, the next write finishes the move
+(`_finish_move()`).
 
 The tasks of one request may share a session. The runner lets only one of them at a time run steps,
 so between two yields no other task loads, stores, moves or flushes the session. But a task may
@@ -58,7 +59,7 @@ from django_mongo_sessions.storage import codec, dates, documents
 
 WRITE_INTERVAL = 1.0  # seconds within which a store does not write an unchanged session again
 
-# Of writes on one baseline at most one is applied, so what is older is of little use.
+# At most one of the writes on a baseline is applied, so older ones are of little use.
 _MAX_UNCONFIRMED = 8
 
 security_logger = logging.getLogger("django.security.SuspiciousSession")
@@ -120,16 +121,16 @@ class Known:
     snapshot: Snapshot | None = None
     last_write: float | None = None  # time.monotonic() of this store's own last write
     unconfirmed_writes: list[Write] = field(default_factory=list)
-    # The `write_id` of each document that may be stored under a key that nobody has, by id.
+    # Documents that may be stored under a key that no session uses: the `write_id` of each, by id.
     strays: dict[bytes, bytes] = field(default_factory=dict)
-    # The former documents of the session, by id. The value is the `write_id` of a pointer that has
-    # taken its place, or may have.
+    # The former documents of the session, by id: the `write_id` of the pointer that has replaced
+    # each of them, or may have; None if there is none.
     left: dict[bytes, bytes | None] = field(default_factory=dict)
-    unfinished_move: Move | None = None  # then the browser's key may open nothing any more
+    unfinished_move: Move | None = None  # if there is one, the browser's key may open nothing
     # The session under its former key, while a subclass's own methods store it under another.
     origin: Snapshot | None = None
     is_moving: bool = False  # then a new key takes the place of the origin's
-    loaded: Snapshot | None = None  # by a load() whose caller has not taken it over yet
+    loaded: Snapshot | None = None  # by a load() whose caller has not used it yet
     flushes: int = 0
 
 
@@ -245,7 +246,7 @@ class TrackedSession(SessionBase):
         self._known.loaded = snapshot
 
     def _adopt(self, snapshot: Snapshot | None) -> None:
-        """Take over what was loaded, unless the session has got data since."""
+        """Use what was loaded, unless the session has data by now."""
         self._known.loaded = None
         if not hasattr(self, "_session_cache"):
             self._known.snapshot = snapshot
@@ -272,7 +273,10 @@ class TrackedSession(SessionBase):
             self._session_key = None
 
     def _reread(self, newest: Snapshot) -> None:
-        """Record what was read again. If nothing was known before, the session replaces it."""
+        """Record the stored session as it was read again.
+
+        If nothing was known of it, the session in memory replaces it.
+        """
         self._recognize(newest)
         if self._baseline is None:
             self._known.snapshot = newest._replace(data=self._session_cache, cleared=True)
@@ -321,7 +325,7 @@ class TrackedSession(SessionBase):
             self._known.unfinished_move = Move(write.replaces, pointer, time.monotonic())
 
     def _bring_along(self, move: Move, newest: Snapshot) -> None:
-        """Take in what another request has stored under the old key, as unsaved changes."""
+        """Merge what another request has stored under the old key, as unsaved changes."""
         baseline = self._baseline
         if baseline is not None and not baseline.cleared:
             ours = self._content()
@@ -329,7 +333,7 @@ class TrackedSession(SessionBase):
         self._known.unfinished_move = move._replace(old=newest)
 
     def _finish_move(self) -> None:
-        """Record that the old key does not open the session any more."""
+        """Record that the old key no longer opens the session."""
         self._known.unfinished_move = None
 
     @contextmanager
@@ -408,7 +412,7 @@ class TrackedSession(SessionBase):
             self._known.snapshot = baseline._replace(data=self._session_cache, cleared=True)
 
     def _begin_flush(self) -> None:
-        """Empty the session, and end what other tasks and threads are storing."""
+        """Empty the session, and let writes of other tasks and threads end with UpdateError."""
         self.clear()
         self._known.flushes += 1
 
@@ -450,10 +454,10 @@ class TrackedSession(SessionBase):
         return Content(merged.data, self._dump(merged.data))
 
     def _catch_up(self, live: dict[str, Any], ours: Content, content: Content) -> bytes:
-        """Update the live dict to what was stored, and keep what has changed in it since.
+        """Update the live dict to the stored content, and keep later changes.
 
-        Returns the body that the dict has as long as it equals what was stored: the order of its
-        keys may differ from the stored one.
+        Returns the body of the dict if that equals what was stored, since its keys may be in
+        another order, and otherwise the stored body.
         """
         # Loaded anew, since `content.data` may be the live dict.
         before, after = self._load(ours.body), self._load(content.body)
@@ -484,6 +488,6 @@ def began(stored: Snapshot | None, data: Mapping[str, Any], now: datetime) -> da
 
 
 def latest_end(start: datetime) -> datetime:
-    """Return when a session that began then ends at the latest, however much it is used."""
+    """Return when a session that began then ends at the latest, even if it is always used."""
     age = conf.ABSOLUTE_AGE
     return dates.LATEST if age is None else dates.add_seconds(start, age)

@@ -119,8 +119,8 @@ def _describe(info: Mapping[str, Any]) -> str:
 def ensure_once() -> Steps[None]:
     """Create the TTL index if the collection is small, once per process and collection.
 
-    Never fails, and takes a second at most: a request waits for it. If it cannot be done, one
-    warning says why.
+    Never fails, and takes about a second at most, because a request waits for it. If it cannot be
+    done, one warning says why.
     """
     place = conf.URI, conf.DATABASE, conf.COLLECTION
     if place in _ensured:
@@ -134,7 +134,7 @@ def ensure_once() -> Steps[None]:
 
 
 def _within(seconds: float, steps: Steps[None]) -> Steps[None]:
-    """Run these steps so that all of them together take so many seconds at most."""
+    """Run these steps so that all of them together take at most that many seconds."""
     end = time.monotonic() + seconds
     step: Callable[[Any], Step] = steps.send
     argument: Any = None
@@ -152,7 +152,7 @@ def _within(seconds: float, steps: Steps[None]) -> Steps[None]:
 
 
 def ensure(most: float = math.inf) -> Steps[None]:
-    """Create the TTL index if it is missing, and the collection has at most so many documents.
+    """Create the TTL index if it is missing, and the collection has at most that many documents.
 
     Never fails: if it cannot be done, one warning says why.
     """
@@ -188,7 +188,7 @@ def mend() -> Steps[list[str]]:
     """Create or correct the TTL index, and return what was done.
 
     No document is changed, and no foreign index. From then on the server removes expired sessions.
-    If another process does the same at the same time, what it has done is found done.
+    If another process does the same at the same time, its work is not an error.
     """
     done: list[str] = []
     for _ in range(_MEND_ATTEMPTS - 1):

@@ -14,7 +14,7 @@ from django_mongo_sessions.mongo.runner import MAINTENANCE_TIMEOUT, Answer, Oper
 from django_mongo_sessions.storage import documents
 
 # One session. Reads filter by `_id` alone, which MongoDB serves without a query plan: a filter on
-# the date takes it a quarter longer. The date comes along and is checked in the reply.
+# the date makes them a quarter slower. The date comes along and is checked in the reply.
 
 
 def find(document_id: bytes, now: datetime) -> Operation[Mapping[str, Any] | None]:
@@ -80,8 +80,8 @@ def occupy(marker: Mapping[str, Any]) -> Operation[bool]:
 def confirm(document_id: bytes, write_id: bytes) -> Operation[bool]:
     """Return whether the last write of a session or marker was that one, whose reply was lost.
 
-    This is itself a write, which changes nothing: its acknowledgement makes what was written before
-    as durable as it is.
+    This is a write that changes nothing. When it is acknowledged, earlier writes are as durable as
+    it is.
     """
     wanted = documents.at_write(document_id, write_id)
     same = {"$set": {"write_id": write_id}}
@@ -112,7 +112,7 @@ def _delete(wanted: Mapping[str, Any]) -> Operation[bool]:
 
 
 def find_expired(now: datetime, after: bytes | None, skip: int) -> Operation[bytes | None]:
-    """Read the id of the expired session that is that many further on, in the order of ids."""
+    """Read the id of the expired session that many places further on, in the order of ids."""
     wanted = documents.expired(now, after)
     return Operation(
         lambda collection: collection.find_one(wanted, {"_id": True}, sort=[("_id", 1)], skip=skip),

@@ -193,7 +193,7 @@ async def arun_on(
 class _Form(NamedTuple):
     """How each kind of step is done."""
 
-    call: Callable[[Operation[Any], Any, float | None], Awaitable[Any]]  # within so many seconds
+    call: Callable[[Operation[Any], Any, float | None], Awaitable[Any]]  # within that many seconds
     sleep: Callable[[float], Awaitable[None]]
     call_overridden: Callable[[Overridden], Awaitable[Any]]
 

@@ -18,11 +18,11 @@ _PACKAGE = "django_mongo_sessions."
 _ENGINE = tuple(f"{_PACKAGE}{room}." for room in ("backends", "engine", "mongo", "storage"))
 # Code that these call gets keys, documents and data: a serializer, a socket.
 _CALLERS = (f"{_PACKAGE}storage.codec", "pymongo.", "bson.")
-# These hold what is stored in the session when they call us.
+# Their frames hold a session's data when they call the engine.
 _DJANGO = ("django.contrib.sessions.", "django.contrib.auth")
 
-# What the server says of an error may quote the document that it is about. Only of these codes it
-# is known not to: authentication, privileges, indexes, and whatever makes a server unavailable.
+# The server's message may quote the document that an error is about. Only messages with these codes
+# are known not to: authentication, privileges, indexes, and whatever makes a server unavailable.
 _QUOTES_NOTHING = frozenset(
     {6, 7, 11, 13, 18, 20, 26, 50, 59, 64, 67, 68, 72, 79, 85, 86, 89, 91, 100, 112, 115, 121}
     | {133, 189, 238, 262, 8000, 9001, 10058, 10107, 11600, 11602, 13435, 13436}
@@ -52,7 +52,7 @@ def withhold_values(error: BaseException, handled: BaseException | None) -> None
 
 
 def _message(error: OperationFailure) -> str:
-    """Return what the server said, as far as it quotes nothing of a session."""
+    """Return the part of the server's message that quotes nothing of a session."""
     said = str(error).partition(", full error: ")[0]
     if error.code == 11000:
         return said.partition(" dup key: ")[0]

@@ -30,8 +30,8 @@ MOVED = b"\x05"  # 03 and 04 are kept for encrypted payloads
 _SEAL_END = 1 + 32
 # Part of the stored format, and not the path of a module: if it changes, no stored session opens.
 _SALT = "django_mongo_sessions.codec"
-# MongoDB takes documents of 16 MiB, and there are other fields. The body is limited and not the
-# payload: one that compresses well would otherwise grow without limit.
+# MongoDB accepts documents of up to 16 MiB, and there are other fields. The limit is for the body,
+# and not for the payload: a session that compresses well could otherwise grow without limit.
 MAX_BODY = 15_000_000  # bytes
 # Compressing a smaller body costs more than it saves on the wire.
 _MIN_COMPRESSED = 1024  # bytes
@@ -154,7 +154,7 @@ def _mac(form: bytes, binding: bytes, body: bytes, key: str | bytes) -> bytes:
 
 @lru_cache(maxsize=16)
 def _keyed(key: str | bytes) -> HMAC:
-    """Return Django's `salted_hmac` of nothing yet: deriving its key takes longer than sealing."""
+    """Return Django's `salted_hmac` of no data yet: deriving its key takes longer than sealing."""
     return salted_hmac(_SALT, b"", secret=key, algorithm="sha256")
 
 

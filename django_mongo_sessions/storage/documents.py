@@ -57,9 +57,9 @@ _FIELDS = {
     "write_id": bytes,
 }
 _WRITE_ID_LENGTH = 12  # bytes
-_MAX_REVISION = 2**62  # one that only somebody with access to the database can have written
+_MAX_REVISION = 2**62  # a larger one was written by someone with access to the database
 _MARKER = -1  # the revision of a marker
-MARKER_AGE = 60  # seconds; longer than any request that knew the session may take to end it
+MARKER_AGE = 60  # seconds; longer than a request runs that loaded the session before
 _RESERVED = {"_id", "user_id", *_FIELDS}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -107,7 +107,7 @@ def not_marker(document_id: bytes) -> dict[str, Any]:
 def expired(now: datetime, after: bytes | None, up_to: bytes | None = None) -> dict[str, Any]:
     """Match expired sessions in a range of ids; None leaves that end of the range open.
 
-    A comparison with bytes matches bytes alone, so foreign documents stay.
+    A comparison with bytes matches only bytes, so foreign documents stay.
     """
     ids = {"$gt": after or b""} if up_to is None else {"$gt": after or b"", "$lte": up_to}
     return {"expires_at": {"$lte": now}, "_id": ids}
@@ -293,6 +293,6 @@ def describe(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def user_id(data: Mapping[str, Any]) -> str | None:
-    """Return the id of the user that is signed in with these data; None if nobody is."""
+    """Return the id of the user who is signed in with these data; None if no user is."""
     given = data.get(USER_ID_KEY)
     return None if given is None else str(given)

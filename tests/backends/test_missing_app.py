@@ -12,7 +12,7 @@ NOWHERE = "mongodb://127.0.0.1:1"
 
 @pytest.fixture
 def a_new_process(settings):
-    """As the first use of sessions in a process; `a_new_process(*apps)`."""
+    """`a_new_process(*apps)` uses a session as if for the first time in a process."""
 
     def begin(*apps):
         settings.DEBUG = True
@@ -26,9 +26,7 @@ def a_new_process(settings):
 
 
 @pytest.mark.parametrize(("debug", "level"), [(True, "WARNING"), (False, "INFO")])
-def test_a_missing_app_is_said_once_by_the_log(
-    a_new_process, settings, caplog, logged, debug, level
-):
+def test_a_missing_app_is_logged_once(a_new_process, settings, caplog, logged, debug, level):
     caplog.set_level("INFO")
     a_new_process("django.contrib.sessions")
     settings.DEBUG = debug
@@ -43,7 +41,7 @@ def test_a_missing_app_is_said_once_by_the_log(
     assert "Add 'django_mongo_sessions' to INSTALLED_APPS." in record.getMessage()
 
 
-def test_an_app_that_is_there_is_not_mentioned(a_new_process, logged):
+def test_an_installed_app_is_not_mentioned(a_new_process, logged):
     a_new_process("django_mongo_sessions")
 
     SessionStore()
@@ -60,7 +58,7 @@ def test_an_app_whose_check_is_silenced_is_not_mentioned(a_new_process, settings
     assert not logged()
 
 
-def test_before_django_has_its_apps_nothing_is_said_of_one(a_new_process, monkeypatch, logged):
+def test_nothing_is_logged_before_django_has_loaded_its_apps(a_new_process, monkeypatch, logged):
     a_new_process()
     monkeypatch.setattr(apps, "ready", False)
 

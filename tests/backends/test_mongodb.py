@@ -38,22 +38,23 @@ def parameters(name):
     return [(p.name, p.kind, p.default) for p in signature.parameters.values()]
 
 
-def test_every_verb_has_its_twin():
+def test_every_verb_has_a_sync_and_an_async_form():
     assert {(verb, f"a{verb}") for verb in VERBS} <= set(PAIRS)
     assert ("_get_session", "_aget_session") in PAIRS
 
 
 @pytest.mark.parametrize(("name", "twin"), PAIRS)
-def test_twins_are_alike_and_live_in_the_same_class(name, twin):
+def test_both_forms_have_the_same_signature_and_class(name, twin):
     assert parameters(name) == parameters(twin)
     assert defining_class(name) is defining_class(twin)
 
 
 @pytest.mark.parametrize("name", [name for name in dir(SessionStore) if name.startswith("a")])
-def test_no_verb_of_djangos_own_hops_to_a_thread(name):
+def test_no_async_method_of_djangos_own_uses_a_thread(name):
     method = inspect.unwrap(getattr(SessionStore, name))
 
-    assert "sync_to_async" not in getattr(method, "__code__", test_every_verb_has_its_twin).co_names
+    if code := getattr(method, "__code__", None):
+        assert "sync_to_async" not in code.co_names
 
 
 # In an event loop
@@ -66,7 +67,7 @@ def hints(caplog):
 
 
 @pytest.mark.parametrize("access", ["keys", "get_expiry_age", "save"])
-def test_a_blocking_access_in_a_running_loop_works_and_is_hinted_at(mongod_engine, hints, access):
+def test_a_blocking_access_in_a_running_loop_works_and_is_logged(mongod_engine, hints, access):
     session = SessionStore()
     session["a"] = 1
     session.save()
@@ -83,7 +84,7 @@ def test_a_blocking_access_in_a_running_loop_works_and_is_hinted_at(mongod_engin
     assert "await request.session.aget()" in hint
 
 
-def test_what_is_awaited_is_not_hinted_at(mongod_engine, hints):
+def test_an_awaited_access_is_not_logged(mongod_engine, hints):
     asyncio.run(SessionStore("0123456789abcdefghijklmnopqrstuv").aload())
 
     assert hints() == []
@@ -131,7 +132,7 @@ def request_with(cookie, view):
 
 
 @pytest.mark.parametrize("cookie", COOKIES, ids=lambda cookie: ascii(cookie)[:20])
-def test_a_cookie_of_any_bytes_is_an_anonymous_session_and_asks_nothing(
+def test_a_cookie_of_any_bytes_is_an_anonymous_session_and_sends_no_command(
     mongod_engine, commands, cookie
 ):
     response = request_with(cookie, peek)
@@ -140,7 +141,9 @@ def test_a_cookie_of_any_bytes_is_an_anonymous_session_and_asks_nothing(
     assert commands.sent == []
 
 
-def test_a_key_that_could_be_ours_is_asked_for_once_and_makes_no_document(mongod_engine, commands):
+def test_a_key_that_could_be_ours_is_looked_up_once_and_creates_no_document(
+    mongod_engine, commands
+):
     response = request_with("0123456789abcdefghijklmnopqrstuv", peek)
 
     assert response.content == b"None"
@@ -149,7 +152,7 @@ def test_a_key_that_could_be_ours_is_asked_for_once_and_makes_no_document(mongod
 
 
 @pytest.mark.urls(__name__)
-def test_with_mongodb_away_the_cookie_stays_and_other_pages_answer(
+def test_the_cookie_stays_and_other_pages_work_while_mongodb_is_down(
     settings, mongod_engine, soon_told
 ):
     client = Client(raise_request_exception=False)
@@ -168,7 +171,7 @@ def test_with_mongodb_away_the_cookie_stays_and_other_pages_answer(
 
 
 @pytest.mark.urls(__name__)
-def test_a_broken_document_does_not_cost_the_visitor_the_cookie(mongod_engine):
+def test_a_broken_document_leaves_the_cookie_alone(mongod_engine):
     client = Client()
     client.get("/poke")
     collection().update_one({}, {"$set": {"payload": b"forged"}})
@@ -185,8 +188,8 @@ def test_a_broken_document_does_not_cost_the_visitor_the_cookie(mongod_engine):
 BACKLOG = 200_000 if IS_LONG else 20_000
 
 
-def test_clearsessions_removes_a_large_backlog_in_short_steps(mongod_engine, commands):
-    collection().create_index([("expires_at", 1)])  # no TTL: its monitor would come to help
+def test_clearsessions_removes_a_large_backlog_in_batches(mongod_engine, commands):
+    collection().create_index([("expires_at", 1)])  # no TTL index: its monitor would interfere
     live = [SessionStore() for _ in range(5)]
     for store in live:
         store.save()
@@ -211,14 +214,14 @@ def test_clearsessions_removes_a_large_backlog_in_short_steps(mongod_engine, com
     assert all(store.exists(store.session_key) for store in live)
     removed = [reply["n"] for name, reply in commands.replies if name == "delete"]
     assert sum(removed) == BACKLOG
-    # Some tens of milliseconds each; how many, the machine decides.
+    # Some tens of milliseconds each, depending on the machine.
     assert max(removed) == deleting.EXPIRED_BATCH
 
 
-# What a thief finds
+# What a copy of the database shows
 
 
-def test_no_session_key_can_be_found_in_a_dump_of_the_collection(mongod_engine):
+def test_a_dump_of_the_collection_holds_no_session_key(mongod_engine):
     keys = []
     for number in range(50):
         store = SessionStore()
@@ -230,7 +233,7 @@ def test_no_session_key_can_be_found_in_a_dump_of_the_collection(mongod_engine):
 
     assert len(dump) > 50 * 100
     assert not any(key.encode() in dump for key in keys)
-    # Nor is what stands there a cookie.
+    # Nor is anything in it a usable cookie.
     for document in collection().find({}):
         assert SessionStore(document["_id"].hex()).load() == {}
 

@@ -1,4 +1,4 @@
-"""Settings that are right, and no connection."""
+"""Correct settings, and no connection."""
 
 import socket
 

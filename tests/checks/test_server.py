@@ -14,17 +14,17 @@ from tests.checks.helpers import SECRET, said
 from tests.conftest import ACTIONS, collection
 
 
-def test_without_a_database_named_the_server_is_not_asked(no_connection):
+def test_the_server_is_not_checked_unless_a_database_is_named(no_connection):
     assert said() == {}
 
 
-def test_a_server_that_is_right_is_left_in_peace(mongod_engine):
+def test_a_correct_server_has_no_findings(mongod_engine):
     collection().create_index([("expires_at", 1)], expireAfterSeconds=0)
 
     assert said(databases=["default"]) == {}
 
 
-def test_a_server_has_to_answer_within_the_clients_own_deadline(mongod_engine, settings, commands):
+def test_a_server_has_to_reply_within_the_clients_own_deadline(mongod_engine, settings, commands):
     options = {**settings.MONGO_SESSIONS["CLIENT_OPTIONS"], "timeoutMS": 900}
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "CLIENT_OPTIONS": options}
 
@@ -34,7 +34,7 @@ def test_a_server_has_to_answer_within_the_clients_own_deadline(mongod_engine, s
     assert all(command["maxTimeMS"] <= 900 for _, command in commands.sent)
 
 
-def test_a_wrong_index_is_named_with_the_command_that_mends_it(mongod_engine):
+def test_a_wrong_index_is_named_with_the_command_that_corrects_it(mongod_engine):
     collection().create_index([("expires_at", 1)], name=TTL_INDEX.name, expireAfterSeconds=60)
 
     message = said(databases=["default"])["W011"]
@@ -43,7 +43,7 @@ def test_a_wrong_index_is_named_with_the_command_that_mends_it(mongod_engine):
     assert "mongosessions indexes --apply" in message.hint
 
 
-def test_a_server_that_does_not_answer_is_told_without_the_password(settings, soon_told):
+def test_a_server_that_does_not_reply_is_reported_without_the_password(settings, soon_told):
     uri = f"mongodb://user:{SECRET}@127.0.0.1:1/site"
     settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.1}
 
@@ -54,7 +54,7 @@ def test_a_server_that_does_not_answer_is_told_without_the_password(settings, so
 
 
 @pytest.mark.parametrize("action", ["listIndexes", "find"])
-def test_a_privilege_that_is_lacking_is_named(limited, allow, action):
+def test_a_missing_privilege_is_named(limited, allow, action):
     limited.insert_one({})
     assert "W012" not in said(databases=["default"])
     allow(*ACTIONS - {action})
@@ -62,7 +62,7 @@ def test_a_privilege_that_is_lacking_is_named(limited, allow, action):
     assert f"lacks the privilege {action}" in said(databases=["default"])["W012"].msg
 
 
-def test_a_user_who_may_not_sign_in_is_told_without_the_password(limited, settings):
+def test_a_user_who_cannot_sign_in_is_reported_without_the_password(limited, settings):
     uri = settings.MONGO_SESSIONS["URI"].replace(":pw@", f":{SECRET}@")
     settings.MONGO_SESSIONS = {"URI": uri}
 
@@ -89,7 +89,7 @@ def test_a_shared_client_should_name_a_database_too(settings, soon_told, databas
 
 
 @pytest.mark.django_db
-def test_the_first_migrate_misses_no_index_that_it_is_about_to_create(mongod_engine):
+def test_the_first_migrate_does_not_report_the_index_that_it_is_about_to_create(mongod_engine):
     collection().drop()
     output = io.StringIO()
 
@@ -99,7 +99,7 @@ def test_the_first_migrate_misses_no_index_that_it_is_about_to_create(mongod_eng
     assert TTL_INDEX.name in collection().index_information()
 
 
-def test_a_missing_index_is_named_where_there_are_sessions(mongod_engine):
+def test_a_missing_index_is_reported_if_there_are_sessions(mongod_engine):
     collection().insert_one({})
 
     assert "missing" in said(databases=["default"])["W011"].msg
@@ -112,7 +112,7 @@ def test_a_server_that_is_too_old_is_an_error(mongod_engine, monkeypatch):
 
 
 @pytest.mark.django_db
-def test_a_server_that_says_an_old_version_can_be_migrated_on(mongod_engine, settings, monkeypatch):
+def test_a_server_that_reports_an_old_version_can_be_migrated(mongod_engine, settings, monkeypatch):
     monkeypatch.setattr(checks.server, "OLDEST_SERVER", [99, 0])
     with pytest.raises(SystemCheckError, match="E006"):
         call_command("migrate", skip_checks=False, verbosity=0)
@@ -124,7 +124,7 @@ def test_a_server_that_says_an_old_version_can_be_migrated_on(mongod_engine, set
 
 
 @pytest.mark.parametrize("given", [{"URI": "mongomock://"}, {"CLIENT": mongomock.MongoClient}])
-def test_mongomock_is_no_server(settings, given):
+def test_mongomock_is_not_checked(settings, given):
     settings.MONGO_SESSIONS = given
     settings.DEBUG = True
 

@@ -16,7 +16,7 @@ from tests.checks.helpers import SECRET, said
 from tests.connection.test_collection import a_collection
 
 
-def test_right_settings_are_left_in_peace(no_connection):
+def test_correct_settings_have_no_findings(no_connection):
     assert said(include_deployment_checks=True) == {}
 
 
@@ -72,7 +72,7 @@ def test_a_wrong_setting_is_found(settings, no_connection, id, given, words):
         {"URI": "mongomock://"},
     ],
 )
-def test_what_is_right_in_other_ways_is_left_in_peace(settings, no_connection, given):
+def test_other_correct_settings_have_no_findings(settings, no_connection, given):
     settings.MONGO_SESSIONS = given
     settings.DEBUG = True
 
@@ -80,7 +80,7 @@ def test_what_is_right_in_other_ways_is_left_in_peace(settings, no_connection, g
     assert "W007" not in said() or "CLIENT" not in given
 
 
-def test_an_interval_is_of_no_use_to_djangos_middleware(settings):
+def test_an_interval_has_no_effect_with_djangos_middleware(settings):
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "TOUCH_INTERVAL": 600}
     assert said() == {}
 
@@ -99,7 +99,7 @@ def test_an_interval_is_of_no_use_to_djangos_middleware(settings):
         {"TIMEOUT": "5"},
     ],
 )
-def test_what_is_wrong_is_said_once_and_by_no_other_check(settings, no_connection, given):
+def test_a_wrong_setting_is_reported_once_and_by_one_check(settings, no_connection, given):
     settings.MONGO_SESSIONS = given
 
     [id] = said(include_deployment_checks=True, databases=["default"])
@@ -130,7 +130,7 @@ def test_no_message_shows_a_password(settings, uri):
 
 
 @pytest.mark.parametrize("tls", ["", "?tls=true"])
-def test_a_server_elsewhere_should_have_tls(settings, no_connection, tls):
+def test_a_remote_server_should_have_tls(settings, no_connection, tls):
     settings.MONGO_SESSIONS = {"URI": f"mongodb://db.example.com/site{tls}"}
 
     assert ("W008" in said(include_deployment_checks=True)) == (not tls)
@@ -141,7 +141,7 @@ def test_a_server_elsewhere_should_have_tls(settings, no_connection, tls):
 
 
 class Unpickles:
-    """What some sites have written to keep Django's old serializer."""
+    """A serializer as some sites have written it to keep Django's old one."""
 
     def dumps(self, data):
         return pickle.dumps(data)
@@ -161,7 +161,7 @@ class Wraps:
 
 
 class Stamps(serializers.JSONSerializer):
-    """One whose bodies of one dict differ, as those do that encrypt with a nonce."""
+    """One that returns different bodies for one dict, as one does that encrypts with a nonce."""
 
     def dumps(self, data):
         return super().dumps({**data, "nonce": secrets.token_hex()})
@@ -184,7 +184,7 @@ class Fails(Stamps):
         ("tests.checks.test_settings.SECRET", ["E007"]),
     ],
 )
-def test_a_serializer_that_does_not_fit_is_found(settings, path, ids):
+def test_an_unsuitable_serializer_is_found(settings, path, ids):
     settings.SESSION_SERIALIZER = path
 
     assert list(said()) == ids
@@ -202,16 +202,14 @@ def test_mongomock_is_for_tests(settings, monkeypatch):
 @pytest.mark.parametrize(
     ("id", "app"), [("W005", "django_mongo_sessions"), ("W006", "django.contrib.sessions")]
 )
-def test_an_app_that_is_missing_is_named(settings, id, app):
+def test_a_missing_app_is_named(settings, id, app):
     settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if name != app]
 
     assert app in said()[id].msg
 
 
 @pytest.mark.parametrize("imports", [False, True])
-def test_a_site_without_the_app_hears_of_it_only_where_its_models_import_the_engine(
-    tmp_path, imports
-):
+def test_a_missing_app_is_reported_only_if_the_models_import_the_engine(tmp_path, imports):
     (tmp_path / "site_settings.py").write_text(
         'SECRET_KEY = "for this test"\n'
         'INSTALLED_APPS = ["django.contrib.sessions", "site_app"]\n'
@@ -235,11 +233,11 @@ def test_a_site_without_the_app_hears_of_it_only_where_its_models_import_the_eng
 
 
 class SessionMiddleware(middleware.SessionMiddleware):
-    """One that serves in place of Django's."""
+    """One that can take the place of Django's."""
 
 
 @pytest.mark.parametrize("secure", [True, False])
-def test_djangos_checks_of_the_cookie_live_on_with_another_middleware(settings, secure):
+def test_the_cookies_flags_are_checked_with_another_middleware_too(settings, secure):
     settings.SESSION_COOKIE_SECURE = settings.SESSION_COOKIE_HTTPONLY = secure
     settings.INSTALLED_APPS = [
         name
@@ -258,7 +256,7 @@ def test_djangos_checks_of_the_cookie_live_on_with_another_middleware(settings, 
     assert not ids("django.middleware.common.CommonMiddleware")
 
 
-def test_check_is_silent_on_the_demos_settings():
+def test_the_demos_settings_have_no_findings():
     result = subprocess.run(
         [sys.executable, "-m", "django", "check", "--settings=testproject.settings"],
         capture_output=True,

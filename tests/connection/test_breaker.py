@@ -1,4 +1,4 @@
-"""Whether MongoDB is asked while it is away."""
+"""Which calls are made while MongoDB is down."""
 
 from types import SimpleNamespace
 
@@ -16,12 +16,12 @@ from django_mongo_sessions.connection import breaker
 from django_mongo_sessions.connection.breaker import Breaker
 from django_mongo_sessions.exceptions import ServerUnavailable
 
-AWAY = ServerSelectionTimeoutError("nobody there")
-HANGS = NetworkTimeout("no answer")
+AWAY = ServerSelectionTimeoutError("no server")
+HANGS = NetworkTimeout("no reply")
 
 
 class Client:
-    """What a breaker asks a client: how often it looks, and whether it has found a server."""
+    """What a breaker reads from a client: how often it looks, and whether it has found a server."""
 
     def __init__(self, heartbeat):
         self.options = SimpleNamespace(heartbeat_frequency=heartbeat)
@@ -38,7 +38,7 @@ class Client:
 
 
 class Calls:
-    """Calls through a breaker, at moments of our own."""
+    """Calls through a breaker, at moments that the test chooses."""
 
     def __init__(self, monkeypatch, heartbeat=1):
         self.now = 100.0
@@ -47,7 +47,7 @@ class Calls:
         self.breaker = Breaker(self.client, timeout=4)
 
     def call(self, error=None, seconds=None):
-        """Make one that ends so, and answer whether it was let through."""
+        """Make one that ends this way, and return whether it was let through."""
         if seconds is None:
             seconds = 2 if error else 0
         began = self.now
@@ -72,7 +72,7 @@ def rarely(monkeypatch):
     return Calls(monkeypatch, heartbeat=10)
 
 
-def test_after_one_that_waited_in_vain_none_waits_until_a_server_is_found(calls):
+def test_after_a_call_has_waited_in_vain_none_waits_until_a_server_is_found(calls):
     assert calls.call(AWAY, seconds=3)
     assert not calls.call()
     calls.now += 60
@@ -84,7 +84,7 @@ def test_after_one_that_waited_in_vain_none_waits_until_a_server_is_found(calls)
     assert calls.call()
 
 
-def test_a_server_that_was_found_and_is_lost_again_is_waited_for(calls):
+def test_calls_wait_for_a_server_that_was_found_and_is_lost_again(calls):
     calls.call(AWAY)
     calls.client.is_found = True
     calls.call()
@@ -95,7 +95,7 @@ def test_a_server_that_was_found_and_is_lost_again_is_waited_for(calls):
     assert not calls.call()
 
 
-def test_a_client_that_looks_rarely_is_helped_by_one_call_a_second(rarely):
+def test_one_call_a_second_looks_for_a_client_that_looks_rarely(rarely):
     rarely.call(AWAY)
     assert not rarely.call()
 
@@ -109,7 +109,7 @@ def test_a_client_that_looks_rarely_is_helped_by_one_call_a_second(rarely):
     assert rarely.call()
 
 
-def test_where_a_known_server_hangs_one_call_a_second_finds_out(calls):
+def test_one_call_a_second_tries_a_known_server_that_hangs(calls):
     calls.client.is_found = True
     calls.call(HANGS)
     assert not calls.call()
@@ -119,7 +119,7 @@ def test_where_a_known_server_hangs_one_call_a_second_finds_out(calls):
     assert not calls.call()
 
 
-def test_what_hung_and_is_found_anew_answers(calls):
+def test_a_server_that_hung_and_was_found_again_is_used(calls):
     calls.client.is_found = True
     calls.call(HANGS)
     calls.client.is_found = False
@@ -130,7 +130,7 @@ def test_what_hung_and_is_found_anew_answers(calls):
     assert calls.call()
 
 
-def test_a_failure_says_nothing_of_now_if_a_later_call_was_answered(calls):
+def test_an_old_failure_does_not_count_if_a_later_call_got_a_reply(calls):
     calls.client.is_found = True
     calls.breaker.enter(calls.now)
     began = calls.now
@@ -143,14 +143,14 @@ def test_a_failure_says_nothing_of_now_if_a_later_call_was_answered(calls):
 
 
 @pytest.mark.parametrize("error", [None, OperationFailure("no"), AutoReconnect("cut off")])
-def test_what_has_not_waited_in_vain_lets_others_through(calls, error):
+def test_a_call_that_has_not_waited_in_vain_lets_other_calls_through(calls, error):
     calls.call(error)
 
     assert calls.call()
 
 
 @pytest.mark.parametrize("error", [WaitQueueTimeoutError("busy"), DocumentTooLarge("too large")])
-def test_what_does_not_concern_the_server_changes_nothing(rarely, error):
+def test_an_error_that_does_not_concern_the_server_changes_nothing(rarely, error):
     assert rarely.call(error)
     assert rarely.call(AWAY)
     rarely.now += 1.1
@@ -159,7 +159,7 @@ def test_what_does_not_concern_the_server_changes_nothing(rarely, error):
     assert not rarely.call()
 
 
-def test_a_refusal_says_what_was_met(calls):
+def test_a_refused_call_names_the_error_that_was_met(calls):
     calls.call(HANGS)
 
     with pytest.raises(ServerSelectionTimeoutError, match="NetworkTimeout") as refused:
@@ -168,13 +168,13 @@ def test_a_refusal_says_what_was_met(calls):
     assert refused.value.timeout
 
 
-def test_a_call_that_was_given_less_time_by_its_caller_says_nothing_to_others(calls):
+def test_a_callers_shorter_deadline_does_not_affect_other_calls(calls):
     assert calls.call(AWAY, seconds=0.1)
 
     assert calls.call()
 
 
-def test_a_direct_connection_does_with_any_server(calls):
+def test_a_direct_connection_needs_no_primary(calls):
     calls.call(AWAY)
     assert not calls.call()
 

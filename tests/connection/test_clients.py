@@ -57,11 +57,11 @@ def test_threads_that_come_at_once_share_one_client(mongod_engine):
     assert all(reach is reached[0] for reach in reached)
 
 
-def test_who_waits_for_another_threads_client_shares_it(mongod_engine, monkeypatch):
+def test_a_thread_that_waits_for_another_threads_client_shares_it(mongod_engine, monkeypatch):
     reach = clients.collection()
 
     class Meanwhile:
-        """A lock that is had once another thread has made the client."""
+        """A lock that is acquired only after another thread has made the client."""
 
         def __enter__(self):
             clients._clients.blocking = reach
@@ -75,7 +75,7 @@ def test_who_waits_for_another_threads_client_shares_it(mongod_engine, monkeypat
     assert clients.collection() is reach
 
 
-def test_a_changed_setting_makes_a_new_client_and_closes_the_old(mongod_engine, settings):
+def test_a_changed_setting_makes_a_new_client_and_closes_the_old_one(mongod_engine, settings):
     old = clients.collection()[0]
     old.find_one({})
 
@@ -86,7 +86,7 @@ def test_a_changed_setting_makes_a_new_client_and_closes_the_old(mongod_engine, 
         old.find_one({})
 
 
-def test_another_changed_setting_leaves_the_client(mongod_engine, settings):
+def test_a_change_of_another_setting_keeps_the_client(mongod_engine, settings):
     before = clients.collection()
 
     settings.SESSION_COOKIE_AGE = 60
@@ -104,7 +104,7 @@ def test_a_young_loop_is_served_by_a_thread(mongod_engine):
     assert asyncio.run(reach()) is None
 
 
-def test_a_loop_that_has_lived_a_second_has_a_client_of_its_own(mongod_engine, monkeypatch):
+def test_a_loop_that_has_run_for_a_second_has_a_client_of_its_own(mongod_engine, monkeypatch):
     async def reaches():
         first = await clients.acollection()
         clients._clients.first_seen[asyncio.get_running_loop()] -= clients.PROMOTION_AGE
@@ -117,7 +117,7 @@ def test_a_loop_that_has_lived_a_second_has_a_client_of_its_own(mongod_engine, m
     assert all(reach is second for reach in others)
 
 
-def test_every_loop_has_a_client_of_its_own_if_async_is_native(mongod_engine, settings):
+def test_every_loop_has_a_client_of_its_own_if_ASYNC_is_native(mongod_engine, settings):
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "native"}
 
     async def reach():
@@ -126,7 +126,7 @@ def test_every_loop_has_a_client_of_its_own_if_async_is_native(mongod_engine, se
     assert asyncio.run(reach()) is not None
 
 
-def test_no_loop_has_a_client_of_its_own_if_async_is_threads(mongod_engine, settings, native):
+def test_no_loop_has_a_client_of_its_own_if_ASYNC_is_threads(mongod_engine, settings, native):
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "threads"}
 
     async def reach():
@@ -135,7 +135,7 @@ def test_no_loop_has_a_client_of_its_own_if_async_is_threads(mongod_engine, sett
     assert asyncio.run(reach()) is None
 
 
-def test_mongomock_is_served_by_threads_whatever_is_set(use):
+def test_mongomock_is_served_by_threads_whatever_ASYNC_is(use):
     use(URI="mongomock://", ASYNC="native")
 
     async def reach():
@@ -157,7 +157,9 @@ def test_a_loop_closes_its_client_and_is_forgotten(mongod_engine, native):
     assert all(collection.database.client._closed for collection in collections)
 
 
-def test_a_loop_that_was_closed_in_a_hurry_is_forgotten_at_the_next_look(mongod_engine, native):
+def test_a_loop_that_did_not_close_its_client_is_forgotten_at_the_next_lookup(
+    mongod_engine, native
+):
     hasty = asyncio.new_event_loop()
     reach = hasty.run_until_complete(clients.acollection())
     hasty.close()
@@ -178,7 +180,7 @@ def test_a_loop_that_was_closed_in_a_hurry_is_forgotten_at_the_next_look(mongod_
     gc.collect()
 
 
-def test_reset_lets_a_loops_client_go_and_the_loop_closes_it(mongod_engine, native):
+def test_reset_drops_a_loops_client_and_the_loop_closes_it(mongod_engine, native):
     async def use():
         old = (await clients.acollection())[0].database.client
         await old.admin.command("ping")
@@ -194,7 +196,7 @@ def test_reset_lets_a_loops_client_go_and_the_loop_closes_it(mongod_engine, nati
     assert new is still
 
 
-def test_a_shared_client_is_asked_for_once_per_loop_and_never_closed(use, mongod_uri, native):
+def test_a_shared_client_is_requested_once_per_loop_and_never_closed(use, mongod_uri, native):
     made = []
 
     def factory():
@@ -223,7 +225,7 @@ def test_a_shared_client_is_asked_for_once_per_loop_and_never_closed(use, mongod
 # Processes
 
 
-def test_what_a_parent_holds_is_neither_used_nor_closed_by_its_child(mongod_engine):
+def test_a_parents_client_is_neither_used_nor_closed_by_its_child(mongod_engine):
     parents = clients._clients
     parents_client = clients.collection()[0].database.client
 
@@ -341,7 +343,7 @@ def test_an_outage_raises_pymongos_error_within_the_deadline(use, monkeypatch, f
     assert time.monotonic() - began < 60  # the client alone would have waited for ten minutes
 
 
-def test_the_package_can_be_imported_where_nothing_forks():
+def test_the_package_can_be_imported_on_a_platform_without_fork():
     # Windows has no os.register_at_fork.
     source = (
         "import pymongo, os; del os.register_at_fork; from django.conf import settings; "

@@ -36,7 +36,7 @@ def test_our_defaults_are_set(use):
     assert owned
 
 
-def test_our_defaults_give_way_to_the_uri(use):
+def test_the_uri_takes_precedence_over_our_defaults(use):
     use(URI=f"{NOWHERE}/site?SERVERSELECTIONTIMEOUTMS=700&appName=site&connecttimeoutms=800")
 
     assert clients.collection()[0].database.name == "site"
@@ -45,7 +45,7 @@ def test_our_defaults_give_way_to_the_uri(use):
     assert options().pool_options.appname == "site"
 
 
-def test_our_defaults_give_way_to_client_options(use):
+def test_client_options_take_precedence_over_our_defaults(use):
     use(URI=NOWHERE, CLIENT_OPTIONS={"serverselectiontimeoutms": 700})
 
     assert options().server_selection_timeout == 0.7
@@ -59,7 +59,7 @@ def test_our_defaults_give_way_to_client_options(use):
         ({"ASYNC": "native", "CLIENT_OPTIONS": {"servermonitoringmode": "stream"}}, "stream"),
     ],
 )
-def test_loops_that_may_be_short_open_no_second_connection_in_the_background(use, given, mode):
+def test_loops_that_may_be_short_open_no_connection_in_the_background(use, given, mode):
     use(URI=NOWHERE, **given)
 
     client = collection.make_client(AsyncMongoClient)
@@ -67,7 +67,7 @@ def test_loops_that_may_be_short_open_no_second_connection_in_the_background(use
     assert client.options.server_monitoring_mode == mode
 
 
-def test_the_clients_own_deadline_comes_before_ours(use):
+def test_the_clients_own_deadline_takes_precedence(use):
     use(URI=f"{NOWHERE}/?timeoutMS=900", TIMEOUT=7)
     assert clients.collection().timeout is None
 
@@ -75,7 +75,7 @@ def test_the_clients_own_deadline_comes_before_ours(use):
     assert clients.collection().timeout == 7
 
 
-def test_a_database_by_setting_comes_before_the_uris(use):
+def test_the_setting_for_the_database_takes_precedence_over_the_uri(use):
     use(URI=f"{NOWHERE}/site", DATABASE="other", COLLECTION="visits")
 
     assert clients.collection()[0].full_name == "other.visits"
@@ -87,7 +87,7 @@ def test_reads_go_to_the_primary_whatever_the_uri_says(use):
     assert clients.collection()[0].read_preference == ReadPreference.PRIMARY
 
 
-def test_other_ways_of_the_clients_to_read_and_write_bson_are_kept(use):
+def test_the_clients_other_codec_options_are_kept(use):
     use(URI=f"{NOWHERE}/?uuidRepresentation=standard&readConcernLevel=majority")
 
     assert clients.collection()[0].codec_options.uuid_representation == UuidRepresentation.STANDARD
@@ -102,7 +102,7 @@ def test_other_ways_of_the_clients_to_read_and_write_bson_are_kept(use):
         ("?w=1", {"w": 1}),
     ],
 )
-def test_writes_are_majority_unless_a_w_was_given(use, query, concern):
+def test_writes_are_majority_unless_w_is_set(use, query, concern):
     use(URI=f"{NOWHERE}/{query}")
 
     assert clients.collection()[0].write_concern.document == concern
@@ -115,7 +115,7 @@ def test_writes_without_acknowledgement_are_refused(use):
         clients.collection()
 
 
-def test_a_delete_is_majority_whatever_was_given(mongod_engine, use, commands, settings):
+def test_a_delete_is_majority_whatever_w_is_set(mongod_engine, use, commands, settings):
     uri = mongod_engine + ("&" if "?" in mongod_engine else "/?") + "w=1"
     use(**{**settings.MONGO_SESSIONS, "URI": uri})
     store = SessionStore()
@@ -138,7 +138,7 @@ def test_a_delete_is_majority_whatever_was_given(mongod_engine, use, commands, s
         ({"URI": "mongomock://", "DATABASE": "other"}, "other.sessions"),
     ],
 )
-def test_mongomock_takes_a_database_too(use, given, name):
+def test_mongomock_can_have_a_database_name_too(use, given, name):
     use(**given)
 
     assert clients.collection()[0].full_name == name
@@ -157,7 +157,7 @@ def test_without_mongomock_the_error_says_what_to_install(use, monkeypatch):
 
 @pytest.fixture
 def shared():
-    """A client of the site's, and how often it was asked for."""
+    """A client of the site's, and how often it was requested."""
 
     def factory():
         factory.calls += 1
@@ -170,7 +170,7 @@ def shared():
 
 
 class Loops:
-    """Counts the asynchronous clients that a site is asked for."""
+    """Counts the asynchronous clients that a site is asked to return."""
 
     client = None
 
@@ -179,7 +179,7 @@ class Loops:
         return self.client
 
 
-def test_a_shared_client_is_asked_for_once_and_has_our_guarantees(use, shared):
+def test_a_shared_client_is_requested_once_and_has_our_guarantees(use, shared):
     use(CLIENT=shared, COLLECTION="visits", TIMEOUT=2)
 
     sessions, timeout, owned, _ = clients.collection()
@@ -204,7 +204,7 @@ def test_a_shared_client_is_never_closed(use, shared):
     assert shared.calls == 2
 
 
-def test_a_shared_clients_own_deadline_comes_before_ours(use):
+def test_a_shared_clients_own_deadline_takes_precedence(use):
     with MongoClient(f"{NOWHERE}/?timeoutMS=900", connect=False) as client:
         use(CLIENT=lambda: client)
 
@@ -241,7 +241,7 @@ def test_a_shared_client_without_acknowledgement_is_refused(use):
             SessionStore("0123456789abcdefghijklmnopqrstuv").load()
 
 
-def test_what_is_no_client_is_refused(use):
+def test_anything_but_a_client_is_refused(use):
     use(CLIENT=dict)
 
     with pytest.raises(ImproperlyConfigured, match="returned a dict. It must return a MongoClient"):
@@ -262,7 +262,7 @@ a_collection = a_database["sessions"]
 
 @pytest.mark.parametrize("name", ["a_client", "a_database", "a_collection", "NOWHERE"])
 @pytest.mark.parametrize("setting", ["CLIENT", "ASYNC_CLIENT"])
-def test_what_cannot_be_called_for_a_client_is_refused_with_what_can(use, setting, name):
+def test_something_that_cannot_be_called_is_refused_with_what_can_be(use, setting, name):
     use(**{setting: f"tests.connection.test_collection.{name}"})
 
     kind = type(globals()[name]).__name__
@@ -321,7 +321,7 @@ def test_a_uri_that_pymongo_refuses_is_refused_without_showing_a_password(use, u
     assert refused.value.__suppress_context__
 
 
-def test_an_option_that_pymongo_refuses_is_told_and_its_secrets_are_not_shown(use):
+def test_an_option_that_pymongo_refuses_is_named_without_its_secrets(use):
     use(URI=NOWHERE, CLIENT_OPTIONS={"readPreference": SECRET, "password": SECRET})
 
     with pytest.raises(ImproperlyConfigured, match="read preference") as refused:

@@ -18,11 +18,11 @@ from django_mongo_sessions.exceptions import ServerUnavailable
         (UpdateError("the session is gone"), False),
     ],
 )
-def test_what_is_an_outage(error, is_one):
+def test_which_errors_are_outages(error, is_one):
     assert errors.is_outage(error) is is_one
 
 
-def test_another_refusal_is_told_in_the_servers_words():
+def test_another_refusal_is_explained_in_the_servers_words():
     error = OperationFailure("not authorized to execute command { shutdown: 1 }", 13)
 
     assert errors.explain(error) == str(error)

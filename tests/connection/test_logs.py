@@ -58,7 +58,7 @@ def test_no_value_is_shown(database, caplog, use):
     assert "(not shown)" in str(logged(caplog))
 
 
-def test_what_the_server_refuses_is_not_quoted(database, caplog):
+def test_a_document_that_the_server_refuses_is_not_quoted(database, caplog):
     database.sessions.create_index("account", unique=True)
     database.sessions.insert_one({"_id": b"1", "account": VALUE})
     database.command("collMod", "sessions", validator={"n": {"$type": "int"}})
@@ -79,7 +79,7 @@ def test_a_session_is_named_by_its_id(database, caplog):
     assert [("dGhlIGlk" in command) for command in commands[-2:]] == [True, True]
 
 
-def test_counts_are_shown_of_a_reply(database, caplog):
+def test_a_reply_shows_its_counts(database, caplog):
     database.sessions.insert_one({"_id": b"the id", "account": VALUE})
 
     reply = [fields["reply"] for fields in logged(caplog) if "reply" in fields][-1]
@@ -110,7 +110,7 @@ def test_an_error_that_did_not_come_from_the_server_is_shown():
 
 
 @pytest.mark.parametrize("reply", ["{cut sho", '{"cursor": {}, "ok": 1}'])
-def test_a_reply_that_is_cut_or_unknown_is_not_shown(reply):
+def test_a_reply_that_is_cut_short_or_unknown_is_not_shown(reply):
     assert "(not shown)" in logs._shown_reply(reply)
 
 

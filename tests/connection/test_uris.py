@@ -73,7 +73,7 @@ def test_secret_values_are_masked_wherever_they_stand():
         ("mongodb://user:p@db/?a=me@x", "a me", "a me"),
     ],
 )
-def test_what_may_be_of_a_password_in_the_query_is_masked_as_a_word(uri, text, shown):
+def test_possible_parts_of_a_password_in_the_query_are_masked_as_words(uri, text, shown):
     assert uris.without_secrets(text, uri, {}) == shown
 
 
@@ -90,7 +90,7 @@ def test_what_may_be_of_a_password_in_the_query_is_masked_as_a_word(uri, text, s
         ("mongodb://db1", False),
     ],
 )
-def test_half_a_password_is_told_from_an_option(uri, may):
+def test_half_a_password_is_not_taken_for_an_option(uri, may):
     assert uris.may_hold_half_a_password(uri) == may
 
 
@@ -108,7 +108,7 @@ def test_half_a_password_is_told_from_an_option(uri, may):
         ("mongodb+srv://cluster.example.com/?w=1", False),
     ],
 )
-def test_a_server_is_local_or_not(uri, local):
+def test_a_server_is_local_or_remote(uri, local):
     assert uris.is_local(uri) == local
 
 
@@ -151,8 +151,8 @@ CA_FILE = str(Path(__file__).parent / "ca.pem")
         ("?tlsBogus=false", {}, False),
     ],
 )
-@pytest.mark.filterwarnings("ignore::UserWarning")  # PyMongo's, of what it ignores
-def test_tls_is_asked_for_as_pymongo_reads_it(query, options, tls):
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyMongo's, about an option that it ignores
+def test_tls_options_are_read_as_pymongo_reads_them(query, options, tls):
     uri = f"mongodb://host/{query}"
     with MongoClient(uri, **options, connect=False) as client:
         assert bool(client.options.pool_options._ssl_context) == tls
@@ -163,7 +163,7 @@ def test_tls_is_asked_for_as_pymongo_reads_it(query, options, tls):
 @pytest.mark.parametrize(
     ("query", "tls"), [("", True), ("?tls=false", False), ("?tlsInsecure=true", True)]
 )
-def test_a_name_to_look_up_means_tls_unless_it_is_switched_off(query, tls):
+def test_an_srv_uri_means_tls_unless_it_is_switched_off(query, tls):
     assert uris.has_tls(f"mongodb+srv://host/{query}", {}) == tls
 
 

@@ -1,4 +1,4 @@
-"""Django's own tests of sessions and of their middleware, with our store in its own one's place."""
+"""Django's own tests of sessions and of their middleware, run on our store."""
 
 import asyncio
 
@@ -43,7 +43,7 @@ class TestNativeStore(django_tests.SessionTestsMixin, SimpleTestCase):
 @override_settings(USE_TZ=False, TIME_ZONE="America/Chicago")
 @pytest.mark.usefixtures("mongod_engine")
 class TestStoreWithoutTimeZones(django_tests.SessionTestsMixin, SimpleTestCase):
-    """West of Greenwich, where a local time taken for UTC lies in the past."""
+    """West of Greenwich, where a local time that is mistaken for UTC is in the past."""
 
     backend = SessionStore
 

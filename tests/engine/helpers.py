@@ -32,19 +32,19 @@ def raise_conflicts(settings):
 
 
 def answer(operation):
-    """Do what a verb asks for; its answer arrives when it is sent."""
+    """Make the call of an operation, and return its result, to be sent to the verb."""
     if isinstance(operation, runner.Wait):
         return None
     return operation.read(operation.call(collection()))
 
 
 def finish(verb, operation):
-    """Do the rest of a verb that waits for an operation's answer."""
+    """Run the rest of a verb that waits for an operation's result."""
     return hand(verb, answer(operation))
 
 
 def hand(verb, reply):
-    """Do the rest of a verb whose answer arrives now."""
+    """Run the rest of a verb that gets this result now."""
     while True:
         try:
             reply = answer(verb.send(reply))

@@ -1,4 +1,4 @@
-"""clear() drops what is stored, whenever it is called."""
+"""clear() removes what is stored, whenever it is called."""
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.engine import moving, saving
@@ -28,7 +28,7 @@ def test_saving_after_clear_before_any_load_stores_nothing_else(do, stored):
     assert the_document()["revision"] == 1
 
 
-def test_clear_means_what_it_says(do, two, held):
+def test_a_cleared_session_removes_what_another_request_has_stored(do, two, held):
     earlier, later = two(a=1)
     earlier["b"] = 2
     do(earlier, "save")
@@ -40,7 +40,7 @@ def test_clear_means_what_it_says(do, two, held):
     assert held(later) == {"c": 3}
 
 
-def test_clear_before_any_load_does_too(do, stored, held):
+def test_so_does_one_that_was_cleared_before_it_was_loaded(do, stored, held):
     key = stored(a=1).session_key
     store, other = SessionStore(key), SessionStore(key)
     store.clear()
@@ -53,7 +53,7 @@ def test_clear_before_any_load_does_too(do, stored, held):
     assert held(store) == {"c": 3}
 
 
-def test_what_is_stored_after_a_clear_is_merged_again(do, two, held):
+def test_saves_after_a_cleared_session_was_stored_are_merged_again(do, two, held):
     store, other = two(a=1)
     store.clear()
     do(store, "save")
@@ -66,7 +66,7 @@ def test_what_is_stored_after_a_clear_is_merged_again(do, two, held):
     assert held(store) == {"b": 2, "c": 3}
 
 
-def test_clear_means_it_where_the_store_has_just_written_the_same(do, two, held):
+def test_a_clear_is_stored_even_if_the_store_has_just_written_the_same(do, two, held):
     later, _ = two(a=1)
     later["b"] = 2
     do(later, "save")
@@ -81,7 +81,7 @@ def test_clear_means_it_where_the_store_has_just_written_the_same(do, two, held)
     assert held(later) == {"a": 1, "b": 2}
 
 
-def test_after_a_clear_a_move_takes_nothing_along(do, two, held):
+def test_a_move_after_a_clear_brings_nothing_along(do, two, held):
     store, other = two(a=1)
     other["b"] = 2
     do(other, "save")
@@ -94,7 +94,7 @@ def test_after_a_clear_a_move_takes_nothing_along(do, two, held):
     assert count_sessions() == 1
 
 
-def test_nor_does_it_where_nothing_was_known_of_the_session(do, stored, held):
+def test_nor_does_it_if_the_session_was_never_loaded(do, stored, held):
     key = stored(a=1).session_key
     store = SessionStore(key)
     store.clear()
@@ -133,7 +133,7 @@ def test_a_save_under_way_does_not_undo_a_clear(do, two, held):
     assert held(store) == {"c": 3}
 
 
-def test_a_clear_while_the_session_moves_means_what_it_says(do, two, held):
+def test_a_clear_while_the_session_moves_is_stored(do, two, held):
     store, _ = two(a=1)
     steps = moving.cycle_key(store)
     late = answer(steps.send(answer(next(steps))))

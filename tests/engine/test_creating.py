@@ -28,11 +28,11 @@ def test_must_create_stores_under_the_key_that_was_given(do):
         do(SessionStore(UNKNOWN), "save", must_create=True)
 
 
-def test_a_new_key_is_random_and_not_asked_for(do):
+def test_a_new_key_is_random_and_not_looked_up(do):
     assert len({do(SessionStore(), "_get_new_session_key") for _ in range(5)}) == 5
 
 
-def test_a_key_that_is_taken_is_not_taken_twice(do, stored):
+def test_a_key_that_is_taken_is_not_used_again(do, stored):
     taken = stored(a=1).session_key
 
     class Unlucky(SessionStore):
@@ -60,7 +60,7 @@ def test_keys_that_are_always_taken_end_in_an_error(do, stored):
 
 
 @pytest.mark.only("mongod")
-def test_somebody_elses_unique_index_is_named_and_not_tried_again(do, stored):
+def test_a_unique_index_of_the_projects_is_named_and_not_tried_again(do, stored):
     collection().create_index([("sid", 1)], unique=True, name="sid_1")
     try:
         stored(a=1)

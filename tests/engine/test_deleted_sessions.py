@@ -8,7 +8,7 @@ from tests.conftest import collection, count_sessions
 from tests.engine.helpers import UNKNOWN
 
 
-def test_a_session_deleted_meanwhile_is_not_raised_from_the_dead(do, stored):
+def test_a_session_deleted_in_the_meantime_does_not_come_back(do, stored):
     store = SessionStore(stored(a=1).session_key)
     do(store, "_get_session")["a"] = 2
     do(SessionStore(store.session_key), "delete")
@@ -19,7 +19,7 @@ def test_a_session_deleted_meanwhile_is_not_raised_from_the_dead(do, stored):
     assert count_sessions() == 0
 
 
-def test_neither_is_one_that_was_looked_for_on_the_side(do, stored):
+def test_nor_does_one_that_was_loaded_separately(do, stored):
     store = SessionStore(stored(_auth_user_id="1").session_key)
     do(store, "_get_session")["a"] = 2
     do(SessionStore(store.session_key), "flush")
@@ -31,7 +31,7 @@ def test_neither_is_one_that_was_looked_for_on_the_side(do, stored):
     assert count_sessions() == 0
 
 
-def test_neither_is_one_whose_key_is_changed(do, stored):
+def test_nor_does_one_whose_key_changes(do, stored):
     store = SessionStore(stored(_auth_user_id="1").session_key)
     do(store, "_get_session")
     do(SessionStore(store.session_key), "flush")
@@ -44,7 +44,7 @@ def test_neither_is_one_whose_key_is_changed(do, stored):
     assert count_sessions() == 0
 
 
-def test_neither_is_one_that_nothing_has_changed_in(do, stored):
+def test_nor_does_one_in_which_nothing_has_changed(do, stored):
     store = SessionStore(stored(a=1).session_key)
     do(store, "_get_session")
     do(SessionStore(store.session_key), "delete")
@@ -53,7 +53,7 @@ def test_neither_is_one_that_nothing_has_changed_in(do, stored):
         do(store, "save")
 
 
-def test_neither_is_one_that_this_store_has_deleted_itself(do, stored):
+def test_nor_does_one_that_this_store_has_deleted_itself(do, stored):
     store = stored(a=1)
     do(store, "delete")
 
@@ -61,7 +61,7 @@ def test_neither_is_one_that_this_store_has_deleted_itself(do, stored):
         do(store, "save")
 
 
-def test_neither_is_one_that_was_never_there(do):
+def test_a_session_that_never_existed_cannot_be_saved(do):
     store = SessionStore(UNKNOWN)
 
     with pytest.raises(UpdateError):

@@ -12,7 +12,7 @@ from tests.conftest import collection, count_sessions
 from tests.engine.helpers import loaded
 
 
-def test_delete_deletes_this_session_or_the_one_named(do, stored):
+def test_delete_deletes_this_session_or_the_given_one(do, stored):
     first, second = stored(a=1), stored(b=2)
 
     do(first, "delete", second.session_key)
@@ -34,7 +34,7 @@ def test_flush_deletes_the_session_and_forgets_the_key(do, stored):
     assert count_sessions() == 0
 
 
-def test_flush_deletes_whatever_others_have_stored(do, two):
+def test_flush_deletes_whatever_other_requests_have_stored(do, two):
     store, other = two(a=1)
     other["b"] = 2
     do(other, "save")
@@ -48,7 +48,7 @@ def test_flush_deletes_whatever_others_have_stored(do, two):
     assert count_sessions() == 0
 
 
-def test_what_is_no_session_of_ours_is_not_removed(do):
+def test_documents_that_are_not_sessions_are_not_removed(do):
     past = dates.utc_now() - timedelta(seconds=1)
     collection().insert_many({"_id": _id, "expires_at": past} for _id in (7, "text"))
 
@@ -56,7 +56,7 @@ def test_what_is_no_session_of_ours_is_not_removed(do):
     assert count_sessions() == 2
 
 
-def test_what_has_expired_is_removed_in_batches_and_nothing_else(do, stored, monkeypatch):
+def test_expired_sessions_are_removed_in_batches_and_nothing_else(do, stored, monkeypatch):
     monkeypatch.setattr(deleting, "EXPIRED_BATCH", 4)
     live = [stored(n=n).session_key for n in range(3)]
     past = dates.utc_now() - timedelta(seconds=1)

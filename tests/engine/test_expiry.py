@@ -14,7 +14,7 @@ from tests.engine.helpers import the_document, visit
 @pytest.mark.parametrize("use_tz", [True, False])
 @pytest.mark.parametrize("zone", ["America/Chicago", "Asia/Tokyo"])
 @pytest.mark.parametrize("form", ["seconds", "zero", "none", "timedelta", "datetime", "iso"])
-def test_expiry_in_every_form_ends_as_aware_utc(do, settings, use_tz, zone, form):
+def test_expiry_in_every_form_is_stored_as_aware_utc(do, settings, use_tz, zone, form):
     from django.utils import timezone as django_timezone
 
     settings.USE_TZ, settings.TIME_ZONE = use_tz, zone
@@ -60,7 +60,7 @@ def expires_in(store):
     return document["expires_at"] - dates.utc_now()
 
 
-def test_a_poll_does_not_undo_an_expiry_that_was_set_meanwhile(do, two, held):
+def test_a_poll_does_not_undo_an_expiry_that_was_set_in_the_meantime(do, two, held):
     poll, other = two(a=1)
     other.set_expiry(60)
     do(other, "save")
@@ -73,7 +73,7 @@ def test_a_poll_does_not_undo_an_expiry_that_was_set_meanwhile(do, two, held):
 
 
 @pytest.mark.parametrize("lost_a_race", [True, False])
-def test_a_session_that_expired_meanwhile_lives_on_unless_a_race_was_lost(
+def test_a_session_that_expired_in_the_meantime_lives_on_unless_a_race_was_lost(
     do, two, held, lost_a_race
 ):
     store, other = two(a=1)

@@ -10,7 +10,7 @@ from tests.conftest import count_sessions
 from tests.engine.helpers import the_document
 
 
-def test_the_document_is_as_the_design_says(do, stored):
+def test_the_document_has_exactly_these_fields(do, stored):
     store = stored(book="Sherlock Holmes")
 
     document = the_document()
@@ -54,7 +54,7 @@ def test_a_project_may_add_fields(do, stored):
     assert "account_id" not in the_document()
 
 
-def test_a_projects_field_must_not_be_one_of_ours(do, stored):
+def test_a_projects_field_cannot_have_the_name_of_one_of_ours(do, stored):
     class Wrong(SessionStore):
         def to_document(self, data):
             return {"revision": 7}

@@ -1,4 +1,4 @@
-"""What is read, and what reads as no session."""
+"""Which sessions are read, and which are not found."""
 
 from datetime import timedelta
 
@@ -58,12 +58,12 @@ def test_a_malformed_key_is_an_unknown_session(do, key):
     assert count_sessions() == 0
 
 
-def test_nothing_exists_without_a_key(do):
+def test_no_session_exists_without_a_key(do):
     assert do(SessionStore(), "exists", None) is False
     do(SessionStore(), "delete")
 
 
-def test_an_expired_session_is_not_there_though_nobody_has_removed_it(do, stored):
+def test_an_expired_session_is_not_found_even_if_it_was_not_removed(do, stored):
     store = stored(a=1)
     assert do(store, "exists", store.session_key)
 
@@ -73,11 +73,9 @@ def test_an_expired_session_is_not_there_though_nobody_has_removed_it(do, stored
     assert not do(store, "exists", store.session_key)
 
 
-def test_a_session_that_another_task_loaded_meanwhile_is_kept(do, stored):
+def test_a_session_that_another_task_loaded_in_the_meantime_is_kept(do, stored):
     store = SessionStore(stored(a=1).session_key)
-    slower = loading.data(
-        store,
-    )
+    slower = loading.data(store)
     operation = next(slower)
 
     do(store, "_get_session")["b"] = 2
@@ -89,9 +87,7 @@ def test_a_session_that_another_task_loaded_meanwhile_is_kept(do, stored):
 
 def test_a_load_in_flight_does_not_drop_the_key_that_another_task_has_moved_to(do, stored):
     store = SessionStore(stored(_auth_user_id="1").session_key)
-    slower = loading.data(
-        store,
-    )
+    slower = loading.data(store)
     operation = next(slower)
 
     do(store, "cycle_key")

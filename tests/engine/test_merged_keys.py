@@ -50,7 +50,7 @@ def test_a_key_that_the_earlier_save_deleted_stays_deleted(do, two, held):
     assert held(later) == {"b": 2}
 
 
-def test_unless_the_later_one_has_changed_it(do, two, held):
+def test_unless_the_later_save_has_changed_it(do, two, held):
     earlier, later = two(a=1, b=1)
     del earlier["a"]
     later["a"] = 2
@@ -61,7 +61,7 @@ def test_unless_the_later_one_has_changed_it(do, two, held):
     assert held(later) == {"a": 2, "b": 1}
 
 
-def test_of_one_key_the_later_save_counts(do, two, held):
+def test_the_later_save_of_a_key_wins(do, two, held):
     earlier, later = two(a=1)
     earlier["a"] = 2
     later["a"] = 3
@@ -72,7 +72,7 @@ def test_of_one_key_the_later_save_counts(do, two, held):
     assert held(later) == {"a": 3}
 
 
-def test_a_change_inside_of_a_value_counts(do, two, held):
+def test_a_change_inside_a_value_counts(do, two, held):
     earlier, later = two(cart=[1], seen=[1])
     earlier["seen"].append(2)
     later["cart"].append(2)
@@ -83,7 +83,7 @@ def test_a_change_inside_of_a_value_counts(do, two, held):
     assert held(later) == {"cart": [1, 2], "seen": [1, 2]}
 
 
-def test_it_counts_also_in_what_was_put_there_by_this_request(do, two, held):
+def test_it_also_counts_in_a_value_that_this_request_has_set(do, two, held):
     earlier, later = two(seen=[1])
     cart = [1]
     later["cart"] = cart

@@ -17,8 +17,8 @@ def load(body):
 
 
 ABSENT = object()
-# What was loaded, what they stored, what we made of it, what comes of it, and whether both sides
-# have changed it to different values.
+# What was loaded, what they stored, what we changed it to, the result, and whether both sides have
+# changed it to different values.
 CASES = [
     ("set by us", ABSENT, ABSENT, 1, 1, False),
     ("set by them", ABSENT, 1, ABSENT, 1, False),
@@ -43,7 +43,7 @@ CASES = [
     [case[1:] for case in CASES],
     ids=[case[0] for case in CASES],
 )
-def test_a_key(base, theirs, ours, outcome, conflict):
+def test_each_combination_of_changes_to_a_key_is_merged(base, theirs, ours, outcome, conflict):
     def side(value):
         return {"other": "x"} | ({} if value is ABSENT else {"key": value})
 
@@ -54,7 +54,7 @@ def test_a_key(base, theirs, ours, outcome, conflict):
     assert merged.conflicts == (["key"] if conflict else [])
 
 
-def test_nothing_of_what_is_merged_is_changed():
+def test_merging_changes_none_of_its_arguments():
     sides = {"a": 1}, {"a": 1, "b": 2}, {"c": 3}
 
     merge(dump, *sides)
@@ -69,7 +69,7 @@ def test_values_are_merged_whole_and_never_inside():
     assert merged.conflicts == ["cart"]
 
 
-def test_what_does_not_differ_keeps_its_very_objects():
+def test_equal_values_stay_the_same_objects():
     cart, seen = [1], [2]
     live = {"cart": cart, "seen": seen, "gone": 1}
 
@@ -79,7 +79,7 @@ def test_what_does_not_differ_keeps_its_very_objects():
     assert live["cart"] is cart
 
 
-def test_a_key_is_known_under_the_name_that_it_is_stored_by():
+def test_a_key_is_compared_by_its_stored_name():
     live = {1: "one", 2: "two", 3: "three"}
 
     bring_up_to_date(dump, load, live, {"1": "one", "2": "zwei"})
@@ -95,7 +95,7 @@ def test_a_serializer_that_keeps_types_is_merged_by_them():
     assert merged.data == {"point": [1, 2]}
 
 
-def test_a_value_that_holds_its_own_name_has_not_changed_for_that():
+def test_a_value_that_contains_its_own_name_has_not_changed():
     name = "".join(["c", "art"])  # pickle writes once what is one object
 
     merged = merge(

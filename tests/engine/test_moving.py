@@ -60,7 +60,7 @@ def test_a_login_does_not_lose_what_a_parallel_request_has_stored(do, two, held)
     assert count_sessions() == 1
 
 
-def test_not_even_one_that_comes_while_it_moves(do, two, held, monkeypatch):
+def test_nor_what_is_stored_while_the_session_moves(do, two, held, monkeypatch):
     login, request = two(cart=[1])
     request["cart"] = [1, 2]
     do(request, "save")
@@ -117,7 +117,7 @@ def test_a_session_that_was_never_read_and_is_gone_moves_if_it_is_anonymous(do, 
     assert count_sessions() == (SESSION_KEY not in data)
 
 
-def test_a_session_signed_out_while_it_moves_is_not_raised_from_the_dead(do, two):
+def test_a_session_signed_out_while_it_moves_does_not_come_back(do, two):
     store, other = two(**{SESSION_KEY: "7"})
     do(other, "flush")
 
@@ -127,7 +127,7 @@ def test_a_session_signed_out_while_it_moves_is_not_raised_from_the_dead(do, two
     assert count_sessions() == 0
 
 
-def test_nor_is_one_that_another_request_has_signed_in_and_out(do, two):
+def test_nor_does_one_that_another_request_has_signed_in_and_out(do, two):
     store, other = two(a=1)
     steps = moving.cycle_key(store)
     operation = steps.send(answer(next(steps)))

@@ -24,7 +24,7 @@ def test_mutate_changes_the_session_and_returns_what_the_function_returned(do, t
     assert store["visits"] == 2
 
 
-def test_mutate_begins_with_what_others_have_stored(do, two, held):
+def test_mutate_begins_with_what_other_requests_have_stored(do, two, held):
     first, second = two()
 
     results = [do(store, "mutate", visit) for store in (first, second, first, second)]
@@ -33,7 +33,7 @@ def test_mutate_begins_with_what_others_have_stored(do, two, held):
     assert held(first) == {"visits": 4}
 
 
-def test_mutate_takes_what_is_unsaved_along(do, two, held):
+def test_mutate_includes_unsaved_changes(do, two, held):
     store, other = two(a=1, b=1)
     other["b"] = 2
     do(other, "save")
@@ -46,7 +46,7 @@ def test_mutate_takes_what_is_unsaved_along(do, two, held):
     assert dict(store.items()) == held(store)
 
 
-def test_mutate_runs_the_function_again_where_another_was_faster(do, two, held):
+def test_mutate_runs_the_function_again_if_another_request_was_faster(do, two, held):
     store, other = two()
     runs = []
 
@@ -108,7 +108,7 @@ def test_an_error_of_the_function_writes_nothing(do, two, saved, held):
     assert count_sessions() == saved
 
 
-def test_mutate_after_clear_keeps_nothing_of_before(do, two, held):
+def test_mutate_after_clear_keeps_nothing_from_before(do, two, held):
     store, other = two(a=1)
     other["b"] = 2
     do(other, "save")
@@ -137,7 +137,7 @@ def test_mutate_that_changes_nothing_sends_no_payload(do, two):
     assert collection().find_one({})["revision"] == 0
 
 
-def test_mutate_of_what_does_not_open_stores_under_a_new_key(do, two, held):
+def test_mutate_of_a_session_that_does_not_open_stores_under_a_new_key(do, two, held):
     store, _ = two(a=1)
     collection().update_one({}, {"$set": {"payload": b"\x01forged"}})
 
@@ -148,14 +148,14 @@ def test_mutate_of_what_does_not_open_stores_under_a_new_key(do, two, held):
     assert collection().count_documents({"payload": b"\x01forged"}) == 1
 
 
-def test_mutate_gives_the_function_what_is_stored(do, two):
+def test_mutate_gives_the_function_the_data_as_stored(do, two):
     store, _ = two()
     store["point"] = (1, 2)
 
     assert do(store, "mutate", lambda data: data["point"]) == [1, 2]
 
 
-def test_mutate_refuses_a_function_that_awaits(do, two, held):
+def test_mutate_refuses_a_coroutine_function(do, two, held):
     async def wait(data):
         data["waited"] = True
 
@@ -168,7 +168,7 @@ def test_mutate_refuses_a_function_that_awaits(do, two, held):
     assert held(store) == {"a": 1}
 
 
-def test_mutate_of_what_did_not_open_and_does_now_merges_with_it(do, two, held, settings):
+def test_mutate_merges_with_a_session_that_did_not_open_and_does_now(do, two, held, settings):
     store = SessionStore(two(a=1)[0].session_key)
     payload = collection().find_one()["payload"]
     collection().update_one({}, {"$set": {"payload": b"\x01forged"}})

@@ -1,4 +1,4 @@
-"""Changes inside of values, with TRACK_NESTED and without."""
+"""Changes inside values, with TRACK_NESTED and without."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from tests.conftest import collection
 from tests.engine.helpers import visit
 
 
-def test_a_change_inside_of_a_value_is_noticed_if_it_is_looked_for(do, two, tracking, held):
+def test_a_change_inside_a_value_is_noticed_with_TRACK_NESTED(do, two, tracking, held):
     store, _ = two(cart=[1])
     assert not store.modified
 
@@ -23,7 +23,7 @@ def test_a_change_inside_of_a_value_is_noticed_if_it_is_looked_for(do, two, trac
     assert not store.modified
 
 
-def test_it_is_not_where_nobody_asked_for_it(do, two):
+def test_it_is_not_noticed_by_default(do, two):
     store, _ = two(cart=[1])
 
     store["cart"].append(2)
@@ -31,7 +31,7 @@ def test_it_is_not_where_nobody_asked_for_it(do, two):
     assert not store.modified
 
 
-def test_a_change_after_the_question_is_saved_too(do, two, tracking, held):
+def test_a_change_after_modified_was_read_is_saved_too(do, two, tracking, held):
     store, _ = two(cart=[1])
     store["cart"].append(2)
     assert store.modified
@@ -42,7 +42,7 @@ def test_a_change_after_the_question_is_saved_too(do, two, tracking, held):
     assert held(store) == {"cart": [1, 2], "b": 1}
 
 
-def test_a_change_inside_of_a_value_after_the_question_is_saved_too(do, two, tracking, held):
+def test_a_change_inside_a_value_after_modified_was_read_is_saved_too(do, two, tracking, held):
     store, _ = two(cart=[1])
     store["cart"].append(2)
     assert store.modified
@@ -54,7 +54,7 @@ def test_a_change_inside_of_a_value_after_the_question_is_saved_too(do, two, tra
     assert not store.modified
 
 
-def test_what_was_stored_after_the_question_is_not_undone(do, two, tracking, held):
+def test_what_was_stored_after_modified_was_read_is_not_undone(do, two, tracking, held):
     store, _ = two(cart=[1])
     store["cart"].append(2)
     assert store.modified
@@ -85,7 +85,7 @@ def test_a_save_that_failed_does_not_keep_the_body(do, two, tracking, held, monk
     assert held(store) == {"cart": [1, 2, 3]}
 
 
-def test_a_change_that_is_passed_over_is_not_saved(do, two, tracking):
+def test_an_ignored_change_is_not_saved(do, two, tracking):
     store, _ = two(cart=[1])
     store["cart"].append(2)
 
@@ -96,7 +96,7 @@ def test_a_change_that_is_passed_over_is_not_saved(do, two, tracking):
     assert store.modified
 
 
-def test_a_change_that_was_passed_over_and_then_stored_may_be_taken_back(do, two, tracking, held):
+def test_an_ignored_change_that_was_then_stored_can_be_undone(do, two, tracking, held):
     store, _ = two(cart=[1])
     store["cart"].append(2)
     store.modified = False
@@ -112,7 +112,7 @@ def test_a_change_that_was_passed_over_and_then_stored_may_be_taken_back(do, two
     assert held(store) == {"cart": [1, 2], "visits": 1}
 
 
-def test_a_session_whose_dict_was_taken_away_has_not_changed(do, two, tracking):
+def test_a_session_whose_dict_was_removed_has_not_changed(do, two, tracking):
     store, _ = two(cart=[1])
 
     del store._session_cache
@@ -120,7 +120,7 @@ def test_a_session_whose_dict_was_taken_away_has_not_changed(do, two, tracking):
     assert not store.modified
 
 
-def test_a_session_that_was_not_read_is_not_asked_after(do, two, tracking, commands):
+def test_asking_whether_a_session_is_modified_does_not_read_it(do, two, tracking, commands):
     store = SessionStore(two(a=1)[0].session_key)
     commands.sent.clear()
 
@@ -129,7 +129,7 @@ def test_a_session_that_was_not_read_is_not_asked_after(do, two, tracking, comma
     assert commands.sent == []
 
 
-def test_nor_is_one_that_does_not_open(do, two, tracking):
+def test_a_session_that_does_not_open_is_not_modified(do, two, tracking):
     key = two(a=1)[0].session_key
     collection().update_one({}, {"$set": {"payload": b"\x01forged"}})
     store = SessionStore(key)

@@ -9,7 +9,7 @@ from tests.conftest import collection, count_sessions
 from tests.engine.helpers import raise_conflicts
 
 
-def test_a_conflict_may_be_raised_and_names_the_keys_and_no_values(do, two, held, settings):
+def test_a_conflict_names_the_keys_and_no_values(do, two, held, settings):
     raise_conflicts(settings)
     earlier, later = two(a=1, b=1)
     earlier.update({"a": "theirs", "b": 2})
@@ -25,7 +25,7 @@ def test_a_conflict_may_be_raised_and_names_the_keys_and_no_values(do, two, held
     assert held(later) == {"a": "theirs", "b": 2}
 
 
-def test_what_is_no_conflict_is_merged_all_the_same(do, two, held, settings):
+def test_changes_without_a_conflict_are_merged(do, two, held, settings):
     raise_conflicts(settings)
     earlier, later = two(a=1)
     earlier.update({"a": 2, "b": 2})
@@ -53,7 +53,7 @@ def test_a_conflict_during_a_login_leaves_the_session_under_its_key(do, two, hel
 
 
 @pytest.mark.parametrize("verb", ["save", "cycle_key"])
-def test_a_race_that_is_always_lost_ends_in_a_conflict(do, two, monkeypatch, verb):
+def test_a_race_that_is_always_lost_ends_with_a_conflict(do, two, monkeypatch, verb):
     monkeypatch.setattr(writes, "_MAX_ATTEMPTS", 3)
     monkeypatch.setattr(writes, "_LONGEST_DELAY", 0)
     store, _ = two(a=1)

@@ -5,7 +5,7 @@ import pytest
 from django_mongo_sessions.backends.mongodb import SessionStore
 
 
-def test_a_load_on_the_side_does_not_hide_a_race(do, stored):
+def test_a_separate_load_does_not_hide_a_race(do, stored):
     first = stored(a=1)
     second = SessionStore(first.session_key)
     do(second, "_get_session")["b"] = 2
@@ -17,7 +17,7 @@ def test_a_load_on_the_side_does_not_hide_a_race(do, stored):
     assert first._session_cache == {"a": 1}
 
 
-def test_a_load_on_the_side_does_not_hide_what_others_have_stored(do, two, held):
+def test_a_separate_load_does_not_hide_what_other_requests_have_stored(do, two, held):
     earlier, later = two(a=1)
     earlier["b"] = 2
     do(earlier, "save")
@@ -46,7 +46,7 @@ def test_a_second_save_begins_where_the_first_ended(do, two, held):
     assert held(first) == {"a": 0}
 
 
-def test_a_save_after_one_that_failed_loses_nothing(do, two, held):
+def test_a_save_after_a_failed_one_loses_nothing(do, two, held):
     earlier, later = two(a=1)
     earlier["b"] = 2
     do(earlier, "save")
@@ -60,7 +60,7 @@ def test_a_save_after_one_that_failed_loses_nothing(do, two, held):
     assert held(later) == {"a": 1, "b": 2, "c": 3}
 
 
-def test_a_change_made_while_the_save_is_under_way_is_not_undone(do, two, held, monkeypatch):
+def test_a_change_during_a_save_is_not_undone(do, two, held, monkeypatch):
     earlier, later = two(a=1, b=1)
     earlier["a"] = 2
     do(earlier, "save")

@@ -50,7 +50,7 @@ def test_saving_twice_saves_the_second_change_too(do, stored):
     assert the_document()["revision"] == 2
 
 
-def test_a_save_without_a_change_moves_the_expiry_alone(do, stored):
+def test_a_save_without_a_change_only_moves_the_expiry(do, stored):
     store = SessionStore(stored(a=1).session_key)
     soon = dates.utc_now() + timedelta(minutes=1)
     change_document(expires_at=soon, seen_at=soon - timedelta(days=1))
@@ -65,7 +65,7 @@ def test_a_save_without_a_change_moves_the_expiry_alone(do, stored):
     assert after["revision"] == before["revision"]
 
 
-def test_a_save_without_a_change_is_nothing_just_after_a_write_of_its_own(do, stored):
+def test_a_save_without_a_change_sends_nothing_just_after_the_stores_own_write(do, stored):
     store = stored(a=1)
     soon = dates.utc_now() + timedelta(minutes=1)
     change_document(expires_at=soon)

@@ -31,7 +31,7 @@ def test_a_serializer_that_keeps_types_loses_nothing(do, two, held, settings):
     assert later["moment"] == data["moment"]
 
 
-def test_keys_and_values_that_json_changes_are_compared_as_they_are_stored(do, two, held):
+def test_keys_and_values_that_json_changes_are_compared_as_stored(do, two, held):
     earlier, later = two(a=1)
     later["point"] = (1, 2)
     do(later, "_get_session")[1] = "one"

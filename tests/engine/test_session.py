@@ -15,7 +15,7 @@ DOCUMENT_ID = documents.document_id(KEY)
 
 
 class Session(TrackedSession):
-    """A session whose data are never loaded: each test says what is known."""
+    """A session whose data is never loaded: each test sets what is known."""
 
     _session = property(lambda self: self._session_cache)
 
@@ -29,7 +29,7 @@ def snapshot_of(session, data, revision=0, key=KEY):
 
 @pytest.fixture
 def session():
-    """A session with a key, of which nothing is known."""
+    """A session with a key, about which nothing is known."""
     return Session(KEY)
 
 
@@ -53,7 +53,7 @@ def write_of(session, stored=None, data=None):
 # Loading
 
 
-def test_what_was_loaded_is_the_baseline(session):
+def test_a_loaded_session_is_the_baseline(session):
     snapshot = snapshot_of(session, {"a": 1})
 
     session._adopt(snapshot)
@@ -69,7 +69,7 @@ def test_a_session_that_does_not_exist_is_empty_and_has_no_baseline(session):
     assert session._baseline is None
 
 
-def test_what_was_loaded_does_not_replace_data_that_the_session_has_got_since(session):
+def test_a_loaded_session_does_not_replace_data_that_was_set_in_the_meantime(session):
     session.clear()
 
     session._adopt(snapshot_of(session, {"a": 1}))
@@ -146,7 +146,7 @@ def test_a_change_during_a_write_is_unsaved(loaded):
     assert not loaded._baseline.holds(loaded._content())
 
 
-def test_what_a_write_has_merged_is_shown_and_is_not_unsaved(loaded):
+def test_merged_changes_are_shown_and_are_not_unsaved(loaded):
     live = loaded._session_cache
     write = write_of(loaded, data={"a": 1, "theirs": [1]})
 
@@ -188,7 +188,7 @@ def test_an_acknowledged_move_takes_over_the_key(loaded):
     assert loaded.modified
 
 
-def test_a_write_leaves_a_dict_alone_that_has_taken_the_place_of_the_sessions(loaded):
+def test_a_write_leaves_another_dict_of_the_session_alone(loaded):
     write = write_of(loaded, data={"a": 2})
     loaded._session_cache = {}
 
@@ -198,7 +198,7 @@ def test_a_write_leaves_a_dict_alone_that_has_taken_the_place_of_the_sessions(lo
     assert loaded._baseline.cleared
 
 
-def test_a_write_that_was_overtaken_by_a_blocking_one_changes_nothing(loaded):
+def test_a_write_that_a_blocking_one_has_overtaken_changes_nothing(loaded):
     slow, fast = write_of(loaded, data={"a": 2}), write_of(loaded, data={"a": 3})
     loaded._acknowledge(fast)
 
@@ -270,7 +270,7 @@ def test_a_write_that_lost_a_race_leaves_an_earlier_one_to_be_recognized(loaded)
     assert loaded._baseline.revision == 1
 
 
-def test_of_many_unconfirmed_writes_the_last_are_remembered(loaded):
+def test_only_the_last_unconfirmed_writes_are_remembered(loaded):
     writes = [write_of(loaded, data={"a": n}) for n in range(20)]
     for write in writes:
         loaded._begin(write)
@@ -293,7 +293,7 @@ def test_a_new_document_is_a_stray_until_the_session_takes_over_its_key(loaded):
     assert loaded._known.left == {DOCUMENT_ID: None}
 
 
-def test_a_document_that_does_not_exist_is_no_stray(loaded):
+def test_a_document_that_does_not_exist_is_not_a_stray(loaded):
     expected = snapshot_of(loaded, {"a": 1}, key=NEW_KEY)
     loaded._expect_stray(expected)
 
@@ -313,7 +313,7 @@ def test_a_move_leaves_a_pointer(loaded, is_confirmed):
     assert (loaded._known.unfinished_move is None) == is_confirmed
 
 
-def test_a_session_that_was_not_loaded_replaces_what_is_read(session):
+def test_a_session_that_was_not_loaded_replaces_what_is_stored(session):
     session.clear()
 
     session._reread(snapshot_of(session, {"a": 1}))
@@ -325,7 +325,7 @@ def test_a_session_that_was_not_loaded_replaces_what_is_read(session):
 # Merging
 
 
-def test_both_sides_are_kept(loaded):
+def test_the_changes_of_both_sides_are_kept(loaded):
     loaded["ours"] = 1
     theirs = snapshot_of(loaded, {"a": 1, "theirs": 1}, 1)
 
@@ -334,7 +334,7 @@ def test_both_sides_are_kept(loaded):
     assert merged.data == {"a": 1, "theirs": 1, "ours": 1}
 
 
-def test_a_conflict_is_raised_if_the_site_wants_that(loaded, settings):
+def test_a_conflict_is_raised_if_ON_CONFLICT_is_raise(loaded, settings):
     settings.MONGO_SESSIONS = {"ON_CONFLICT": "raise"}
     loaded["a"] = 2
     theirs = snapshot_of(loaded, {"a": 3}, 1)
@@ -346,7 +346,7 @@ def test_a_conflict_is_raised_if_the_site_wants_that(loaded, settings):
 # Flushing
 
 
-def test_a_flushed_session_has_no_key_and_nothing_is_known_of_it(loaded):
+def test_a_flushed_session_has_no_key_and_no_baseline(loaded):
     loaded._begin_flush()
     loaded._flushed()
 

@@ -14,7 +14,7 @@ def test_a_session_that_was_not_read_is_not_touched(do, stored):
     assert do(session, "_touch") is False
 
 
-def test_a_touch_moves_the_expiry_and_answers_so(do, stored):
+def test_a_touch_moves_the_expiry_and_returns_true(do, stored):
     session = stored(a=1)
     before = collection().find_one({})
 
@@ -25,7 +25,7 @@ def test_a_touch_moves_the_expiry_and_answers_so(do, stored):
     assert after["revision"] == before["revision"]
 
 
-def test_what_somebody_else_has_written_to_is_not_touched(do, stored):
+def test_a_session_that_another_request_has_written_is_not_touched(do, stored):
     session = stored(a=1)
     other = SessionStore(session.session_key)
     other["b"] = 2
@@ -34,7 +34,7 @@ def test_what_somebody_else_has_written_to_is_not_touched(do, stored):
     assert do(session, "_touch") is False
 
 
-def test_a_touch_does_not_undo_what_another_store_has_saved_meanwhile(do, stored):
+def test_a_touch_does_not_undo_what_another_store_has_saved(do, stored):
     poll = SessionStore(stored(a=1).session_key)
     do(poll, "_get_session")
     other = SessionStore(poll.session_key)

@@ -9,7 +9,7 @@ from tests.engine.helpers import answer, finish, visit
 
 @pytest.fixture
 def merged(do, two):
-    """A store whose keys stand in another order than they are stored in."""
+    """A store whose keys are in another order than in the stored session."""
     earlier, later = two(z=1)
     earlier["a"] = 1
     do(earlier, "save")
@@ -19,7 +19,7 @@ def merged(do, two):
     return later
 
 
-def test_within_a_second_it_sends_nothing(do, merged):
+def test_within_a_second_an_unchanged_save_sends_nothing(do, merged):
     [document] = collection().find(SESSIONS)
 
     do(merged, "save")
@@ -27,7 +27,7 @@ def test_within_a_second_it_sends_nothing(do, merged):
     assert list(collection().find(SESSIONS)) == [document]
 
 
-def test_later_it_sends_no_payload(do, merged):
+def test_later_an_unchanged_save_sends_no_payload(do, merged):
     [before] = collection().find(SESSIONS)
     merged._forget_last_write()
 
@@ -37,7 +37,7 @@ def test_later_it_sends_no_payload(do, merged):
     assert (after["payload"], after["revision"]) == (before["payload"], before["revision"])
 
 
-def test_nor_does_it_look_changed(do, tracking, two):
+def test_a_merged_session_does_not_look_changed(do, tracking, two):
     store, other = two(y=1, z=1)
     other["y"] = other.pop("y")
     do(other, "save")
@@ -47,7 +47,7 @@ def test_nor_does_it_look_changed(do, tracking, two):
     assert store._nested_change() is None
 
 
-def test_what_was_changed_during_the_merge_is_saved(do, two, held):
+def test_a_change_during_the_merge_is_saved(do, two, held):
     store, other = two(a=1)
     do(other, "mutate", visit)
     steps = saving.save(store)

@@ -11,10 +11,10 @@ from tests.engine.helpers import raise_conflicts, visit
 
 @pytest.fixture
 def save_unheard(do, monkeypatch):
-    """Save, but lose the server's answer."""
+    """Save, but lose the server's reply."""
 
     def lost(reply):
-        raise AutoReconnect("the server did it, and its answer never came")
+        raise AutoReconnect("applied, but the reply was lost")
 
     def save(store):
         update = operations.update
@@ -27,7 +27,7 @@ def save_unheard(do, monkeypatch):
 
 
 @pytest.mark.parametrize("last", [2, 3])
-def test_a_write_whose_answer_was_lost_is_not_taken_for_anothers(
+def test_a_write_whose_reply_was_lost_is_not_taken_for_another_requests(
     do, two, held, settings, save_unheard, last
 ):
     raise_conflicts(settings)
@@ -41,7 +41,7 @@ def test_a_write_whose_answer_was_lost_is_not_taken_for_anothers(
     assert held(store) == {"a": last, "b": 3}
 
 
-def test_what_it_has_added_can_be_deleted(do, two, held, save_unheard):
+def test_what_such_a_write_has_added_can_be_deleted(do, two, held, save_unheard):
     store, _ = two(a=1)
     store["b"] = 2
     save_unheard(store)
@@ -52,7 +52,7 @@ def test_what_it_has_added_can_be_deleted(do, two, held, save_unheard):
     assert dict(store.items()) == held(store) == {"a": 1}
 
 
-def test_what_others_stored_after_it_is_merged(do, two, held, save_unheard):
+def test_what_other_requests_stored_after_it_is_merged(do, two, held, save_unheard):
     store, other = two(a=1)
     store["b"] = 2
     save_unheard(store)

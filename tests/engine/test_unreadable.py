@@ -1,4 +1,4 @@
-"""A document that cannot be read is no session, and is kept."""
+"""A document that cannot be read is not a session, and is kept."""
 
 import logging
 from datetime import timedelta
@@ -14,7 +14,7 @@ from tests.engine.helpers import change_document, loaded, the_document
 
 
 def broken(how):
-    """Break the only document in one of the ways that there are."""
+    """Break the only document in this way."""
     payload = the_document()["payload"]
     if how == "forged":
         change_document(payload=payload[:-1] + bytes([payload[-1] ^ 1]))
@@ -36,7 +36,7 @@ def broken(how):
         change_document(**{how.partition(" ")[0]: "text"})
 
 
-# Out of the range in which a save can count on.
+# Too large for a save to increase it.
 REVISIONS = {"revision too large": 2**63 - 1, "revision too small": -2}
 HOW = ["forged", "cut short", "empty", "another form", "moved in time", "short write_id"]
 HOW += REVISIONS
@@ -44,7 +44,7 @@ HOW += [f"no {name}" for name in documents._FIELDS]
 HOW += [f"{name} of text" for name in documents._FIELDS]
 
 
-def test_secret_keys_are_rotated_in_two_deploys(do, stored, settings):
+def test_secret_keys_are_rotated_in_two_deployments(do, stored, settings):
     store = stored(a=1)
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", [settings.SECRET_KEY]
     assert loaded(do, store) == {"a": 1}
@@ -82,7 +82,7 @@ def test_a_broken_document_reads_as_empty_and_keeps_its_key(do, stored, logged, 
 
 @pytest.mark.only("mongod")
 @pytest.mark.parametrize("name", documents._FIELDS)
-def test_a_field_that_pymongo_cannot_decode_is_one_of_a_wrong_type(
+def test_a_field_that_pymongo_cannot_decode_counts_as_one_of_a_wrong_type(
     do, stored, logged, settings, name
 ):
     key = stored(a=1).session_key
@@ -100,7 +100,7 @@ def test_a_field_that_pymongo_cannot_decode_is_one_of_a_wrong_type(
     assert count_sessions() == 0
 
 
-def test_a_payload_that_was_swapped_with_anothers_does_not_open(do, stored, logged):
+def test_a_payload_of_another_session_does_not_open(do, stored, logged):
     mine, other = stored(a=1), stored(b=2)
     documents_ = {document["_id"]: document for document in collection().find({})}
     theirs = documents_[documents.document_id(other.session_key)]
@@ -114,7 +114,7 @@ def test_a_payload_that_was_swapped_with_anothers_does_not_open(do, stored, logg
     assert len(logged()) == 1
 
 
-def test_a_host_with_another_secret_key_signs_nobody_out(do, stored, settings):
+def test_a_host_with_another_secret_key_signs_no_user_out(do, stored, settings):
     store = stored(a=1)
     with_right_key = settings.SECRET_KEY
 
@@ -138,7 +138,7 @@ def test_a_document_that_another_serializer_wrote_does_not_open(do, stored):
     assert loaded(do, store) == {}
 
 
-def test_what_breaks_between_load_and_save_is_left_alone(do, stored):
+def test_a_document_that_breaks_between_load_and_save_is_left_alone(do, stored):
     store = stored(a=1)
     key = store.session_key
     broken("write_id of text")
@@ -151,7 +151,7 @@ def test_what_breaks_between_load_and_save_is_left_alone(do, stored):
     assert count_sessions() == 2
 
 
-def test_a_touch_of_what_broke_meanwhile_sends_nothing(do, stored):
+def test_a_touch_of_a_document_that_broke_sends_nothing(do, stored):
     store = SessionStore(stored(a=1).session_key)
     do(store, "_get_session")
     broken("write_id of text")
@@ -162,7 +162,7 @@ def test_a_touch_of_what_broke_meanwhile_sends_nothing(do, stored):
     assert the_document() == before
 
 
-def test_cycling_what_does_not_open_leaves_it(do, stored):
+def test_cycle_key_leaves_a_document_that_does_not_open(do, stored):
     key = stored(a=1).session_key
     broken("forged")
     store = SessionStore(key)
@@ -174,7 +174,7 @@ def test_cycling_what_does_not_open_leaves_it(do, stored):
 
 
 @pytest.mark.parametrize("verb", ["delete", "flush"])
-def test_what_does_not_open_can_be_revoked(do, stored, verb):
+def test_a_session_that_does_not_open_can_be_deleted(do, stored, verb):
     store = SessionStore(stored(a=1).session_key)
     broken("forged")
 
@@ -183,7 +183,7 @@ def test_what_does_not_open_can_be_revoked(do, stored, verb):
     assert count_sessions() == 0
 
 
-def test_where_the_newest_document_does_not_open_the_data_gets_a_new_key(do, two, held):
+def test_the_data_gets_a_new_key_if_the_newest_document_does_not_open(do, two, held):
     earlier, later = two(a=1)
     earlier["b"] = 2
     do(earlier, "save")
@@ -198,7 +198,7 @@ def test_where_the_newest_document_does_not_open_the_data_gets_a_new_key(do, two
     assert collection().count_documents({"payload": b"\x01forged"}) == 1
 
 
-def test_a_move_leaves_a_document_that_does_not_open_any_more(do, two, held):
+def test_a_move_leaves_a_document_that_no_longer_opens(do, two, held):
     login, other = two(a=1)
     other["b"] = 2
     do(other, "save")

@@ -22,7 +22,7 @@ def test_a_value_that_cannot_be_serialized_is_named_and_nothing_is_written(do, s
 
 @pytest.fixture
 def small_limits(monkeypatch):
-    """A hundredth of what a session may have: the size itself is not the point."""
+    """Reduce the limits to a hundredth: the size itself does not matter."""
     monkeypatch.setattr(codec, "MAX_BODY", codec.MAX_BODY // 100)
     monkeypatch.setattr(mapping, "LARGE_BODY", mapping.LARGE_BODY // 100)
 
@@ -47,7 +47,7 @@ def test_a_large_session_is_stored_with_a_warning(do, stored, logged, random_tex
     assert len(loaded(do, store)["large"]) == 20_000
 
 
-def test_the_limits_are_a_megabyte_and_what_mongodb_takes(mongod_engine, logged, random_text):
+def test_the_limits_are_a_megabyte_and_what_mongodb_accepts(mongod_engine, logged, random_text):
     store = SessionStore()
     store["large"] = random_text(2_000_000)
     store.save()

@@ -1,8 +1,8 @@
 """Fuzz, guided by coverage: `python -m tests.fuzz [target ...] [--seconds N]`.
 
-Each target has a process of its own, one after the other, and its share of the seconds. What is new
-is found in `.cache/fuzz/<target>`; `--merge` brings the least of it that covers as much into
-`tests/fuzz/corpus/<target>`. An input that fails is written beside, and named.
+Each target has a process of its own, one after another, and its share of the seconds. New inputs
+are in `.cache/fuzz/<target>`; `--merge` adds the smallest set of them that covers as much to
+`tests/fuzz/corpus/<target>`. An input that fails is stored beside the folder of new ones and named.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def fuzz(target: str, seconds: int) -> int:
-    """Look for inputs that fail; what is found goes to the first folder alone."""
+    """Look for inputs that fail; new ones are written only to the first folder."""
     found = FOUND / target
     found.mkdir(parents=True, exist_ok=True)
     (CORPUS / target).mkdir(parents=True, exist_ok=True)  # the sdist has none
@@ -68,8 +68,9 @@ def fuzz(target: str, seconds: int) -> int:
 
 
 def merge(target: str) -> int:
-    """Make the corpus anew: first what covers every edge, then what adds the most. A file that has
-    been given a name stays.
+    """Build the corpus again: first what covers every edge, then what adds the most.
+
+    A file that has been given a name stays.
     """
     with tempfile.TemporaryDirectory() as merged:
         folders = [merged, str(CORPUS / target), str(FOUND / target)]
@@ -87,7 +88,7 @@ def merge(target: str) -> int:
 
 
 def _run(target: str, *arguments: str) -> int:
-    """Run the fuzzer, with its output in a log, and show what there is to say."""
+    """Run the fuzzer, with its output in a log, and show what matters."""
     command = [sys.executable, "-m", "tests.fuzz", "--", target, *_LIMITS, *arguments]
     log = FOUND / f"{target}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ class Checks:
         self._left: dict[bytes, bytes] = {}  # the pointers that it has stored
 
     def _begin(self, document_id: bytes | None, *also: bytes) -> model.Held | None:
-        """Note what is there; a sign-out may begin at this id, and at others of the store's own."""
+        """Record what is there. A sign-out may begin at this id, and at the store's other ids."""
         self._is_raced = False
         self._before = dict(world.collection.stored)
         self._way = world.way(document_id)
@@ -59,11 +59,11 @@ class Checks:
             self._is_fooled |= held.revision == model.LAST_REVISION
 
     def _replaced(self, raw: bytes | None) -> None:
-        """Take note that another request has replaced the document of our key."""
+        """Record that another request has replaced the document of our key."""
         self._is_raced = True
         if raw is not None:
             held = world.judged(ID, raw)
-            # By its identity alone a write knows what it may take the place of.
+            # A write knows what it may replace only by its `write_id`.
             self._is_fooled |= self._is_known(held.write_id)
             self._know(held)
             if ID in self._roots:
@@ -77,7 +77,7 @@ class Checks:
     def _check_error(
         self, error: Exception, may: May, is_fine: Callable[[dict[str, Any]], bool]
     ) -> None:
-        """No error but those that are documented, and of data that Django itself cannot take."""
+        """Only documented errors are raised, and those of data that Django cannot handle."""
         if isinstance(error, UpdateError):
             assert may.insert
             return
@@ -88,7 +88,7 @@ class Checks:
     def _check_load(
         self, answer: Any, held: model.Held | None, key: str | None, was_read: bool
     ) -> None:
-        """What is held is read, and no more; what is refused is logged, and keeps its key."""
+        """A stored session is read. A refused one is logged, and keeps its key."""
         if self._is_raced or (held and held.is_deep):
             return
         is_there = held is not None and held.is_there
@@ -98,7 +98,7 @@ class Checks:
         assert data is not None or self._store._rejection_logged
 
     def _check_exists(self, answer: bool, held: model.Held | None) -> None:
-        """What has expired is not there, and no marker is."""
+        """An expired session does not exist, and neither does a marker."""
         assert self._is_raced or answer == (held is not None and held.exists)
 
     def _unchanged(self) -> Callable[[str], bool] | None:
@@ -116,8 +116,8 @@ class Checks:
     def _check_save(
         self, held: model.Held | None, is_unchanged: Callable[[str], bool] | None
     ) -> None:
-        """What was saved is stored, with what another request has stored before; where there was
-        nothing to save, what is refused stays.
+        """A save is stored, merged with what another request has stored before. If there was
+        nothing to save, a refused document stays.
         """
         stored = world.held(model.id_of(self._store.session_key))
         if self._is_raced or self._is_fooled or (held and held.is_deep):
@@ -143,7 +143,7 @@ class Checks:
         document_id: bytes | None,
         is_unchanged: Callable[[str], bool] | None,
     ) -> None:
-        """Where a session has moved, a pointer leads to it, and all that was stored has moved."""
+        """A pointer leads to a session that has moved, and everything that was stored has moved."""
         if self._is_raced or self._is_fooled or not held or held.is_deep or held.data is None:
             return
         if held.is_there:
@@ -158,7 +158,7 @@ class Checks:
                 _check_kept(held.data, moved.data, is_unchanged)
 
     def _check_ended(self) -> None:
-        """What a sign-out has come by is no session any more."""
+        """Nothing that a sign-out has visited is still a session."""
         if not self._is_raced and not self._is_fooled:
             assert all(held is None or held.is_spared for held in map(world.held, self._way))
 
@@ -172,7 +172,7 @@ class Checks:
     def _check_cookie(
         self, cookie: Morsel[str] | None, held: model.Held | None, key: str | None, view: str
     ) -> None:
-        """No key that a client made up is taken up, and none goes that may be of use."""
+        """No key that a client made up is adopted, and no key that may be useful is dropped."""
         if cookie is None or (held and held.is_deep):
             return
         is_there = held is not None and held.is_there
@@ -182,7 +182,7 @@ class Checks:
             assert held.data is not None or (view in ("write", "cycle_key") and cookie.value != key)
 
     def _check_documents(self, may: May, document_id: bytes | None) -> dict[bytes, bytes]:
-        """No document but the session's has changed, and one that is refused is deleted at most.
+        """Only the session's document has changed, and a refused one was at most deleted.
 
         Returns the pointer that was left, by its id.
         """
@@ -231,7 +231,7 @@ class Checks:
 def _check_kept(
     theirs: dict[str, Any], stored: dict[str, Any], is_unchanged: Callable[[str], bool]
 ) -> None:
-    """What another request has stored under a key is there, unless the session has changed it."""
+    """What another request has stored under a key is kept, unless the session has changed it."""
     assert all(_same(name, stored, theirs) for name in filter(is_unchanged, theirs))
 
 

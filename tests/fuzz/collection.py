@@ -1,6 +1,6 @@
 """A collection in memory, of documents as MongoDB holds and sends them: BSON, by PyMongo's codec.
 
-It has what the verbs of one session ask for, and takes note of what is asked.
+It has what the verbs of one session need, and records the calls.
 """
 
 from __future__ import annotations

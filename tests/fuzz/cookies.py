@@ -55,7 +55,7 @@ def check_key(key: Any, data: Data) -> None:
 
 
 def _check_refused(store: SessionStore) -> None:
-    """Nothing is stored under what is no key."""
+    """Nothing is stored under something that is not a key."""
     try:
         world.do(store, "save", True)
     except CreateError:
@@ -85,7 +85,7 @@ def _text(data: Data) -> str:
 
 
 def _thing(data: Data) -> Any:
-    """Return what is no text."""
+    """Return something that is not text."""
     kind = data.byte() % 4
     if kind == 0:
         return data.choice([VICTIMS_KEY.encode(), VICTIMS_ID, list(VICTIMS_KEY), data.rest()])

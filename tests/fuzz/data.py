@@ -1,4 +1,4 @@
-"""From the bytes of an input to choices and values. Where they end, all is zero."""
+"""From the bytes of an input to choices and values. After their end, everything is zero."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Data:
         return self._at < len(self._raw)
 
     def take(self, size: int) -> bytes:
-        """Return so many bytes, or what is left."""
+        """Return that many bytes, or what is left."""
         taken = self._raw[self._at : self._at + size]
         self._at += size
         return taken

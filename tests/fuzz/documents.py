@@ -1,4 +1,4 @@
-"""Documents of any kind, where a session's should be."""
+"""Documents of any kind in the place of a session's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Payloads and documents such as only a forger, or a broken host, would store.
+"""Payloads and documents as only a forger or a broken host would store them.
 
 A document has an identity of its own, and is no marker, unless its first byte is one of `_POINTERS`
 or `_WRITE_IDS`.
@@ -32,14 +32,14 @@ BOMBS = [
 
 
 def body(data: Data) -> bytes:
-    """Return a session as it is stored, or bytes that are none."""
+    """Return a session as it is stored, or bytes that are not one."""
     if data.flag():
         return data.take(data.byte() * data.choice([1, 8]))
     return json.dumps(values.session(data)).encode()
 
 
 def payload(data: Data, created_at: int) -> bytes:
-    """Return a payload that may open for the document of our key, and may not."""
+    """Return a payload that may or may not open for the document of our key."""
     if data.byte() < 32:
         return data.take(data.byte() * 2)
     form, content = model.PLAIN, body(data)
@@ -94,7 +94,7 @@ def marker_of(payload: bytes, created_at: int = _NOW) -> dict[str, Any]:
 
 
 def pointer(data: Data) -> dict[str, Any]:
-    """Return a marker that may lead to the victim's session, and may not."""
+    """Return a marker that may or may not lead to the victim's session."""
     if data.byte() < 16:
         return marker_of(b"")
     form = data.choice([model.MOVED] * 7 + [model.PLAIN])

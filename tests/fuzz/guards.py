@@ -1,7 +1,7 @@
 """The engine in the world of an input. All that runs is its own code.
 
-But its clock stands still, it does not sleep, and it counts where it would draw lots for an
-identity; and what decompresses or deserializes bytes that no key of ours has sealed fails.
+But its clock stands still, it does not sleep, and it counts instead of drawing random identities.
+Decompressing or deserializing bytes that no key of ours has sealed is an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OLD_KEY = "a key that may still open"
 
 
 class Violation(BaseException):
-    """What must not happen has happened. No `except Exception` hides it."""
+    """Something happened that must not happen. No `except Exception` hides it."""
 
 
 class Zlib:
@@ -61,7 +61,7 @@ class Serializer(JSONSerializer):
     """Django's, guarded."""
 
     def dumps(self, obj: Any) -> bytes:
-        """Serialize, and know the body again."""
+        """Serialize, and remember the body."""
         body: bytes = super().dumps(obj)
         world.bodies.add(body)
         return body
@@ -80,7 +80,7 @@ class Refusals(logging.Handler):
     """What the engine logs."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take note of it; no key may be in it."""
+        """Record it, and fail if it contains a key."""
         text = record.getMessage()
         assert KEY not in text
         assert VICTIMS_KEY not in text

@@ -1,4 +1,4 @@
-"""What a document holds, by the book: SECURITY.md and docs/storage.md, and none of the engine."""
+"""What a document means according to SECURITY.md and docs/storage.md, without the engine's code."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Held(NamedTuple):
 
     @property
     def is_marker(self) -> bool:
-        """Whether it is a marker, and no session."""
+        """Whether it is a marker, and not a session."""
         return _is_marker(self.revision)
 
     @property
@@ -67,7 +67,7 @@ class Held(NamedTuple):
 
 
 def id_of(key: object) -> bytes | None:
-    """Return the `_id` of a session key, None for what is none."""
+    """Return the `_id` of a session key; None if it is not one."""
     if not isinstance(key, str) or not 32 <= len(key) <= 128 or not set(key) <= _KEY:
         return None
     return b"\x01" + sha256(key.encode()).digest()

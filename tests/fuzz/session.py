@@ -1,4 +1,4 @@
-"""A session through some steps."""
+"""A session that goes through some steps."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Session(Checks):
                 world.collection.interruptions.clear()
 
     def _another_request(self) -> None:
-        """Store or delete a document, of which the step that runs is innocent."""
+        """Store or delete a document, which is not the work of the step that runs."""
         self._know(world.held(ID))
         raw = self._replace(self._data)
         for documents in (world.collection.stored, self._before):

@@ -1,4 +1,4 @@
-"""What the fuzzer has kept, and what is nasty on purpose, without the fuzzer."""
+"""Inputs that the fuzzer has kept, and inputs written by hand, without the fuzzer."""
 
 import json
 import struct
@@ -46,13 +46,13 @@ def _world():
 @pytest.mark.parametrize(
     ("target", "path"), CORPUS or [NO_CORPUS], ids=lambda given: getattr(given, "name", given)
 )
-def test_what_the_fuzzer_kept_does_no_harm(target, path):
+def test_the_corpus_does_no_harm(target, path):
     import_module(f"tests.fuzz.{target}").check(path.read_bytes())
 
 
 @pytest.mark.parametrize("target", fuzz.TARGETS)
 @pytest.mark.parametrize("raw", [b"", b"\xff" * 512, bytes(range(256))])
-def test_any_bytes_are_an_input(target, raw):
+def test_any_bytes_can_be_an_input(target, raw):
     import_module(f"tests.fuzz.{target}").check(raw)
 
 
@@ -105,7 +105,7 @@ def prepare(is_async, document):
 
 @SYNC_AND_ASYNC
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: ascii(key)[:30])
-def test_a_cookie_that_is_no_key_reads_nothing_and_makes_nothing(is_async, key):
+def test_a_cookie_that_cannot_be_a_key_reads_nothing_and_creates_nothing(is_async, key):
     begin(is_async)
     check_key(key, Data(b""))
     use(key, is_async)
@@ -116,7 +116,7 @@ def test_a_cookie_that_is_no_key_reads_nothing_and_makes_nothing(is_async, key):
     [None, 0, 7, 1.5, True, b"z" * 32, VICTIMS_ID, [VICTIMS_KEY], {"$ne": None}, {"$gt": ""}],
     ids=repr,
 )
-def test_what_is_no_text_is_no_key(thing):
+def test_a_key_that_is_not_text_is_not_a_key(thing):
     begin()
     check_key(thing, Data(b""))
 
@@ -146,7 +146,7 @@ def test_a_cookie_header_of_any_bytes_does_no_harm(is_async, view, header):
     Session(Data(bytes([view])), None).request(header)
 
 
-def test_the_victim_itself_reads_its_session():
+def test_the_victims_own_cookie_opens_the_session():
     begin()
 
     assert SessionStore(VICTIMS_KEY).load()["secret"] == SECRET
@@ -230,7 +230,7 @@ SEALED += [
 
 @SYNC_AND_ASYNC
 @pytest.mark.parametrize(("form", "body"), SEALED, ids=lambda given: ascii(given)[:30])
-def test_a_body_of_any_bytes_does_no_harm_though_it_is_sealed(is_async, form, body):
+def test_a_sealed_body_of_any_bytes_does_no_harm(is_async, form, body):
     if form == b"compressed":
         form, body = b"\x02", zlib.compress(body)
 
@@ -272,16 +272,16 @@ def test_the_victims_own_payload_does_not_open_elsewhere(is_async):
     use(KEY, is_async, bson.encode({**stolen, "_id": ID}))
 
 
-def test_a_bomb_that_no_key_has_sealed_takes_no_memory():
+def test_an_unsealed_zip_bomb_uses_no_memory():
     assert memory_of(FORGED["a bomb"]) < 2 * 2**20
 
 
-def test_a_bomb_that_is_sealed_takes_no_more_memory_than_a_session_may():
+def test_a_sealed_zip_bomb_uses_no_more_memory_than_a_session_may():
     assert memory_of(sealed(zlib.compress(b"{}" + b" " * 2**26), model.DEFLATED)) < 40 * 2**20
 
 
 def memory_of(payload):
-    """Return how many bytes it takes to refuse a payload."""
+    """Return how many bytes of memory refusing a payload uses."""
     prepare(0, document(payload))
     store = SessionStore(KEY)
     tracemalloc.start()
@@ -313,7 +313,7 @@ def test_a_payload_of_an_older_key_opens(is_async):
 
 
 @SYNC_AND_ASYNC
-def test_what_has_expired_is_not_read(is_async):
+def test_an_expired_session_is_not_read(is_async):
     prepare(is_async, document())
     world.later(3600)
 
@@ -377,7 +377,7 @@ def test_a_sign_out_follows_a_session_that_has_moved_twice(is_async):
 
 @SYNC_AND_ASYNC
 @pytest.mark.parametrize("last", ["flush", "delete", "save", "load", "cycle_key"])
-def test_a_session_that_has_moved_may_be_used_on(is_async, last):
+def test_a_session_that_has_moved_can_still_be_used(is_async, last):
     prepare(is_async, document())
     do(Session(Data(b""), KEY), "expire", "cycle_key", "set", "save", "cycle_key", last, "look")
 
@@ -389,7 +389,7 @@ def test_pointers_in_a_circle_lead_nowhere(is_async):
 
 @SYNC_AND_ASYNC
 @pytest.mark.parametrize("revision", [0, 7, 1.5, True, None, "-1"], ids=repr)
-def test_a_pointer_that_is_no_marker_is_deleted_and_not_followed(is_async, revision):
+def test_a_pointer_that_is_not_a_marker_is_deleted_and_not_followed(is_async, revision):
     use(KEY, is_async, marker(TO_THE_VICTIM, revision=revision))
 
     prepare(is_async, marker(TO_THE_VICTIM, revision=revision))
@@ -401,7 +401,7 @@ def test_a_pointer_that_is_no_marker_is_deleted_and_not_followed(is_async, revis
 @SYNC_AND_ASYNC
 @pytest.mark.parametrize("revision", [-1, Int64(-1), -1.0], ids=repr)
 @pytest.mark.parametrize("payload", [b"", TO_THE_VICTIM, WHOLE], ids=["deleted", "moved", "whole"])
-def test_a_marker_is_no_session(is_async, revision, payload):
+def test_a_marker_is_not_a_session(is_async, revision, payload):
     raw = document(payload, revision=revision)
     use(KEY, is_async, raw)
 
@@ -428,13 +428,13 @@ def test_a_marker_with_a_field_of_any_kind_does_no_harm(field, value):
 
 @SYNC_AND_ASYNC
 @pytest.mark.parametrize("field", ["a", *FIELDS])
-def test_what_cannot_be_decoded_does_no_harm(is_async, field):
+def test_a_document_that_cannot_be_decoded_does_no_harm(is_async, field):
     use(KEY, is_async, bson.encode({**forging.marker_of(TO_THE_VICTIM), field: NO_UUID}))
     use(KEY, is_async, bson.encode({**forging.marker_of(b""), field: NO_UUID}))
     use(KEY, is_async, document(a=NO_UUID))
 
 
-def test_only_what_is_asked_for_is_decoded():
+def test_only_the_projected_fields_are_decoded():
     prepare(0, marker(TO_THE_VICTIM, a=NO_UUID))
     with pytest.raises(InvalidBSON):
         world.collection.find_one({"_id": ID})
@@ -474,7 +474,7 @@ def test_another_request_loses_nothing(is_async, last, replacement):
     race(replacement, "expire", "cycle_key", last, is_async=is_async)
 
 
-def test_the_identity_of_another_document_fools_this_session_alone():
+def test_the_write_id_of_another_document_affects_only_this_session():
     fooling = document(write_id=bson.decode(WHOLE_DOCUMENT)["write_id"], revision=2**63 - 1)
     for last in STEPS:
         race(fooling, "expire", last)
@@ -484,16 +484,16 @@ def test_the_identity_of_another_document_fools_this_session_alone():
 
 
 @pytest.mark.parametrize("revision", [-1, Int64(-1), -1.0, Decimal128("-1"), [7, -1]], ids=repr)
-def test_what_equals_a_marker_is_not_deleted(revision):
+def test_a_revision_equal_to_a_markers_is_not_deleted(revision):
     assert deleted(document(revision=revision)) == 0
 
 
 @pytest.mark.parametrize("revision", [0, 1, True, None, "-1", Decimal128("sNaN"), []], ids=repr)
-def test_what_does_not_equal_a_marker_is_deleted(revision):
+def test_a_revision_unlike_a_markers_is_deleted(revision):
     assert deleted(document(revision=revision)) == 1
 
 
-def test_what_has_no_revision_is_deleted():
+def test_a_document_without_a_revision_is_deleted():
     fields = bson.decode(document())
     del fields["revision"]
 
@@ -506,7 +506,7 @@ def deleted(document):
     return world.collection.delete_one(wanted).deleted_count
 
 
-def test_a_document_is_replaced_if_it_matches_and_else_inserted_if_asked():
+def test_a_document_is_replaced_if_it_matches_and_otherwise_inserted_by_an_upsert():
     prepare(0, document())
     stored = bson.decode(world.collection.stored[ID])
     absent, another = {"_id": ID, "write_id": bytes(12)}, {"_id": ID, "a": 1}
@@ -562,7 +562,7 @@ def use_all():
         race(document(sealed(b'{"b":2}')), "expire", last)
 
 
-def test_what_no_key_has_sealed_must_not_be_decompressed():
+def test_an_unsealed_payload_must_not_be_decompressed():
     begin()
 
     with pytest.raises(Violation):

@@ -1,4 +1,4 @@
-"""What there is for one input: an engine on a collection in memory, with a victim's session."""
+"""The world of one input: an engine on a collection in memory, with a victim's session."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
 
 
 class World:
-    """What there is, and what has happened."""
+    """What exists, and what has happened."""
 
     def __init__(self) -> None:
         self.collection = Collection()
@@ -63,24 +63,24 @@ class World:
         return self.collection.stored[VICTIMS_ID]
 
     def do(self, store: SessionStore, verb: str, *args: Any) -> Any:
-        """Do a verb, sync or async as this input says."""
+        """Call a verb, sync or async, as this input says."""
         if not self.is_async:
             return getattr(store, verb)(*args)
         twin = f"_a{verb[1:]}" if verb.startswith("_") else f"a{verb}"
         return self.loop.run_until_complete(getattr(store, twin)(*args))
 
     def held(self, document_id: bytes | None) -> model.Held | None:
-        """Return what is stored under an id, by the book."""
+        """Return what is stored under an id, as the model reads it."""
         raw = self.collection.stored.get(document_id)
         return None if raw is None else self.judged(document_id, raw)
 
     def judged(self, document_id: bytes, raw: bytes) -> model.Held:
-        """Return what a document is worth under an id, by the book."""
+        """Return what a document means under an id, as the model reads it."""
         keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
         return model.read(raw, document_id, keys, self.now)
 
     def way(self, document_id: bytes | None) -> list[bytes]:
-        """Return the ids that a sign-out comes by, by the book: it follows the markers."""
+        """Return the ids that a sign-out visits, as the model reads the pointers."""
         way: list[bytes] = []
         while document_id is not None and document_id not in way:
             way.append(document_id)

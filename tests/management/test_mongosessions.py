@@ -35,7 +35,7 @@ def store(mongod_engine):
 # indexes
 
 
-def test_indexes_fails_where_one_is_missing(mongod_engine):
+def test_indexes_fails_if_one_is_missing(mongod_engine):
     output = io.StringIO()
     with pytest.raises(CommandError, match="--apply") as failed:
         call_command("mongosessions", "indexes", stdout=output)
@@ -44,7 +44,7 @@ def test_indexes_fails_where_one_is_missing(mongod_engine):
     assert "mongo_sessions_expires_at: missing" in output.getvalue()
 
 
-def test_indexes_applies_what_is_right_and_then_succeeds(mongod_engine):
+def test_indexes_applies_the_correction_and_then_succeeds(mongod_engine):
     assert "created mongo_sessions_expires_at" in call("indexes", "--apply")
 
     assert call("indexes") == "mongo_sessions_expires_at: ok\n"
@@ -52,7 +52,7 @@ def test_indexes_applies_what_is_right_and_then_succeeds(mongod_engine):
 
 
 @pytest.mark.parametrize("overtaken", ["dropped", "created"])
-def test_indexes_finds_done_what_another_process_does_at_the_same_time(
+def test_indexes_succeeds_if_another_process_does_the_same_at_the_same_time(
     mongod_engine, monkeypatch, overtaken
 ):
     sessions = collection()
@@ -81,7 +81,7 @@ def test_indexes_finds_done_what_another_process_does_at_the_same_time(
     assert ": ok" in call("indexes", "--apply")
 
 
-def test_what_a_terminal_obeys_is_escaped(mongod_engine):
+def test_control_characters_are_escaped(mongod_engine):
     collection().create_index([("a\x1b[2J", 1)], name="b\x1b[2J")
 
     with pytest.raises(CommandError):
@@ -92,15 +92,15 @@ def test_what_a_terminal_obeys_is_escaped(mongod_engine):
     assert "'b\\x1b[2J'" in output
 
 
-def test_indexes_says_what_leaves_no_place_for_ours(mongod_engine):
+def test_indexes_names_what_leaves_no_place_for_our_index(mongod_engine):
     for direction in (1, -1):
         collection().create_index([("expires_at", direction)])
 
-    with pytest.raises(CommandError, match="in both directions, .* names them: drop one$"):
+    with pytest.raises(CommandError, match="in both directions, .* indexes` lists$"):
         call("indexes", "--apply")
 
 
-def test_an_outage_is_said_without_the_password(settings, soon_told):
+def test_an_outage_is_reported_without_the_password(settings, soon_told):
     uri = "mongodb://user:S3CRET@127.0.0.1:1/site"
     settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.1}
 
@@ -111,7 +111,7 @@ def test_an_outage_is_said_without_the_password(settings, soon_told):
     clients.reset()
 
 
-def test_wrong_settings_are_said(settings):
+def test_wrong_settings_are_reported(settings):
     settings.MONGO_SESSIONS = {"URL": "mongodb://localhost"}
 
     with pytest.raises(CommandError, match="Did you mean 'URI'"):
@@ -120,7 +120,7 @@ def test_wrong_settings_are_said(settings):
 
 @pytest.mark.parametrize("command", [["indexes"], ["status"], ["show", "0" * 32]])
 @pytest.mark.parametrize("given", [{"URI": "mongomock://"}, {"CLIENT": mongomock.MongoClient}])
-def test_of_mongomock_there_is_nothing_to_tell(settings, command, given):
+def test_mongomock_is_refused(settings, command, given):
     settings.MONGO_SESSIONS = given
 
     with pytest.raises(CommandError, match="mongomock: each process has its own sessions"):
@@ -131,7 +131,7 @@ def test_of_mongomock_there_is_nothing_to_tell(settings, command, given):
 # status
 
 
-def test_status_tells_people_what_there_is(store):
+def test_status_prints_text_for_people(store):
     told = call("status")
 
     assert "collection: sessions" in told
@@ -142,7 +142,7 @@ def test_status_tells_people_what_there_is(store):
     assert "about" not in told
 
 
-def test_status_says_what_is_an_estimate(store, monkeypatch):
+def test_status_marks_estimates(store, monkeypatch):
     SessionStore().save()
     monkeypatch.setattr(status, "SAMPLE", 1)
 
@@ -155,7 +155,7 @@ def test_status_says_what_is_an_estimate(store, monkeypatch):
     assert "about" not in call("status", "--exact")
 
 
-def test_status_tells_machines_too(store):
+def test_status_prints_json_for_machines(store):
     told = json.loads(call("status", "--json"))
 
     assert told["sessions"]["signed_in"] == 1
@@ -177,7 +177,7 @@ def test_show_finds_the_document_of_a_cookie(store):
     assert "Sherlock" not in told
 
 
-def test_show_takes_whatever_payload_there_is(store):
+def test_show_accepts_any_payload(store):
     collection().update_one({}, {"$set": {"payload": "no binary"}})
 
     assert "payload: no binary" in call("show", store.session_key)
@@ -195,7 +195,7 @@ def test_show_takes_whatever_payload_there_is(store):
         (DatetimeMS(10**16), "10000000000000000"),
     ],
 )
-def test_show_takes_whatever_fields_a_project_has(store, value, shown):
+def test_show_accepts_any_fields_of_a_projects(store, value, shown):
     collection().update_one({}, {"$set": {"indexes": value}})
 
     assert shown in call("show", store.session_key)
@@ -209,7 +209,7 @@ def test_show_takes_whatever_fields_a_project_has(store, value, shown):
         ("America/Los_Angeles", datetime(2026, 1, 1), "2025-12-31 16:00:00 PST"),
     ],
 )
-def test_show_tells_dates_in_the_sites_zone_if_it_has_them(store, settings, zone, date, shown):
+def test_show_prints_dates_in_the_sites_time_zone(store, settings, zone, date, shown):
     settings.TIME_ZONE = zone
     collection().update_one({}, {"$set": {"expires_at": date, "first": date}})
 
@@ -225,7 +225,7 @@ def test_show_reads_within_the_deadline(store, settings, commands):
     assert deadline <= 2000
 
 
-def test_show_opens_the_payload_if_it_is_asked_to(store):
+def test_show_opens_the_payload_with_data(store):
     assert "'book': 'Sherlock Holmes'" in call("show", store.session_key, "--data")
 
 
@@ -235,7 +235,7 @@ def test_show_reads_the_key_from_standard_input(store, monkeypatch):
     assert "user_id: 7" in call("show", "-")
 
 
-def test_show_finds_what_has_expired(store):
+def test_show_finds_an_expired_session(store):
     document_id = documents.document_id(store.session_key)
     past = dates.utc_now() - timedelta(days=1)
     collection().update_one({"_id": document_id}, {"$set": {"expires_at": past}})

@@ -1,4 +1,4 @@
-"""A middleware is asked from each kind of stack."""
+"""Requests to a middleware in each kind of stack."""
 
 import asyncio
 
@@ -24,7 +24,7 @@ def loop():
 
 @pytest.fixture(params=["sync", "native", "threads"])
 def ask(request, mongod_engine, loop, settings):
-    """`ask(steps, cookie)` answers a request, sync and async."""
+    """`ask(steps, cookie)` sends a request, sync and async, and returns the response."""
     if request.param != "sync":
         settings.MONGO_SESSIONS["ASYNC"] = request.param
 

@@ -30,7 +30,7 @@ def drop_all(session):
 
 
 class Elsewhere:
-    """What another process does meanwhile, with blocking calls."""
+    """What another process does in the meantime, with blocking calls."""
 
     def __init__(self, function):
         self.function = function
@@ -43,7 +43,7 @@ delete_elsewhere = Elsewhere(lambda session: collection().delete_many({}))
 
 
 def a(kind):
-    """Let the session be of a project's own class."""
+    """Give the request a session of a project's own class."""
     return lambda session: setattr(session, "__class__", kind)
 
 
@@ -98,7 +98,7 @@ def refused_key():
 
 @contextmanager
 def no_blocking_client():
-    """Let the blocking client be out of reach, as it has to be in an event loop."""
+    """Fail if the blocking client is used, which must not happen in an event loop."""
 
     def refuse():
         raise AssertionError("a blocking call in the event loop")
@@ -111,7 +111,7 @@ def no_blocking_client():
 
 
 def answer(cls, form, loop, steps, cookie, settings):
-    """Answer a request, and return the request and the response, or what was raised."""
+    """Serve a request, and return the request and the response, or the error that was raised."""
     request = RequestFactory().get("/")
     if cookie is not None:
         request.COOKIES[settings.SESSION_COOKIE_NAME] = cookie
@@ -137,7 +137,7 @@ def document():
 
 
 def age(seconds):
-    """Let all sessions have been written that many seconds ago."""
+    """Change all sessions as if they had been written that many seconds ago."""
     moment = dates.utc_now() - timedelta(seconds=seconds)
     expires_at = moment + timedelta(days=14)
     collection().update_many({}, {"$set": {"seen_at": moment, "expires_at": expires_at}})

@@ -1,4 +1,4 @@
-"""What becomes of session and cookie at the end of a request: as with Django's middleware."""
+"""What happens to session and cookie at the end of a request: as with Django's middleware."""
 
 import itertools
 from importlib import import_module
@@ -28,7 +28,7 @@ from tests.middleware.helpers import (
 
 
 class Forgetful(JSONSerializer):
-    """Never makes the same bytes of the same data."""
+    """Never returns the same bytes for the same data."""
 
     counter = itertools.count()
 
@@ -105,7 +105,7 @@ def revision(document_id):
 
 
 def outcome(cls, form, loop, steps, make_cookie, settings):
-    """Return all that is to be seen of a request: response, cookie, headers and documents."""
+    """Return everything visible about a request: response, cookie, headers and documents."""
     collection().delete_many({})
     cookie = make_cookie()  # of the same key each time
     before = collection().find_one({})
@@ -144,14 +144,14 @@ DELETED = {
 
 
 def as_here(djangos, view, cookie, name):
-    """Return what Django's middleware answers, but for what this one does better."""
+    """Return what Django's middleware does, apart from what this one does better."""
     expected = dict(djangos)
     is_set = expected.get("cookies", {}).get(name, {}).get("value")
     if cookie == "refused" and is_set and expected["key"] == "kept":
         # The document was left alone, and so is the cookie.
         return {**expected, "cookies": {}}
     if cookie in ("stale", "junk", "expired") and is_set and view in ("nothing", "says modified"):
-        # An empty session is not begun for whoever sends a cookie of none.
+        # A cookie of a session that does not exist begins no session.
         expected["documents"] -= 1
         expected["key"] = None
         expected["cookies"] = {name: {**expected["cookies"][name], **DELETED}}
@@ -162,7 +162,9 @@ def as_here(djangos, view, cookie, name):
 
 @pytest.mark.parametrize("given", SETTINGS)
 @pytest.mark.parametrize("cookie", COOKIES)
-def test_it_answers_as_djangos_does(mongod_engine, native, loop, settings, cookie, given):
+def test_it_responds_as_djangos_middleware_does(
+    mongod_engine, native, loop, settings, cookie, given
+):
     for name, value in SETTINGS[given].items():
         setattr(settings, name, value)
 
@@ -218,7 +220,7 @@ def test_without_a_session_the_response_goes_through(mongod_engine, native, loop
 
 
 @pytest.mark.parametrize("form", ["sync", "native"])
-def test_with_another_engine_it_is_djangos(settings, loop, form):
+def test_with_another_engine_it_behaves_as_djangos(settings, loop, form):
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
     other = import_module(settings.SESSION_ENGINE).SessionStore
 

@@ -1,4 +1,4 @@
-"""What a project derives from the middleware, and from the store behind it."""
+"""Subclasses of the middleware, and of the store behind it."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ from tests.middleware.helpers import COOKIE, Elsewhere, a, add, stored_key
 
 
 class Renaming(SessionMiddleware):
-    """As a project might derive from Django's."""
+    """A subclass as a project might write it for Django's middleware."""
 
     def process_request(self, request):
         super().process_request(request)
@@ -36,7 +36,7 @@ def test_a_subclass_may_change_what_is_done_before_and_after(ask):
 
 
 class Failing(SessionStore):
-    """Its save raises what the serializer of a project might."""
+    """Its save() raises what a project's serializer might raise."""
 
     def save(self, must_create=False):
         raise TypeError("no such thing can be stored")
@@ -46,19 +46,19 @@ class Failing(SessionStore):
 
 
 class Answering(SessionMiddleware):
-    """Lets nobody in."""
+    """Rejects every request."""
 
     def process_request(self, request):
         super().process_request(request)
         return HttpResponse(status=403)
 
 
-def test_a_subclass_may_answer_by_itself(ask):
+def test_a_subclass_may_return_a_response_of_its_own(ask):
     assert ask(["_get_session"], None, cls=Answering).status_code == 403
 
 
 class Slow(SessionStore):
-    """Takes its time after a save, and records the calls. It does not override asave()."""
+    """Is slow after a save, and notes what was called. It does not override asave()."""
 
     calls = []
 
@@ -68,10 +68,10 @@ class Slow(SessionStore):
         self._known.last_write -= 2  # seconds
 
 
-def test_a_project_may_override_save_alone_and_a_slow_one_is_no_less_a_save(ask):
+def test_a_project_may_override_only_save_which_may_be_slow(ask):
     Slow.calls.clear()
 
-    blocking = Elsewhere(lambda session: None)  # what has no twin runs in a thread
+    blocking = Elsewhere(lambda session: None)  # without an async form, it runs in a thread
     response = ask([a(Slow), "_get_session", add, blocking], None)
 
     assert Slow.calls == ["save", "save"]  # create() calls it again, as Django's does
@@ -79,7 +79,7 @@ def test_a_project_may_override_save_alone_and_a_slow_one_is_no_less_a_save(ask)
     assert count_sessions() == 1
 
 
-def test_a_request_may_be_answered_twice(ask, mongod_engine):
+def test_process_response_may_be_called_twice(ask, mongod_engine):
     class Twice(SessionMiddleware):
         async def __acall__(self, request):
             response = await super().__acall__(request)
@@ -100,7 +100,7 @@ def test_a_request_may_be_answered_twice(ask, mongod_engine):
     assert SessionStore(key).load() == {"a": 1, "late": True}
 
 
-def test_what_a_save_raises_is_raised_alone(ask):
+def test_an_error_of_a_save_is_raised_without_context(ask):
     with pytest.raises(TypeError, match="no such thing") as raised:
         ask([a(Failing), "_get_session", add], stored_key())
 

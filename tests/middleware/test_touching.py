@@ -19,7 +19,7 @@ from tests.middleware.helpers import (
 )
 
 
-def test_a_session_that_is_read_is_touched_once_an_interval(ask, hourly):
+def test_a_session_that_is_read_is_touched_once_per_interval(ask, hourly):
     key = stored_key()
     age(3601)
     before = document()
@@ -41,7 +41,7 @@ def test_a_session_that_is_read_is_touched_once_an_interval(ask, hourly):
 
 
 @pytest.mark.parametrize("steps", [[], [503], ["_get_session", 503]])
-def test_one_that_is_not_read_or_whose_view_fails_is_not_touched(ask, hourly, steps):
+def test_a_session_is_not_touched_if_it_is_not_read_or_the_view_fails(ask, hourly, steps):
     key = stored_key()
     age(3601)
     before = document()
@@ -59,7 +59,7 @@ def test_without_an_interval_nothing_is_touched(ask):
     assert not ask(["_get_session"], key).cookies
 
 
-def test_one_that_cannot_be_opened_is_not_touched(ask, hourly):
+def test_a_session_that_does_not_open_is_not_touched(ask, hourly):
     key = refused_key()
     age(3601)
     before = document()
@@ -70,7 +70,7 @@ def test_one_that_cannot_be_opened_is_not_touched(ask, hourly):
     assert not response.cookies
 
 
-def test_a_session_that_is_gone_has_no_cookie_and_the_page_is_answered(ask, hourly):
+def test_the_page_of_a_session_that_is_gone_sets_no_cookie(ask, hourly):
     # A login in another tab has deleted it, and given the browser another cookie.
     key = stored_key()
     age(3601)
@@ -82,7 +82,7 @@ def test_a_session_that_is_gone_has_no_cookie_and_the_page_is_answered(ask, hour
     assert count_sessions() == 0
 
 
-def test_one_that_somebody_else_has_written_to_is_left_as_it_is(ask, hourly):
+def test_a_session_that_another_request_has_written_is_left_alone(ask, hourly):
     key = stored_key()
     age(3601)
 
@@ -97,7 +97,7 @@ def test_one_that_somebody_else_has_written_to_is_left_as_it_is(ask, hourly):
     assert document()["expires_at"] <= dates.utc_now() + timedelta(seconds=60)
 
 
-def test_a_touch_stores_nothing_that_was_not_said_to_be_modified(ask, hourly):
+def test_a_touch_stores_no_unsaved_change(ask, hourly):
     key = stored_key()
     session = SessionStore(key)
     session["cart"] = []
@@ -110,7 +110,7 @@ def test_a_touch_stores_nothing_that_was_not_said_to_be_modified(ask, hourly):
     assert document()["revision"] == 1
 
 
-def test_a_touch_seals_what_a_fallback_has_opened_anew(ask, hourly, settings):
+def test_a_touch_seals_anew_what_a_fallback_key_has_opened(ask, hourly, settings):
     key = stored_key()
     age(3601)
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
@@ -153,7 +153,7 @@ def refusing(mongod_engine):
     change({})
 
 
-def test_a_page_that_was_read_is_answered_though_the_touch_fails(ask, hourly, logged, refusing):
+def test_the_page_is_sent_even_if_the_touch_fails(ask, hourly, logged, refusing):
     key = stored_key()
     age(3601)
     before = document()
@@ -170,7 +170,7 @@ def test_a_page_that_was_read_is_answered_though_the_touch_fails(ask, hourly, lo
     assert "could not be moved" in record.getMessage()
 
 
-def test_what_a_mutate_has_moved_the_cookie_follows(ask, hourly):
+def test_the_cookie_follows_an_expiry_that_mutate_has_moved(ask, hourly):
     key = stored_key()
     age(3601)
 
@@ -180,7 +180,7 @@ def test_what_a_mutate_has_moved_the_cookie_follows(ask, hourly):
     assert response.cookies[COOKIE].value == key
 
 
-def test_a_save_of_the_views_does_not_put_the_touch_off(ask, hourly):
+def test_a_save_in_the_view_does_not_delay_the_touch(ask, hourly):
     key = stored_key()
     age(3601)
 
@@ -189,7 +189,7 @@ def test_a_save_of_the_views_does_not_put_the_touch_off(ask, hourly):
     assert response.cookies[COOKIE].value == key
 
 
-def test_a_touch_takes_one_command(ask, hourly, commands):
+def test_a_touch_sends_one_command(ask, hourly, commands):
     key = stored_key()
     age(3601)
     commands.names()

@@ -33,7 +33,7 @@ def test_the_first_insert_of_a_process_creates_the_index(do, no_index):
     assert index["expireAfterSeconds"] == 0
 
 
-def test_the_second_insert_asks_nothing(do, no_index):
+def test_the_second_insert_does_not_check_the_index(do, no_index):
     do(SessionStore(), "save")
     collection().drop_index(NAME)
 
@@ -42,7 +42,7 @@ def test_the_second_insert_asks_nothing(do, no_index):
     assert NAME not in collection().index_information()
 
 
-def test_an_index_that_is_there_is_left(do, no_index, logged):
+def test_an_existing_index_is_left_alone(do, no_index, logged):
     do(SessionStore(), "save")
     indexes._ensured.clear()
 
@@ -60,7 +60,7 @@ def test_an_index_of_another_name_that_does_the_same_is_enough(do, no_index, log
     assert NAME not in collection().index_information()
 
 
-def test_a_request_that_is_cancelled_leaves_it_to_the_next(do, no_index):
+def test_a_cancelled_request_leaves_the_index_to_the_next_one(do, no_index):
     cancelled = indexes.ensure_once()
     next(cancelled)
     cancelled.close()
@@ -85,7 +85,7 @@ def test_a_large_collection_is_not_indexed_during_a_request(do, no_index, logged
 
 
 @pytest.mark.only("mongod")
-def test_an_index_of_others_is_left_and_ours_created_beside_it(do, no_index, logged):
+def test_a_foreign_index_is_left_and_ours_created_beside_it(do, no_index, logged):
     collection().create_index([("expires_at", 1)], name="by_date")
 
     do(SessionStore(), "save")
@@ -136,7 +136,7 @@ def drive(verb):
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_each_state_is_told_from_the_others(mongod_engine, state):
+def test_each_state_is_recognized(mongod_engine, state):
     create(STATES[state])
 
     [ours] = drive(indexes.report())
@@ -146,7 +146,7 @@ def test_each_state_is_told_from_the_others(mongod_engine, state):
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_each_state_is_mended_and_no_session_is_touched(mongod_engine, state):
+def test_each_state_is_corrected_and_no_session_is_changed(mongod_engine, state):
     store = SessionStore()
     store.save()
     create(STATES[state])
@@ -168,7 +168,7 @@ def test_a_ttl_is_changed_in_place(mongod_engine, state):
 
 @pytest.mark.parametrize("state", ["wrong TTL", "not TTL"])
 @pytest.mark.parametrize("code", sorted(errors.UNCHANGEABLE))
-def test_where_the_server_cannot_change_it_another_is_built_and_then_it_is_dropped(
+def test_if_the_server_cannot_change_an_index_another_one_replaces_it(
     mongod_engine, commands, state, code
 ):
     create(STATES[state])
@@ -186,7 +186,7 @@ def test_where_the_server_cannot_change_it_another_is_built_and_then_it_is_dropp
     assert (found.name, found.state) == (f"{NAME}_2", "ok")
 
 
-def test_what_the_server_answers_to_a_change_that_it_cannot_do_is_known(mongod_engine):
+def test_the_servers_refusals_to_change_an_index_are_recognized(mongod_engine):
     collection().create_index([("expires_at", 1), ("user_id", 1)], name="compound")
 
     for refused in ({"collMod": "sessions", "index": TTL | {"name": "compound"}}, {"noSuch": 1}):
@@ -195,7 +195,7 @@ def test_what_the_server_answers_to_a_change_that_it_cannot_do_is_known(mongod_e
         assert error.value.code in errors.UNCHANGEABLE
 
 
-def test_another_error_of_a_change_passes_and_nothing_is_built(mongod_engine):
+def test_another_error_of_a_change_is_raised_and_nothing_is_built(mongod_engine):
     create(STATES["not TTL"])
     verb = indexes.mend()
     verb.send(next(verb).call(collection()))
@@ -208,7 +208,7 @@ def test_another_error_of_a_change_passes_and_nothing_is_built(mongod_engine):
 
 @pytest.mark.parametrize("name", ["theirs", f"{NAME}_old", f"{NAME}2"])
 @pytest.mark.parametrize("options", [{}, {"expireAfterSeconds": 60}, TTL | {"unique": True}])
-def test_an_index_of_others_on_our_field_is_left_and_ours_built_beside_it(
+def test_a_foreign_index_on_our_field_is_left_and_ours_built_beside_it(
     mongod_engine, name, options
 ):
     collection().create_index([("expires_at", 1)], name=name, **options)
@@ -222,7 +222,7 @@ def test_an_index_of_others_on_our_field_is_left_and_ours_built_beside_it(
     assert drive(indexes.mend()) == []
 
 
-def test_what_a_mending_that_was_stopped_has_left_is_dropped(mongod_engine):
+def test_leftovers_of_an_interrupted_correction_are_dropped(mongod_engine):
     create(STATES["not TTL"])
     collection().create_index([("expires_at", -1)], name=f"{NAME}_2", **TTL)
     assert [found.state for found in drive(indexes.report())] == ["ok", "not TTL"]
@@ -251,7 +251,7 @@ def finish(verb, operation):
     return drive(rest())
 
 
-def test_an_index_of_others_is_reported_and_left(mongod_engine):
+def test_a_foreign_index_is_reported_and_left(mongod_engine):
     drive(indexes.mend())
     collection().create_index([("account_id", 1)], name="by_account")
     collection().create_index([("sid", 1)], name="sid_1", unique=True, sparse=True)
@@ -267,7 +267,7 @@ def test_an_index_of_others_is_reported_and_left(mongod_engine):
     assert "unique: it may reject sessions" in others[1].detail
 
 
-def test_an_index_of_others_that_removes_sessions_says_when(mongod_engine):
+def test_a_foreign_index_that_removes_sessions_says_when(mongod_engine):
     collection().create_index([("created_at", 1)], name="by_age", expireAfterSeconds=3600)
 
     _, theirs = drive(indexes.report())
@@ -304,7 +304,7 @@ def test_without_the_privilege_there_is_one_warning_that_names_it(limited, logge
     assert "pw" not in record.getMessage()
 
 
-def test_where_the_indexes_may_not_be_seen_nobody_says_that_there_is_none(limited, allow, logged):
+def test_without_the_privilege_to_list_indexes_none_is_reported_missing(limited, allow, logged):
     limited.create_index(TTL_INDEX.keys, name=NAME, **TTL)
     allow(*ACTIONS - {"listIndexes"})
 
@@ -318,7 +318,7 @@ def test_where_the_indexes_may_not_be_seen_nobody_says_that_there_is_none(limite
 @pytest.mark.parametrize(
     ("state", "privilege"), [("missing", "createIndex"), ("wrong TTL", "collMod")]
 )
-def test_mending_without_the_privilege_raises_what_can_be_named(limited, state, privilege):
+def test_correcting_without_the_privilege_raises_an_error_that_names_it(limited, state, privilege):
     for name, (keys, options) in STATES[state].items():
         limited.create_index(keys, name=name, **options)
 
@@ -332,7 +332,7 @@ def test_mending_without_the_privilege_raises_what_can_be_named(limited, state, 
     ("direction", "options"),
     [(-1, {}), (1, {"sparse": True}), (1, {"hidden": True}), (1, {"collation": {"locale": "de"}})],
 )
-def test_an_index_that_is_ok_in_another_form_removes_what_has_expired_too(
+def test_an_index_of_another_form_that_is_ok_removes_expired_sessions_too(
     guarded, direction, options
 ):
     sessions = guarded.sessions
@@ -347,7 +347,7 @@ def test_an_index_that_is_ok_in_another_form_removes_what_has_expired_too(
     sessions.drop()
 
 
-def test_an_error_that_is_no_conflict_is_not_taken_for_one(mongod_engine):
+def test_another_error_is_not_taken_for_a_conflict(mongod_engine):
     verb = indexes.mend()
     next(verb)
     verb.send({})

@@ -7,7 +7,7 @@ from django_mongo_sessions.mongo import operations
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_write_answers_whether_it_found_what_it_named(count):
+def test_a_write_returns_whether_it_matched(count):
     update = operations.update(b"id", 0, {})
     delete = operations.delete(b"id")
 

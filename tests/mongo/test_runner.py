@@ -1,4 +1,4 @@
-"""How the runner does the calls of a verb, and lets the tasks of a session take turns."""
+"""How the runner makes the calls of a verb, and lets the tasks of a session take turns."""
 
 import asyncio
 import math
@@ -51,7 +51,7 @@ def test_each_call_has_its_deadline(form):
 
 
 class Noting(Gate):
-    """Notes what passes it."""
+    """Records what passes it."""
 
     def __init__(self):
         self.passed = []
@@ -67,7 +67,7 @@ class Noting(Gate):
 @pytest.mark.parametrize(
     ("error", "told"), [(None, None), (PyMongoError("away"), ...), (InvalidBSON("odd"), None)]
 )
-def test_a_gate_is_told_how_each_call_ended(form, error, told):
+def test_a_gate_learns_how_each_call_ended(form, error, told):
     def ask(sessions):
         if error:
             raise error
@@ -81,7 +81,7 @@ def test_a_gate_is_told_how_each_call_ended(form, error, told):
 
 
 @pytest.mark.parametrize("form", ["sync", "async"])
-def test_what_no_request_waits_for_has_more_time(form):
+def test_an_operation_that_no_request_waits_for_has_more_time(form):
     left = drive(
         form, asking(form, lambda sessions: _csot.remaining(), timeout=MAINTENANCE_TIMEOUT), 7
     )
@@ -99,7 +99,7 @@ def test_a_limit_that_the_caller_has_set_is_never_lifted(form, timeout):
 
 
 @pytest.mark.parametrize("form", ["sync", "async"])
-def test_an_error_is_thrown_into_the_verb_and_through_it(form):
+def test_an_error_is_thrown_into_the_verb_and_passes_through_it(form):
     def fail(sessions):
         raise PyMongoError("away")
 
@@ -108,7 +108,7 @@ def test_an_error_is_thrown_into_the_verb_and_through_it(form):
 
 
 @pytest.mark.parametrize("form", ["sync", "async"])
-def test_a_verb_ends_at_once_where_its_call_is_given_up(form):
+def test_a_verb_ends_at_once_if_its_call_is_cancelled(form):
     def give_up(sessions):
         raise KeyboardInterrupt
 
@@ -147,7 +147,7 @@ def on_a_loop(monkeypatch):
     return on_a_loop
 
 
-def test_the_steps_of_one_session_run_one_after_the_other(on_a_loop):
+def test_the_steps_of_a_session_run_one_after_another(on_a_loop):
     turns, other, events = Turns(), Turns(), []
 
     async def step():
@@ -168,7 +168,7 @@ def test_the_steps_of_one_session_run_one_after_the_other(on_a_loop):
 
 
 @pytest.mark.parametrize("in_a_task", [False, True])
-def test_steps_inside_of_steps_belong_to_the_same_turn(on_a_loop, in_a_task):
+def test_steps_within_steps_belong_to_the_same_turn(on_a_loop, in_a_task):
     turns = Turns()
 
     async def inner():
@@ -184,7 +184,7 @@ def test_steps_inside_of_steps_belong_to_the_same_turn(on_a_loop, in_a_task):
     assert on_a_loop(test) == "inner"
 
 
-def test_the_turn_of_a_session_inside_of_anothers_is_its_own(on_a_loop):
+def test_a_session_has_its_own_turn_within_anothers(on_a_loop):
     one, other = Turns(), Turns()
 
     async def innermost():
@@ -202,7 +202,7 @@ def test_the_turn_of_a_session_inside_of_anothers_is_its_own(on_a_loop):
     assert on_a_loop(test) == "done"
 
 
-def test_a_turn_ends_with_the_task_that_is_cancelled(on_a_loop):
+def test_a_turn_ends_when_its_task_is_cancelled(on_a_loop):
     turns = Turns()
 
     async def hang():
@@ -222,7 +222,7 @@ def test_a_turn_ends_with_the_task_that_is_cancelled(on_a_loop):
     assert on_a_loop(test) == "next"
 
 
-def test_a_turn_that_no_loop_ends_any_more_ends_with_its_task(on_a_loop):
+def test_a_turn_ends_with_a_task_whose_loop_has_stopped(on_a_loop):
     turns = Turns()
     abandoned = arun(call(None), turns=turns)
     with pytest.raises(RuntimeError, match="no running event loop"):
@@ -280,7 +280,7 @@ def test_a_deadline_ends_with_a_call_that_is_cancelled(in_threads):
     assert in_threads(test) == (None, None)
 
 
-def test_a_limit_of_the_callers_holds_in_the_thread(in_threads):
+def test_a_callers_deadline_holds_in_the_thread(in_threads):
     def steps():
         return (yield Operation(lambda collection: _csot.remaining(), lambda reply: reply))
 

@@ -35,7 +35,7 @@ def sessions(mongod_engine):
     return collection()
 
 
-def test_every_session_is_counted_where_there_are_few(sessions):
+def test_every_session_is_counted_if_there_are_few(sessions):
     found = status.status(sessions)["sessions"]
 
     assert found["exact"]
@@ -45,18 +45,18 @@ def test_every_session_is_counted_where_there_are_few(sessions):
     assert 0 < found["average_bytes"] <= found["largest_bytes"]
 
 
-def test_many_are_estimated_from_a_sample(sessions, monkeypatch):
+def test_many_sessions_are_estimated_from_a_sample(sessions, monkeypatch):
     monkeypatch.setattr(status, "SAMPLE", 2)
 
     found = status.status(sessions)["sessions"]
 
     assert not found["exact"]
     assert set(found["estimates"]) == set(found) - {"exact", "estimates"}
-    # 2 of 3 were looked at, and stand for all of them.
+    # 2 of 3 were read, and represent all of them.
     assert (found["live"], found["expired"]) in [(3, 0), (2, 2)]
 
 
-def test_many_are_counted_if_it_is_asked_for(sessions, monkeypatch):
+def test_many_sessions_are_counted_with_exact(sessions, monkeypatch):
     monkeypatch.setattr(status, "SAMPLE", 2)
 
     found = status.status(sessions, exact=True)["sessions"]
@@ -92,9 +92,7 @@ def little_memory(guarded):
         admin.command("setParameter", **{name: value})
 
 
-def test_a_sample_that_does_not_fit_into_memory_goes_to_the_disk(
-    little_memory, limited, monkeypatch
-):
+def test_a_sample_that_does_not_fit_into_memory_uses_the_disk(little_memory, limited, monkeypatch):
     monkeypatch.setattr(status, "SAMPLE", 150)
     limited.insert_many({"payload": bytes(10_000)} for _ in range(200))
     with pytest.raises(OperationFailure, match="memory"):
@@ -103,7 +101,7 @@ def test_a_sample_that_does_not_fit_into_memory_goes_to_the_disk(
     assert status.status(collection())["sessions"]["average_bytes"] > 10_000
 
 
-def test_a_collection_that_is_not_there_yet_has_no_sessions(mongod_engine):
+def test_a_collection_that_does_not_exist_yet_has_no_sessions(mongod_engine):
     collection().drop()
 
     found = status.status(collection())
@@ -144,7 +142,7 @@ def test_settings_are_shown_as_they_take_effect_without_the_password(
     clients.reset()
 
 
-def test_the_server_has_to_answer_within_the_clients_own_deadline(sessions, settings, commands):
+def test_the_server_has_to_reply_within_the_clients_own_deadline(sessions, settings, commands):
     options = {**settings.MONGO_SESSIONS["CLIENT_OPTIONS"], "timeoutMS": 900}
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "CLIENT_OPTIONS": options}
 
@@ -156,7 +154,7 @@ def test_the_server_has_to_answer_within_the_clients_own_deadline(sessions, sett
 
 
 class Factory:
-    """A project's own, of which no text is known."""
+    """A value of a project's own that has no known text."""
 
     def __repr__(self):
         return "Factory(password='S3CRET')"
@@ -181,14 +179,14 @@ def test_a_shared_client_is_shown_by_its_name(mongod_engine, settings, client, s
         assert status.status(ours.none.sessions)["settings"]["CLIENT"] == shown
 
 
-def test_the_database_is_shown_that_takes_effect(mongod_engine, settings):
+def test_the_database_that_takes_effect_is_shown(mongod_engine, settings):
     settings.MONGO_SESSIONS = {"URI": mongod_engine}
 
     assert status.status(collection())["settings"]["DATABASE"] == collection().database.name
     clients.reset()
 
 
-def test_what_a_shared_client_leaves_unused_is_said(mongod_engine, settings):
+def test_settings_that_a_shared_client_leaves_unused_are_marked(mongod_engine, settings):
     settings.MONGO_SESSIONS = {
         "CLIENT": "site.mongo.client",
         "URI": mongod_engine,
@@ -201,11 +199,11 @@ def test_what_a_shared_client_leaves_unused_is_said(mongod_engine, settings):
     assert shown["URI"] == shown["CLIENT_OPTIONS"] == "not used, because of CLIENT"
 
 
-def test_all_of_it_is_json_but_for_dates(sessions):
+def test_everything_but_dates_is_json(sessions):
     assert json.dumps(status.status(sessions), default=str)
 
 
-def test_a_user_who_may_read_the_collection_alone_is_told_all(limited):
+def test_a_user_who_can_only_read_the_collection_sees_everything(limited):
     assert status.status(collection())["storage"]["documents"] == 0
     save(a=1)
 
@@ -213,7 +211,7 @@ def test_a_user_who_may_read_the_collection_alone_is_told_all(limited):
 
 
 @pytest.mark.parametrize("action", ["find", "collStats", "listIndexes"])
-def test_a_privilege_that_is_lacking_can_be_named(limited, allow, action):
+def test_a_missing_privilege_can_be_named(limited, allow, action):
     save(a=1)
     allow(*ACTIONS - {action})
 
@@ -223,7 +221,7 @@ def test_a_privilege_that_is_lacking_can_be_named(limited, allow, action):
     assert errors.explain(refused.value) == f"the client's user lacks the privilege {action}"
 
 
-def test_what_is_no_collection_is_an_error(mongod_engine, settings):
+def test_a_view_instead_of_a_collection_is_an_error(mongod_engine, settings):
     database = collection().database
     database.drop_collection("a_view")
     database.create_collection("a_view", viewOn="sessions", pipeline=[])

@@ -1,4 +1,4 @@
-"""What is taken out of an error and of its traceback."""
+"""What is removed from an error and from its traceback."""
 
 import asyncio
 import sys
@@ -83,7 +83,7 @@ def test_an_error_that_quotes_nothing_is_shown(code, message, shown):
     assert VALUE not in str(error) + str(error.details)
 
 
-def test_of_an_error_that_may_quote_a_session_the_name_is_shown():
+def test_only_the_name_is_shown_of_an_error_that_may_quote_a_session():
     error = OperationFailure(f"cannot {VALUE}", 14, {"codeName": "TypeMismatch", "errmsg": VALUE})
 
     tracebacks.withhold_values(error, None)
@@ -124,7 +124,7 @@ def test_an_exception_that_was_being_handled_is_not_the_engines():
 
 
 @pytest.mark.parametrize("form", ["sync", "native"])
-def test_what_a_view_was_handling_is_left_alone_if_a_session_fails(mongod_engine, settings, form):
+def test_an_exception_that_a_view_was_handling_is_left_alone(mongod_engine, settings, form):
     settings.MONGO_SESSIONS = {
         "URI": "mongodb://127.0.0.1:1",
         "TIMEOUT": 0.2,
@@ -156,7 +156,7 @@ def test_what_a_view_was_handling_is_left_alone_if_a_session_fails(mongod_engine
 
 
 class Money:
-    """What BSON does not know."""
+    """A value that BSON cannot hold."""
 
 
 def raised_by(function, *args):
@@ -223,7 +223,7 @@ def test_an_error_that_was_caught_inside_pymongo_is_emptied_with_the_engines(is_
     assert ("document" in frames(inner)[0].f_locals) == (not is_ours)
 
 
-def test_a_chain_of_errors_that_bites_its_tail_has_an_end():
+def test_a_circular_chain_of_errors_ends():
     first, second = PyMongoError("a"), DocumentTooLarge("b")
     first.__context__, second.__context__ = second, first
 

@@ -22,7 +22,7 @@ FILES = [
     *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"),
     *("Makefile", "manage.py", "pyproject.toml", "tox.ini"),
 ]
-# What was measured, and what the fuzzer found.
+# Results of measurements, and the fuzzer's corpus.
 LEFT_OUT = ("benchmarks/results.json", "tests/chaos/soak.json", "tests/fuzz/corpus/")
 
 
@@ -121,17 +121,17 @@ def test_the_wheel_is_the_same_when_built_from_the_sdist(source, wheel, tmp_path
     assert again.metadata.as_string() == wheel.metadata.as_string()
 
 
-def test_the_index_will_show_them_well(sdist, wheel):
+def test_the_package_index_accepts_the_description(sdist, wheel):
     run("-m", "twine", "check", "--strict", sdist.path, wheel.path)
 
 
-def test_it_needs_django_and_pymongo_alone(wheel):
+def test_it_needs_only_django_and_pymongo(wheel):
     required = wheel.metadata.get_all("Requires-Dist")
 
     assert [re.split("[<>=]", name)[0] for name in required] == ["django", "pymongo"]
 
 
-def test_the_metadata_say_what_it_is(wheel):
+def test_the_metadata_describes_the_package(wheel):
     assert wheel.metadata["Name"] == "django-mongodb-sessions"
     assert wheel.metadata["Version"] == __version__
     assert wheel.metadata["Requires-Python"] == ">=3.10"
@@ -141,8 +141,8 @@ def test_the_metadata_say_what_it_is(wheel):
     assert wheel.metadata.get_payload() == (ROOT / "README.md").read_text()
 
 
-def test_a_users_mypy_sees_the_types(tmp_path):
-    """With the package as it is installed here, and no stubs of Django."""
+def test_mypy_in_a_project_sees_the_types(tmp_path):
+    """Check against the installed package, without Django's stubs."""
     (tmp_path / "user.py").write_text(
         "from django_mongo_sessions.backends.mongodb import SessionStore\n"
         "number: int = SessionStore().load()\n"

@@ -30,7 +30,7 @@ def test_a_page_names_targets_that_exist(page):
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "bench-quick", "chaos-quick", "soak", "fuzz"])
-def test_a_target_passes_on_what_args_has(target):
+def test_a_target_passes_ARGS_on(target):
     assert re.search(r"-m .+ --more$", make("-n", target, "ARGS=--more"), re.MULTILINE)
 
 

@@ -1,6 +1,6 @@
 """A site that `django-admin startproject` makes, with the built wheel, in a clean environment.
 
-tox runs it: it names the wheel, and has the Django that the site is to have.
+tox runs it, names the wheel, and has installed the Django that the site uses.
 """
 
 import os
@@ -30,13 +30,13 @@ USER = {"username": "admin", "password": "a password for this site alone"}
 
 
 class Site:
-    """A site in a folder, and an environment that has nothing of ours but the wheel."""
+    """A site in a folder, and an environment with the wheel and nothing else of ours."""
 
     def __init__(self, folder):
         self.folder = folder / "site"
         self.folder.mkdir()
         self.programs = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
-        # What the tests set for themselves, or would let the site import what is not installed.
+        # Variables that the tests set for themselves, or that would let the site import other code.
         ours = ("DJANGO_", "MONGO", "PYTHON")
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith(ours)
@@ -63,14 +63,14 @@ class Site:
 
 
 class AsItIs(HTTPErrorProcessor):
-    """Let a redirect be an answer."""
+    """Return a redirect as a response."""
 
     def http_response(self, request, response):
         return response
 
 
 class Browser:
-    """What signing in takes: cookies, and forms with their tokens."""
+    """What signing in needs: cookies, and forms with their tokens."""
 
     def __init__(self, address):
         self.address = address
@@ -82,7 +82,7 @@ class Browser:
         return next((cookie.value for cookie in self._jar if cookie.name == name), None)
 
     def get(self, path, data=None):
-        """Return the status, and the page or where the answer leads to."""
+        """Return the status, and the page or where the response redirects to."""
         with self._opener.open(self.address + path, data, timeout=WAIT) as response:
             return response.status, response.headers["Location"] or response.read().decode()
 
@@ -123,12 +123,12 @@ def site(tmp_path_factory, mongod_uri):
 
 @pytest.fixture(scope="module", params=["settings", "recommended"])
 def settings(request):
-    """What the site's settings are to be: without the app, then with it."""
+    """The site's settings: without the app, then with it."""
     return f"--settings=mysite.{request.param}"
 
 
 def mentions(settings):
-    """How often a process tells of the app in its log."""
+    """How often a process mentions the app in its log."""
     return 0 if "recommended" in settings else 1
 
 
@@ -209,7 +209,7 @@ def test_the_checks_of_a_deployment_run(site, settings):
     assert "System check identified " in output
 
 
-def test_a_visitor_is_sent_to_the_login_and_has_no_session(browser, sessions):
+def test_a_visitor_is_redirected_to_the_login_and_has_no_session(browser, sessions):
     assert browser.get("/admin/") == (302, "/admin/login/?next=/admin/")
     assert browser.get("/admin/login/")[0] == 200
 
@@ -217,7 +217,7 @@ def test_a_visitor_is_sent_to_the_login_and_has_no_session(browser, sessions):
     assert sessions.count_documents({}) == 0
 
 
-def test_signing_in_opens_the_administration(browser, sessions):
+def test_signing_in_opens_the_admin(browser, sessions):
     assert browser.sign_in() == (302, "/admin/")
 
     status, page = browser.get("/admin/")
@@ -235,14 +235,14 @@ def test_signing_in_stores_one_document_without_the_key(browser, sessions):
     assert key not in bson.encode(document)
 
 
-def test_the_log_mentions_the_app_once_where_it_is_missing(browser, sessions, settings, server_log):
+def test_the_log_mentions_a_missing_app_once(browser, sessions, settings, server_log):
     browser.sign_in()
     browser.get("/admin/")
 
     assert server_log.read_text().count(MENTION) == mentions(settings)
 
 
-def test_with_the_app_migrate_creates_the_index_and_the_command_tells_of_it(site, sessions):
+def test_with_the_app_migrate_creates_the_index_and_the_command_reports_it(site, sessions):
     settings = "--settings=mysite.recommended"
     sessions.drop_indexes()
 

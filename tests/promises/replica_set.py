@@ -1,4 +1,4 @@
-"""A replica set in plain Python, whose network and failovers a test decides on.
+"""A replica set in plain Python, whose network and failovers are controlled by a test.
 
 It holds BSON as MongoDB does. A write is acknowledged once the majority has it, and with it all
 earlier writes. A write that was not acknowledged may be lost in a failover.
@@ -22,15 +22,15 @@ class ReplicaSet:
     def __init__(self):
         self.primary = Collection()
         self.majority = {}  # what no failover can undo
-        self.late = []  # writes whose connection broke, and which may arrive yet
+        self.late = []  # writes whose connection broke, and which may still arrive
 
     def apply(self, call):
-        """Carry a call out on the primary."""
+        """Apply a call on the primary."""
         name, args, kwargs = call
         return getattr(self.primary, name)(*args, **kwargs)
 
     def apply_unheard(self, call):
-        """Carry a call out whose result nobody hears."""
+        """Apply a call whose result gets lost."""
         with suppress(DuplicateKeyError):
             self.apply(call)
 
@@ -51,14 +51,14 @@ class ReplicaSet:
 
 
 class Calls:
-    """The calls of tasks, each of which waits for the test to say what becomes of it."""
+    """The calls of tasks. Each waits for the test to decide what happens to it."""
 
     def __init__(self, servers):
         self.servers = servers
         self.waiting = {}  # by task: its call, and the future that it waits for
 
     def fate(self, task, what):
-        """Decide what becomes of the call that a task waits for."""
+        """Decide what happens to the call that a task waits for."""
         call, future = self.waiting.pop(task)
         if what == "reply":
             self._reply(call, future)
@@ -70,7 +70,7 @@ class Calls:
             future.set_exception(AutoReconnect("connection closed"))
 
     def cancelled(self, task, was_sent):
-        """Note that a task was cancelled while it waited; its call may be on its way."""
+        """Note that a task was cancelled while it waited. Its call may still arrive."""
         call, _ = self.waiting.pop(task)
         if was_sent and call[0] in WRITES:
             self.servers.late.append(call)

@@ -11,7 +11,7 @@ from tests.conftest import collection, end
 
 
 class Scheduled:
-    """The collection for a loop. Each call waits twice: to be carried out, and for its reply."""
+    """The collection for a loop. Each call waits twice: before it is applied, and for its reply."""
 
     def __init__(self, scheduler, wrapped):
         self._scheduler, self._wrapped = scheduler, wrapped
@@ -34,7 +34,7 @@ class Scheduled:
 
 
 class Scheduler:
-    """Starts the verbs of tasks, and lets them go on step by step."""
+    """Starts the verbs of tasks, and lets them continue step by step."""
 
     def __init__(self, loop):
         self.loop = loop
@@ -55,7 +55,7 @@ class Scheduler:
         return task
 
     def step(self, task):
-        """Let a task go on to its next pause, if it is not waiting for its turn."""
+        """Let a task continue to its next pause, if it is not waiting for its turn."""
         if task in self.paused:
             self.paused[task].set_result(None)
         self.settle()

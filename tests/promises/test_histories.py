@@ -1,9 +1,9 @@
-"""Whatever the network, the servers and impatient callers do: what was acknowledged is there, once.
+"""Whatever the network, the servers and impatient callers do: acknowledged changes are stored once.
 
 Tasks of one request, and other requests, use one session. Connections break before and after the
-server has carried out a write, writes arrive late and twice, primaries fail and lose what they have
+server has applied a write, writes arrive late and twice, primaries fail and lose what they have
 not acknowledged, tasks are cancelled at any await, and all writes are made in one millisecond. What
-each task was told is recorded, and in the end compared with what is stored.
+each task got as a result is recorded, and compared with what is stored in the end.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ def add(name):
 
 
 class Event:
-    """What a task did: when it began, and when it was told that it was done."""
+    """What a task did: when it began, and when its method returned."""
 
     def __init__(self, kind, name, began):
         self.kind, self.name, self.began, self.done = kind, name, began, None
@@ -119,7 +119,7 @@ class History:
         self.settle()
 
     def settle(self):
-        """Let every task run that can, and note what it was told."""
+        """Let every task run that can, and note its result."""
 
         async def settled():
             for _ in range(10):
@@ -152,12 +152,12 @@ class History:
             self.check_read(event, task.result())
 
     def end_move(self, actor, event):
-        """Hand the new key to the browser, as the middleware does once it has saved the session."""
+        """Give the new key to the browser, as the middleware does once it has saved the session."""
         store = actor.store
         if store._known.unfinished_move is not None and event.kind == "cycle":
             self.start(actor, "end", self.set_and_save(store, "end"))
             return
-        # MongoDB failed twice, so the browser has a key whose session others may not know of.
+        # MongoDB failed twice, so other requests may not know the session of the browser's key.
         self.is_split |= store._known.unfinished_move is not None
         if store.session_key is not None:
             self.browser = store.session_key
@@ -178,7 +178,7 @@ class History:
             self.servers.deliver_late(next(self.clock), 2 if what == "late, twice" else 1)
 
     def finish(self):
-        """Let everything be answered."""
+        """Reply to everything."""
         while any(actor.task for actor in self.actors):
             for actor in self.actors:
                 if actor.task is not None:
@@ -187,7 +187,7 @@ class History:
     # What must be true
 
     def check_read(self, event, data):
-        """A session that was read shows what was acknowledged before the read began."""
+        """A session that was read has every change acknowledged before the read began."""
         if self.flushed or self.is_moving():
             return
         for earlier in self.events:
@@ -212,7 +212,7 @@ class History:
         assert len(items) == len(set(items)), "an update was made twice"
 
     def finish_moves(self):
-        """Let each store write once more whose move was interrupted, as the middleware does."""
+        """Let each store whose move was interrupted write once more, as the middleware does."""
         for actor in self.actors:
             if actor.store._known.unfinished_move is not None:
                 self.start(actor, "save", self.set_and_save(actor.store, "last"))
@@ -229,7 +229,7 @@ class History:
     def check_signed_out(self):
         """After an acknowledged sign-out no key opens the session that a browser may have.
 
-        A document may be left of a move that was cancelled, under a key that nobody knows.
+        A move that was cancelled may leave a document under a key that no browser has.
         """
         if self.flushed.done is not None and not self.is_split:
             for key in self.keys:
@@ -260,7 +260,7 @@ WORLDS = {  # what tasks do, and whether other requests move the session too
 
 @pytest.fixture
 def frozen(monkeypatch, settings):
-    """All writes are made in one millisecond, and nobody waits."""
+    """All writes are made in one millisecond, and no task waits."""
     settings.MONGO_SESSIONS = {"URI": "mongodb://127.0.0.1:1"}
     monkeypatch.setattr(dates, "utc_now", lambda: NOW)
     monkeypatch.setattr(writes, "_LONGEST_DELAY", 0)
@@ -287,7 +287,7 @@ def play(steps, all_move):
 
 
 @pytest.mark.parametrize(("acts", "all_move"), WORLDS.values(), ids=WORLDS)
-def test_what_was_acknowledged_is_there_once(frozen, acts, all_move):
+def test_acknowledged_changes_are_stored_exactly_once(frozen, acts, all_move):
     task = st.tuples(st.integers(0, 3), st.sampled_from(acts), st.sampled_from(FATES))
 
     @options(200)

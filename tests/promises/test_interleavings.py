@@ -1,7 +1,7 @@
-"""Whatever any number of clients do to one session, in whatever order: a model knows the outcome.
+"""Whatever any number of clients do to one session, in any order: a model predicts the outcome.
 
-The model is the promise in plain Python: of each key, what the client that saves has done to it
-since it loaded counts; else what is stored counts.
+The model is the promise in plain Python: for each key, what the saving client has done to it since
+it loaded the session counts, and otherwise what is stored.
 """
 
 import pytest
@@ -35,7 +35,7 @@ class Client:
         self.seen = []  # what was stored when it asked
 
     def merged(self, stored):
-        """What a save makes of what is stored."""
+        """Return what a save stores in place of what is stored."""
         if self.replaces:
             return dict(self.live)
         merged = dict(stored)
@@ -62,7 +62,7 @@ def count(data):
 
 
 def step_by_step(verb, meddle):
-    """Do something else before each thing that a verb asks of the server."""
+    """Do something else before each command that a verb sends."""
     step, argument = verb.send, None
     while True:
         try:
@@ -75,7 +75,7 @@ def step_by_step(verb, meddle):
 
 
 CHANGES = st.tuples(CLIENTS, KEYS, VALUES)
-# What others do meanwhile, before each of the first things that a verb asks of the server.
+# What other clients do in the meantime, before each of the first commands that a verb sends.
 MEDDLING = st.lists(
     st.none() | st.tuples(st.integers(1, 2), st.sampled_from(OTHER_VERBS), KEYS, VALUES),
     min_size=5,
@@ -102,7 +102,7 @@ class Sessions(RuleBasedStateMachine):
             self.load(n)
 
     def ask(self, client, verb, *args):
-        """Call a verb; answer what it returned, and whether the session was gone."""
+        """Call a verb; return its result, and whether the session was gone."""
         try:
             if self.blocking:
                 return getattr(client.store, verb)(*args), False
@@ -219,7 +219,7 @@ class Sessions(RuleBasedStateMachine):
             if old is not None:
                 self.moved[old] = client.store.session_key, client.store
         else:
-            # What it was when it was last seen moves, if nobody is signed in.
+            # The session moves as it was last seen, if no user is signed in.
             may_move = [client.live, *map(client.merged, client.seen)]
             if gone:
                 assert any("_auth_user_id" in data for data in may_move)
@@ -233,7 +233,7 @@ class Sessions(RuleBasedStateMachine):
     def flush(self, client, ask):
         ask(client, "flush")
         self.end(client.key)
-        # What it has left of the session goes too.
+        # The documents that it has left are deleted too.
         self.moved = {old: to for old, to in self.moved.items() if to[1] is not client.store}
         client.__init__(client.store, None)
 
@@ -277,13 +277,13 @@ class Sessions(RuleBasedStateMachine):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Do not wait, and let a save that changes nothing ask all the same."""
+    """Do not wait, and let a save that changes nothing send its command."""
     monkeypatch.setattr("django_mongo_sessions.engine.session.WRITE_INTERVAL", 0)
     monkeypatch.setattr(writes, "_LONGEST_DELAY", 0)
 
 
 def options(examples, **given):
-    """Return the settings of a test that the long profile gives that many examples."""
+    """Return the settings of a test to which the long profile gives that many examples."""
     return settings(max_examples=examples if IS_LONG else examples // 4, **given)
 
 
@@ -291,7 +291,7 @@ def test_no_update_is_lost_in_any_interleaving(do, impatient):
     run_state_machine_as_test(lambda: Sessions(do), settings=options(50, stateful_step_count=30))
 
 
-def test_no_update_is_lost_while_others_meddle(do, impatient):
+def test_no_update_is_lost_while_other_requests_write(do, impatient):
     @options(250)
     @given(st.lists(CHANGES, max_size=3), st.sampled_from(VERBS), MEDDLING)
     def check(changes, verb, meddling):

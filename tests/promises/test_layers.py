@@ -11,7 +11,7 @@ import django_mongo_sessions
 PACKAGE = Path(django_mongo_sessions.__file__).parent
 
 # From the bottom. A folder, or a module at the top of the package, is a room. Rooms of one layer
-# know nothing of each other. The top layer is imported by nobody, but for `views` by `urls`.
+# know nothing of each other. No room imports the top layer, except that `urls` imports `views`.
 LAYERS = [
     {"__init__", "conf", "exceptions", "models"},
     {"connection", "storage"},
@@ -92,7 +92,7 @@ def test_only_conf_reads_the_settings(module):
 @pytest.mark.parametrize(
     "module", sorted(module for module in MODULES if room(module) in ("engine", "storage"))
 )
-def test_engine_and_storage_know_nothing_of_pymongo_but_its_errors(module):
+def test_engine_and_storage_import_only_errors_of_pymongo(module):
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         names = [node.module] if isinstance(node, ast.ImportFrom) else []
         names += [name.name for name in node.names] if isinstance(node, ast.Import) else []

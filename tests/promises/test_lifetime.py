@@ -1,4 +1,4 @@
-"""How long a session lives, however busy it is: ABSOLUTE_AGE."""
+"""How long a session lives, even if it is used all the time: ABSOLUTE_AGE."""
 
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ AGE = timedelta(hours=12)
 
 @pytest.fixture
 def absolute(settings):
-    """Set ABSOLUTE_AGE, on the collection that is there."""
+    """Set ABSOLUTE_AGE, and keep the collection."""
 
     def absolute(seconds):
         # In place, without Django's signal, which would empty a mongomock.
@@ -47,7 +47,7 @@ def again(session):
     return SessionStore(session.session_key)
 
 
-def test_a_session_ends_at_its_absolute_age_however_it_is_saved(do, stored):
+def test_a_session_ends_at_its_absolute_age_whenever_it_is_saved(do, stored):
     session = stored(a=1)
     end = began() + AGE
     assert document()["expires_at"] == end
@@ -64,7 +64,7 @@ def test_a_session_ends_at_its_absolute_age_however_it_is_saved(do, stored):
     assert document()["revision"] == 1
 
 
-def test_one_that_ends_sooner_ends_sooner(do):
+def test_a_session_may_end_sooner_than_its_absolute_age(do):
     session = SessionStore()
     session.set_expiry(60)
     do(session, "save")
@@ -72,7 +72,7 @@ def test_one_that_ends_sooner_ends_sooner(do):
     assert document()["expires_at"] <= dates.utc_now() + timedelta(seconds=60)
 
 
-def test_one_that_is_past_its_age_is_not_read_and_a_save_does_not_prolong_it(do, stored, absolute):
+def test_a_session_past_its_age_is_not_read_and_a_save_does_not_prolong_it(do, stored, absolute):
     absolute(1e-9)
     session = stored(a=1)
     assert not do(session, "exists", session.session_key)
@@ -83,7 +83,7 @@ def test_one_that_is_past_its_age_is_not_read_and_a_save_does_not_prolong_it(do,
     assert do(again(session), "load") == {}
 
 
-def test_an_age_past_every_calendar_is_none(do, stored, absolute):
+def test_an_age_past_the_last_date_is_no_limit(do, stored, absolute):
     absolute(1e300)
 
     stored(a=1)
@@ -115,7 +115,7 @@ def test_a_new_key_of_an_anonymous_session_does_not_prolong_it_either(do, stored
 
 
 @pytest.mark.parametrize("sign_in_first", [True, False])
-def test_with_a_sign_in_it_begins_anew(do, stored, sign_in_first):
+def test_a_sign_in_begins_a_new_session(do, stored, sign_in_first):
     session = again(stored(a=1))
     begin = began()
     wait_for_another_millisecond()
@@ -133,7 +133,7 @@ def test_with_a_sign_in_it_begins_anew(do, stored, sign_in_first):
     assert do(again(session), "load") == {"a": 1, **user}  # the seal has the new moment too
 
 
-def test_what_a_signed_in_session_does_next_does_not_prolong_it(do, stored):
+def test_later_saves_of_a_signed_in_session_do_not_prolong_it(do, stored):
     session = stored(a=1)
     do(session, "cycle_key")
     session[SESSION_KEY] = "7"
@@ -147,7 +147,7 @@ def test_what_a_signed_in_session_does_next_does_not_prolong_it(do, stored):
     assert began() == begin
 
 
-def test_after_flush_it_begins_anew(do, stored):
+def test_a_new_session_begins_after_flush(do, stored):
     session = stored(a=1)
     begin = began()
     wait_for_another_millisecond()
@@ -178,7 +178,7 @@ def test_without_time_zones_the_date_is_naive_and_local(do, stored, absolute, se
     assert dates.utc(date) == began() + timedelta(seconds=60)
 
 
-def test_what_would_be_is_computed_and_nothing_read(do):
+def test_a_hypothetical_expiry_is_computed_without_a_read(do):
     session = SessionStore("0123456789abcdefghijklmnopqrstuv")
     now = dates.utc_now()
     week = timedelta(days=7).total_seconds()
@@ -199,7 +199,7 @@ def test_a_new_key_keeps_when_it_began_without_the_setting_too(do, stored, absol
     assert began() == begin
 
 
-def test_without_the_setting_they_are_djangos(do, stored, absolute):
+def test_without_the_setting_expiry_is_djangos(do, stored, absolute):
     absolute(None)
     session = again(stored(a=1))
     session.set_expiry(10**8)

@@ -1,4 +1,4 @@
-"""The connection breaks before the server's answer to a write: it is done once, or not at all."""
+"""The connection breaks before the server's reply to a write: it is applied once or not at all."""
 
 import asyncio
 import inspect
@@ -20,15 +20,15 @@ from tests.conftest import collection, count_sessions
 from tests.promises.conftest import CUT
 
 KEY = "0123456789abcdefghijklmnopqrstuv"
-# What a single mongod says of a write that PyMongo repeats after a connection that broke too soon.
+# A single mongod's reply to a write that PyMongo repeats after a connection broke too soon.
 NO_TRANSACTIONS = OperationFailure(
     "Transaction numbers are only allowed on a replica set member", 20
 )
-LATE = [NetworkTimeout("no answer"), WTimeoutError("not confirmed", 64)]
+LATE = [NetworkTimeout("no reply"), WTimeoutError("not confirmed", 64)]
 
 
 def unheard(operation, error):
-    """Return the operation, whose answer nobody hears."""
+    """Return the operation, but lose its reply."""
 
     def call(sessions):
         reply = operation.call(sessions)
@@ -45,7 +45,7 @@ def unheard(operation, error):
 
 
 def undone(operation, error):
-    """Return the operation, which does not reach the server."""
+    """Return the operation, but do not let it reach the server."""
 
     def call(sessions):
         raise error
@@ -67,7 +67,7 @@ def count(data):
 
 @HOW
 @pytest.mark.parametrize("error", [CUT, NO_TRANSACTIONS])
-def test_a_first_save_makes_one_session(do, lose, how, error):
+def test_a_first_save_creates_one_session(do, lose, how, error):
     store = SessionStore()
     store["a"] = 1
     lose("insert", how, error)
@@ -79,7 +79,7 @@ def test_a_first_save_makes_one_session(do, lose, how, error):
 
 
 @HOW
-def test_a_key_that_must_be_free_is(do, lose, how):
+def test_a_session_is_created_under_a_free_key(do, lose, how):
     store = SessionStore(KEY)
     store._session_cache = {"a": 1}
     lose("insert", how)
@@ -89,7 +89,7 @@ def test_a_key_that_must_be_free_is(do, lose, how):
     assert do(SessionStore(KEY), "load") == {"a": 1}
 
 
-def test_a_key_that_must_be_free_and_is_taken_is_refused_all_the_same(do, lose, stored):
+def test_a_taken_key_is_still_refused(do, lose, stored):
     key = stored(a="theirs").session_key
     store = SessionStore(key)
     store._session_cache = {"a": 1}
@@ -104,7 +104,7 @@ def test_a_key_that_must_be_free_and_is_taken_is_refused_all_the_same(do, lose, 
 @HOW
 @pytest.mark.parametrize("error", LATE)
 @pytest.mark.parametrize("key", [None, KEY])
-def test_one_that_came_too_late_is_not_taken_for_done_nor_for_undone(do, lose, how, error, key):
+def test_after_a_timeout_an_insert_counts_as_neither_done_nor_undone(do, lose, how, error, key):
     store = SessionStore(key)
     store._session_cache = {"a": 1}
     lose("insert", how, error)
@@ -119,7 +119,7 @@ def test_one_that_came_too_late_is_not_taken_for_done_nor_for_undone(do, lose, h
     assert do(SessionStore(store.session_key), "load") == {"a": 1, "b": 2}
 
 
-def test_it_is_taken_back_when_that_is_possible(do, lose):
+def test_an_unconfirmed_insert_is_taken_back_when_that_is_possible(do, lose):
     store = SessionStore()
     store["a"] = 1
     lose("insert", unheard, LATE[0])
@@ -133,7 +133,7 @@ def test_it_is_taken_back_when_that_is_possible(do, lose):
     assert documents() == 1
 
 
-def test_what_is_taken_back_is_nobody_elses(do, lose, stored):
+def test_the_document_of_another_request_is_not_taken_back(do, lose, stored):
     key = stored(a="theirs").session_key
     store = SessionStore(key)
     store._session_cache = {"a": 1}
@@ -147,7 +147,7 @@ def test_what_is_taken_back_is_nobody_elses(do, lose, stored):
     assert do(SessionStore(key), "load") == {"a": "theirs"}
 
 
-def test_what_was_read_meanwhile_is_not_taken_back(do, lose):
+def test_a_document_that_was_read_in_the_meantime_is_not_taken_back(do, lose):
     store = SessionStore(KEY)
     store._session_cache = {"a": 1}
     lose("insert", unheard, LATE[0])
@@ -162,8 +162,8 @@ def test_what_was_read_meanwhile_is_not_taken_back(do, lose):
     assert do(SessionStore(store.session_key), "load") == {"a": 1}
 
 
-def test_a_first_write_that_arrives_as_it_is_looked_for_is_its_own(do, lose, monkeypatch):
-    """The second one meets the first, which is no reason to take the key for somebody else's."""
+def test_an_insert_that_arrives_during_the_look_is_recognized(do, lose, monkeypatch):
+    """The second attempt meets the first one, and does not take the key for another session's."""
     store = SessionStore(KEY)
     store._session_cache = {"a": 1}
     confirm = operations.confirm
@@ -190,8 +190,8 @@ def test_a_first_write_that_arrives_as_it_is_looked_for_is_its_own(do, lose, mon
 
 
 @pytest.mark.only("mongod")
-def test_what_was_done_is_as_durable_as_if_it_had_been_answered(do, lose, commands, stored):
-    """It is looked for by a write, which waits for the majority, and not by a read."""
+def test_a_confirmed_write_is_as_durable_as_an_acknowledged_one(do, lose, commands, stored):
+    """The engine looks for it with a write, which waits for the majority, and not with a read."""
     store = SessionStore(stored(a=1).session_key)
     do(store, "_get_session")
     store["a"] = 2
@@ -203,7 +203,7 @@ def test_what_was_done_is_as_durable_as_if_it_had_been_answered(do, lose, comman
     assert commands.names() == ["update", "update"]
 
 
-def test_an_insert_that_nobody_waited_for_is_taken_back(mongod_engine, settings, monkeypatch):
+def test_a_cancelled_insert_is_taken_back(mongod_engine, settings, monkeypatch):
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ASYNC": "native"}
     insert = operations.insert
 
@@ -230,7 +230,7 @@ def test_an_insert_that_nobody_waited_for_is_taken_back(mongod_engine, settings,
 
 
 @HOW
-def test_a_save_is_done_and_does_not_meet_its_own_write(do, lose, stored, settings, how):
+def test_a_save_does_not_conflict_with_its_own_write(do, lose, stored, settings, how):
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ON_CONFLICT": "raise"}
     store = SessionStore(stored(a=1).session_key)
     do(store, "load")
@@ -245,7 +245,7 @@ def test_a_save_is_done_and_does_not_meet_its_own_write(do, lose, stored, settin
 
 
 @HOW
-def test_a_change_by_a_function_is_made_once(do, lose, stored, how):
+def test_a_mutate_is_applied_once(do, lose, stored, how):
     store = SessionStore(stored().session_key)
     lose("update", how)
 
@@ -253,7 +253,7 @@ def test_a_change_by_a_function_is_made_once(do, lose, stored, how):
     assert do(SessionStore(store.session_key), "load") == {"count": 1}
 
 
-def test_a_write_whose_confirmation_is_lost_too_is_told(do, lose, stored):
+def test_a_write_whose_confirmation_is_lost_too_raises_an_error(do, lose, stored):
     store = SessionStore(stored(a=1).session_key)
     do(store, "_get_session")
     store["a"] = 2
@@ -284,9 +284,7 @@ def test_a_session_moves_to_its_new_key(do, lose, stored, how, name, data):
 
 @pytest.mark.parametrize("error", [*LATE, CUT])
 @pytest.mark.parametrize("data", [{"a": 1}, {"_auth_user_id": "7"}])
-def test_where_its_old_key_may_open_nothing_the_session_has_the_new_one(
-    do, lose, stored, data, error
-):
+def test_the_session_has_the_new_key_if_the_old_one_may_open_nothing(do, lose, stored, data, error):
     old = stored(**data).session_key
     store = SessionStore(old)
     lose("replace_with", unheard, error)
@@ -304,9 +302,9 @@ def test_where_its_old_key_may_open_nothing_the_session_has_the_new_one(
 
 
 @pytest.mark.parametrize(
-    "error", [ServerSelectionTimeoutError("nobody there"), OperationFailure("not authorized", 13)]
+    "error", [ServerSelectionTimeoutError("no server"), OperationFailure("not authorized", 13)]
 )
-def test_where_its_old_key_opens_it_for_sure_the_session_keeps_that(do, lose, stored, error):
+def test_the_session_keeps_the_old_key_if_that_one_certainly_opens_it(do, lose, stored, error):
     old = stored(a=1).session_key
     store = SessionStore(old)
     lose("replace_with", undone, error)
@@ -320,7 +318,7 @@ def test_where_its_old_key_opens_it_for_sure_the_session_keeps_that(do, lose, st
 
 @HOW
 @pytest.mark.parametrize("name", ["update", "replace_with"])
-def test_it_brings_along_what_others_have_stored(do, lose, stored, how, name):
+def test_a_move_brings_along_what_other_requests_have_stored(do, lose, stored, how, name):
     """The pointer misses: another request has stored the session."""
     old = stored(a=1).session_key
     store = SessionStore(old)
@@ -338,7 +336,7 @@ def test_it_brings_along_what_others_have_stored(do, lose, stored, how, name):
 
 @HOW
 @pytest.mark.parametrize("verb", ["delete", "flush"])
-def test_a_session_that_ends_has_ended(do, lose, stored, how, verb):
+def test_a_session_that_was_deleted_is_gone(do, lose, stored, how, verb):
     store = stored(a=1)
     lose("delete", how)
 
@@ -348,7 +346,7 @@ def test_a_session_that_ends_has_ended(do, lose, stored, how, verb):
 
 
 @pytest.mark.parametrize("name", ["insert", "update", "delete"])
-def test_a_call_that_has_waited_for_as_long_as_it_may_is_not_made_again(do, lose, stored, name):
+def test_a_call_that_has_timed_out_is_not_repeated(do, lose, stored, name):
     store = stored(a=1)
     store["a"] = 2
     lose(name, undone, LATE[0])
@@ -361,7 +359,7 @@ def test_a_call_that_has_waited_for_as_long_as_it_may_is_not_made_again(do, lose
 
 
 @HOW
-def test_a_session_that_was_signed_out_meanwhile_does_not_come_back(do, lose, stored, how):
+def test_a_session_that_was_signed_out_in_the_meantime_does_not_come_back(do, lose, stored, how):
     store = stored(a=1)
     do(SessionStore(store.session_key), "delete")
     store["a"] = 2
@@ -374,7 +372,7 @@ def test_a_session_that_was_signed_out_meanwhile_does_not_come_back(do, lose, st
 
 
 @HOW
-def test_the_expiry_of_a_session_that_was_read_is_moved(do, lose, stored, how):
+def test_a_touch_is_done_even_if_its_reply_is_lost(do, lose, stored, how):
     store = SessionStore(stored(a=1).session_key)
     do(store, "_get_session")
     lose("update", how)

@@ -1,4 +1,4 @@
-"""MongoDB is away: what a request is answered with, and what is not asked again."""
+"""MongoDB is down: which response a request gets, and which calls are not made again."""
 
 import asyncio
 import socket
@@ -46,7 +46,7 @@ def writes(request):
 
 
 def saves_later(request):
-    """Leave it to the middleware, which finds MongoDB away."""
+    """Leave the save to the middleware, which finds MongoDB down."""
     request.session._session_cache = {"a": 2}
     request.session.modified = True
     return HttpResponse("written")
@@ -73,7 +73,7 @@ def asks_again(request):
 
 
 def moves(request):
-    """Sign in, after which MongoDB is found away by the middleware's save."""
+    """Sign in; then the middleware's save finds MongoDB down."""
     session = request.session
     session._session_key = KEY
     session._session_cache = {"a": 1}
@@ -104,7 +104,7 @@ def streams(request):
 
 
 def nosy(request):
-    """The page of an error, that greets the visitor by name."""
+    """An error page that greets the visitor by name."""
     return HttpResponse(request.session.get("name", ""), status=500)
 
 
@@ -178,7 +178,7 @@ def get(request, site):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The calls for MongoDB."""
+    """The calls to MongoDB, by name."""
     calls = []
     for name in ("find", "insert", "update", "delete"):
         monkeypatch.setattr(operations, name, counted(name, getattr(operations, name), calls))
@@ -186,7 +186,7 @@ def asked(monkeypatch):
 
 
 def counted(name, real, calls):
-    """Return what makes an operation, but for one that notes its name as it is called."""
+    """Return a function that makes the same operation, and notes its name when it is called."""
 
     def made(*args, **kwargs):
         operation = real(*args, **kwargs)
@@ -204,7 +204,7 @@ PAGES = ["/reads", "/areads", "/writes", "/saves_later", "/asaves_later", "/asks
 
 
 @pytest.mark.parametrize("url", [*PAGES, "/plain?early"])
-def test_the_answer_is_a_503_that_leaves_the_cookie_and_says_when_to_come_back(get, url):
+def test_the_response_is_a_503_with_retry_after_and_no_cookie(get, url):
     answer = get(url)
 
     assert answer.status_code == 503
@@ -223,7 +223,7 @@ def test_the_sites_own_page_is_shown(get, site, url, tmp_path):
 
 
 @pytest.mark.parametrize("url", ["/reads", "/saves_later"])
-def test_with_debug_on_the_page_tells_the_developer_what_was_met(get, site, url):
+def test_with_debug_the_page_shows_the_error_to_the_developer(get, site, url):
     site.DEBUG = True
 
     answer = get(url)
@@ -234,20 +234,20 @@ def test_with_debug_on_the_page_tells_the_developer_what_was_met(get, site, url)
 
 
 @pytest.mark.parametrize("url", ["/asks_again", "/reads", "/saves_later", "/plain?early"])
-def test_mongodb_is_not_asked_twice_in_one_request(get, asked, url):
+def test_mongodb_is_called_once_per_request(get, asked, url):
     get(url)
 
     assert len(asked) == 1
 
 
-def test_pages_without_the_session_answer_as_ever(get):
+def test_pages_without_the_session_work_as_usual(get):
     get("/reads")
 
     assert get("/plain").content == b"plain"
 
 
 @pytest.mark.parametrize("saves_always", [True, False])
-def test_a_view_that_copes_answers_itself(get, site, saves_always):
+def test_a_view_that_handles_the_error_returns_its_own_response(get, site, saves_always):
     site.SESSION_SAVE_EVERY_REQUEST = saves_always
 
     assert get("/copes").content == b"without a session"
@@ -255,17 +255,17 @@ def test_a_view_that_copes_answers_itself(get, site, saves_always):
     assert get("/copes?status=500").status_code == 503
 
 
-def test_a_fault_of_the_views_stays_its_own(get):
+def test_an_error_of_the_views_own_stays_a_500(get):
     assert get("/breaks").status_code == 500
 
 
-def test_an_error_with_another_engine_is_djangos(get, site):
+def test_an_error_with_another_engine_is_left_to_django(get, site):
     site.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 
     assert get("/breaks").status_code == 500
 
 
-def test_what_the_end_of_the_request_meets_is_logged(get, caplog):
+def test_an_outage_at_the_end_of_the_request_is_logged(get, caplog):
     get("/saves_later")
 
     [record] = [record for record in caplog.records if record.name == "django.request"]
@@ -274,7 +274,7 @@ def test_what_the_end_of_the_request_meets_is_logged(get, caplog):
     assert record.exc_info
 
 
-def test_what_is_no_outage_is_raised(get, monkeypatch):
+def test_an_error_that_is_not_an_outage_is_raised(get, monkeypatch):
     def refuse(sessions):
         raise OperationFailure("not authorized", 13)
 
@@ -289,7 +289,7 @@ def test_what_is_no_outage_is_raised(get, monkeypatch):
     assert get("/reads").status_code == 500
 
 
-def test_a_page_of_an_error_that_meets_the_outage_again_is_a_503_too(get, site, monkeypatch):
+def test_an_error_page_that_meets_the_outage_again_is_a_503_too(get, site, monkeypatch):
     monkeypatch.setitem(globals(), "handler500", nosy)
     clear_url_caches()
 
@@ -300,7 +300,7 @@ def test_a_page_of_an_error_that_meets_the_outage_again_is_a_503_too(get, site, 
 
 
 @pytest.mark.parametrize("url", ["/reads", "/saves_later"])
-def test_errors_are_propagated_where_that_is_asked_for(get, site, url):
+def test_errors_are_propagated_with_DEBUG_PROPAGATE_EXCEPTIONS(get, site, url):
     site.DEBUG_PROPAGATE_EXCEPTIONS = True
 
     with pytest.raises(ConnectionFailure):
@@ -316,42 +316,42 @@ def test_a_session_that_has_moved_gives_the_browser_its_new_key(get):
     assert "Cookie" in answer["Vary"]
 
 
-def test_no_value_is_shown_that_was_being_set(get, site):
+def test_a_value_that_was_being_set_is_not_shown(get, site):
     site.DEBUG = True
 
     assert SECRET not in get("/sets").content.decode()
 
 
-def test_after_the_request_the_session_may_ask_again(get):
+def test_after_the_request_the_session_calls_mongodb_again(get):
     answer = get("/streams")
     body = b"".join(answer) if not answer.is_async else b""
 
     assert b"for this request" not in body
 
 
-def test_the_page_of_a_view_that_copes_is_for_this_visitor_alone(get):
+def test_the_page_of_a_view_that_handles_the_error_varies_on_the_cookie(get):
     assert "Cookie" in get("/copes")["Vary"]
 
 
-def test_a_store_outside_of_a_request_asks_again(site, asked):
+def test_a_store_outside_a_request_calls_mongodb_again(site, asked):
     store = SessionStore(KEY)
     for _ in range(2):
         with pytest.raises(ConnectionFailure):
             store.load()
 
-    # The second time by the breaker's leave, which lets nobody wait.
+    # The breaker decides about the second call, and lets none wait.
     assert asked == ["find"]
 
 
 @pytest.fixture
 def silent_uri():
-    """The URI of what accepts connections, and says nothing."""
+    """The URI of a server that accepts connections and never replies."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"mongodb://127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("form", ["blocking", "asynchronous"])
-def test_of_a_server_that_never_answers_nothing_stays_behind(settings, silent_uri, form):
+def test_a_server_that_never_replies_leaves_nothing_behind(settings, silent_uri, form):
     options = {"connectTimeoutMS": 500}
     settings.MONGO_SESSIONS = {
         "URI": silent_uri,
@@ -382,7 +382,7 @@ def test_of_a_server_that_never_answers_nothing_stays_behind(settings, silent_ur
         time.sleep(0.05)
 
 
-def test_all_is_well_again_without_a_restart(settings, tmp_path):
+def test_everything_works_again_without_a_restart(settings, tmp_path):
     port = mongod.free_port()
     uri = f"mongodb://127.0.0.1:{port}"
     settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 1, "ASYNC": "native"}
@@ -406,7 +406,8 @@ def test_all_is_well_again_without_a_restart(settings, tmp_path):
                 with pytest.raises(ConnectionFailure) as raised:
                     load(SessionStore(store.session_key))
                 errors.append(raised.type)
-            assert errors[2:] == [ServerUnavailable] * 3  # the first may still see it go
+            # The first calls may still meet a server that is about to end.
+            assert errors[2:] == [ServerUnavailable] * 3
 
         stack.enter_context(mongod.running(tmp_path / "data", port=port))
         deadline = time.monotonic() + 30

@@ -37,7 +37,7 @@ def begin():
 
 
 def use(store, call):
-    """Do each verb once, and a conflict."""
+    """Call each verb once, and cause a conflict."""
     call("save", must_create=True)
     call("load")
     store["more"] = VALUE
@@ -82,7 +82,7 @@ def test_nothing_appears_in_the_logs_at_any_level(mongod_engine, settings, caplo
     assert_shows_nothing(text)
 
 
-def test_what_a_validator_has_refused_is_not_shown(mongod_engine, settings, caplog):
+def test_a_document_that_a_validator_refuses_is_not_shown(mongod_engine, settings, caplog):
     store = begin()
     store.save(must_create=True)
     schema = {"properties": {"user_id": {"bsonType": "int"}}}
@@ -100,7 +100,7 @@ def test_what_a_validator_has_refused_is_not_shown(mongod_engine, settings, capl
 
 
 class Unserializable:
-    """Nothing that JSON knows."""
+    """An object that JSON cannot hold."""
 
 
 def unserializable(store):
@@ -178,7 +178,7 @@ def test_nothing_appears_in_a_traceback_with_its_variables(
     assert_shows_nothing(shown)
 
 
-def test_nothing_appears_where_a_change_is_looked_for(mongod_engine, settings):
+def test_nothing_appears_when_changes_are_tracked(mongod_engine, settings):
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "TRACK_NESTED": True}
     settings.DEBUG = True
     store = begin()

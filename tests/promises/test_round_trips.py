@@ -1,4 +1,4 @@
-"""What each verb costs: the table in the README, measured."""
+"""The commands that each verb sends: the table in the README."""
 
 import asyncio
 from pathlib import Path
@@ -121,7 +121,7 @@ def test_a_verb_sends_these_commands_and_no_others(
     else:
         asyncio.run(getattr(store, f"a{verb}")(*arguments(store, verb)))
 
-    # A client says goodbye when it is closed.
+    # A client sends this when it is closed.
     assert [name for name in commands.names() if name != "endSessions"] == sent
 
 

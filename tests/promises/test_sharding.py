@@ -1,6 +1,6 @@
-"""Rules that a collection sharded by `{_id: "hashed"}` lives by, command by command.
+"""The rules for a collection that is sharded by `{_id: "hashed"}`, command by command.
 
-What names `_id` by equality goes to one shard. Only the work on many sessions asks all of them.
+A command with an exact `_id` goes to one shard. Only work on many sessions asks all of them.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from django_mongo_sessions.mongo import indexes
 from django_mongo_sessions.mongo.runner import run_on
 from tests.promises.test_round_trips import TABLE, arguments
 
-# Goodbyes of clients that are closed.
+# Sent by a client when it is closed.
 NOT_OURS = ["endSessions"]
 
 
 # Pairs of methods that have no row in the table. This one works on many sessions: see below.
 MANY = {"clear_expired"}
-# These send a load where the session is not loaded, and nothing else.
+# These send nothing but a load, if the session is not loaded.
 LOADING = {"get_expiry_age", "get_expiry_date"}
 
 
@@ -49,7 +49,7 @@ def statements(sent):
 
 @pytest.mark.parametrize("form", ["sync", "native"])
 @pytest.mark.parametrize(("what", "prepare", "verb", "sent"), TABLE, ids=[row[0] for row in TABLE])
-def test_every_command_of_one_session_names_its_id(
+def test_every_command_for_one_session_names_its_id(
     mongod_engine, commands, monkeypatch, form, what, prepare, verb, sent
 ):
     monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
@@ -92,7 +92,7 @@ def test_only_clear_expired_asks_all_shards(mongod_engine, commands, monkeypatch
 
 
 def test_our_index_is_not_unique(mongod_engine, commands):
-    """A sharded collection takes unique indexes only where they begin with the shard key."""
+    """A sharded collection accepts a unique index only if it begins with the shard key."""
     target = clients.collection()
 
     run_on(target, indexes.mend())

@@ -1,4 +1,4 @@
-"""Tasks of one request that share its session: what each of them has stored is there."""
+"""Tasks of one request that share its session: what each of them has stored is kept."""
 
 import asyncio
 import itertools
@@ -39,7 +39,7 @@ def add(item):
     return lambda data: data.setdefault("items", []).append(item)
 
 
-def test_two_tasks_that_save_a_new_session_store_one(scheduler):
+def test_two_tasks_that_save_a_new_session_store_only_one(scheduler):
     store = SessionStore()
     store["a"] = 1
     first = scheduler.start(store.asave())
@@ -51,7 +51,7 @@ def test_two_tasks_that_save_a_new_session_store_one(scheduler):
     assert count_sessions() == 1
 
 
-def test_two_tasks_that_mutate_a_new_session_store_one(scheduler):
+def test_two_tasks_that_mutate_a_new_session_store_only_one(scheduler):
     store = SessionStore()
     tasks = [scheduler.start(store.amutate(add(n))) for n in range(2)]
 
@@ -61,7 +61,7 @@ def test_two_tasks_that_mutate_a_new_session_store_one(scheduler):
     assert count_sessions() == 1
 
 
-def test_two_tasks_that_load_a_session_get_one_dict(scheduler):
+def test_two_tasks_that_load_a_session_get_the_same_dict(scheduler):
     store = SessionStore(saved(a=1).session_key)
     tasks = [scheduler.start(store._aget_session()) for _ in range(2)]  # 4.2 has no aget()
 
@@ -149,7 +149,7 @@ def test_a_task_that_is_cancelled_while_it_waits_sends_nothing(scheduler):
     assert held(store) == {"a": 1, "count": 1}
 
 
-def test_a_session_serves_several_loops_one_after_the_other(engine):
+def test_a_session_serves_several_loops_one_after_another(engine):
     store = saved(a=1)
 
     for n in range(1, 4):
@@ -162,7 +162,7 @@ def test_a_session_serves_several_loops_one_after_the_other(engine):
 
 
 class Task:
-    """A task of a request, and what becomes true once it is done."""
+    """A task of a request, and what must be true once it is done."""
 
     def __init__(self, store):
         self.store, self.task, self.done = store, None, None
@@ -171,7 +171,7 @@ class Task:
         self.task, self.done = scheduler.start(coroutine), done
 
     def look(self):
-        """Note the end of what the task did; raise what it raised."""
+        """Note the result if the task is done; raise what it raised."""
         if self.task is not None and self.task.done():
             task, self.task = self.task, None
             task.result()
@@ -179,7 +179,7 @@ class Task:
 
 
 class Tasks:
-    """Two tasks that share a store, and another request. What was acknowledged is there."""
+    """Two tasks that share a store, and another request. Acknowledged changes are kept."""
 
     def __init__(self, scheduler):
         collection().delete_many({})
@@ -238,7 +238,7 @@ class Tasks:
                     self.step(n, None)
 
     def check(self):
-        """What is stored is what was acknowledged, and what the store shows."""
+        """The stored session equals what was acknowledged, and what the store shows."""
         found = held(self.shared)
         assert count_sessions() == 1
         assert self.present <= found.keys()
@@ -248,7 +248,7 @@ class Tasks:
 
 
 @pytest.mark.parametrize("seconds", [0, 1])
-def test_what_was_acknowledged_is_there_where_tasks_share_a_store(engine, monkeypatch, seconds):
+def test_acknowledged_changes_of_tasks_that_share_a_store_are_kept(engine, monkeypatch, seconds):
     monkeypatch.setattr("django_mongo_sessions.engine.session.WRITE_INTERVAL", seconds)
     monkeypatch.setattr("django_mongo_sessions.mongo.writes._LONGEST_DELAY", 0)
     whats = ["set", "set", "pop", "mutate", "mutate", "cycle_key", "touch"]

@@ -69,7 +69,7 @@ urlpatterns = [path(view.__name__, view) for view in VIEWS]
 
 
 class Threads:
-    """In which threads which code runs, call by call."""
+    """Notes which code runs in which thread, call by call."""
 
     def __init__(self):
         self.names = defaultdict(set)
@@ -100,7 +100,7 @@ async def visit(client, *views):
 
 
 def main(uri, mode, every):
-    """Visit the site in this process, and print what it answered and which threads were seen."""
+    """Visit the site in this process, and print its responses and the threads that were seen."""
     settings.configure(
         SECRET_KEY="a test's",
         ROOT_URLCONF=__name__,
@@ -143,7 +143,7 @@ def test_neither_our_code_nor_pymongos_leaves_the_loops_thread(mongod_engine, ev
     assert seen == {OURS: ["MainThread"], PYMONGO: ["MainThread"]}
 
 
-def test_where_threads_serve_a_loop_this_would_be_seen(mongod_engine):
+def test_the_test_would_notice_a_thread(mongod_engine):
     seen = threads_of(mongod_engine, "threads")
 
     assert seen[BLOCKING]

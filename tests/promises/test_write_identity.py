@@ -19,7 +19,7 @@ def backup():
 
 
 def restore(saved):
-    """Bring the collection into an earlier state, as a rollback or a backup does."""
+    """Return the collection to an earlier state, as a rollback or a restored backup does."""
     collection().delete_many({})
     collection().insert_many(saved)
 
@@ -32,7 +32,7 @@ def another(do, store):
 
 
 @pytest.mark.parametrize("verb", ["save", "mutate", "cycle_key"])
-def test_a_revision_that_is_given_out_again_after_a_rollback_is_another_write(do, stored, verb):
+def test_a_revision_that_is_used_again_after_a_rollback_is_another_write(do, stored, verb):
     unacknowledged = stored(base=1)
     saved = backup()
     unacknowledged["a"] = 1
@@ -53,7 +53,7 @@ def test_a_revision_that_is_given_out_again_after_a_rollback_is_another_write(do
     assert count_sessions() == 1
 
 
-def test_a_session_whose_last_write_was_rolled_back_moves_with_what_is_stored(do, stored):
+def test_a_session_whose_last_write_was_rolled_back_moves_with_the_stored_data(do, stored):
     store = stored(base=1)
     saved = backup()
     for n in range(3):
@@ -67,7 +67,7 @@ def test_a_session_whose_last_write_was_rolled_back_moves_with_what_is_stored(do
     assert count_sessions() == 1
 
 
-def test_equal_writes_of_one_millisecond_are_two(do, stored, lose, before, monkeypatch):
+def test_two_equal_writes_in_one_millisecond_both_count(do, stored, lose, before, monkeypatch):
     now = dates.utc_now()
     monkeypatch.setattr(dates, "utc_now", lambda: now)
     first = another(do, stored(count=0))
@@ -79,7 +79,9 @@ def test_equal_writes_of_one_millisecond_are_two(do, stored, lose, before, monke
     assert do(SessionStore(first.session_key), "load")["count"] == 2
 
 
-def test_a_write_that_arrives_between_the_look_and_the_repeat_is_made_once(do, stored, monkeypatch):
+def test_a_write_that_arrives_between_the_look_and_the_repeat_is_applied_once(
+    do, stored, monkeypatch
+):
     store = another(do, stored(count=0))
     real = operations.update
 
@@ -101,8 +103,8 @@ def test_a_write_that_arrives_between_the_look_and_the_repeat_is_made_once(do, s
     assert do(SessionStore(store.session_key), "load")["count"] == 1
 
 
-def test_a_write_that_may_have_been_overwritten_is_not_made_again(do, stored, lose, before):
-    """Whether another request has seen it cannot be told, so it is an error and no guess."""
+def test_a_write_that_may_have_been_overwritten_is_not_repeated(do, stored, lose, before):
+    """It is unknown whether another request has seen it, so it raises an error."""
     store = another(do, stored(count=0))
     other = SessionStore(store.session_key)
     before("confirm", lambda: other.mutate(count))
@@ -114,7 +116,7 @@ def test_a_write_that_may_have_been_overwritten_is_not_made_again(do, stored, lo
     assert do(SessionStore(store.session_key), "load")["count"] == 2
 
 
-def test_an_insert_that_arrives_late_is_no_session(do, lose, monkeypatch):
+def test_an_insert_that_arrives_late_creates_no_session(do, lose, monkeypatch):
     sent = []
     real = operations.insert
 

@@ -18,8 +18,8 @@ DATABASE = "django_mongo_sessions_servers"
 def serve(mongod_uri, tmp_path):
     """`serve(options, engine)` starts a server with the site on an engine.
 
-    `options` are Python's, with `{port}` where the port belongs. What the environment of the site
-    is to have beside is given by name.
+    `options` are Python's, with `{port}` in the place of the port. Keyword arguments are further
+    environment variables of the site.
     """
     started = []
 

@@ -33,7 +33,7 @@ class Server:
                 return self
             except OSError:
                 assert self.process.poll() is None, self.log.read_text()
-                assert time.monotonic() < deadline, "the server does not answer"
+                assert time.monotonic() < deadline, "the server does not respond"
                 time.sleep(0.05)
 
     def stop(self) -> float:

@@ -68,7 +68,7 @@ def _append(data, number):
 
 
 async def count(request):
-    """Read a number of the session's, and write one more."""
+    """Read a number from the session, and write the next one."""
     visits = await request.session.aget("visits", 0) + 1
     await request.session.aset("visits", visits)
     return HttpResponse(visits)
@@ -83,7 +83,7 @@ async def slowly(request):
 
 
 async def whose(request):
-    """Tell which process answers, and whether its loop has a client of its own."""
+    """Return which process responds, and whether its loop has a client of its own."""
     reach = await clients.acollection()
     return HttpResponse(f"{os.getpid()} {'threads' if reach is None else 'native'}")
 

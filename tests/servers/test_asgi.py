@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers.processes import WAIT
 
-# In development mode, Python tells of what is left open and of tasks that nobody waits for.
+# In development mode, Python warns of what is left open and of tasks that are never awaited.
 # That servers fork is theirs to say.
 PYTHON = ["-X", "dev", "-W", "ignore:This process:DeprecationWarning", "-m"]
 SITE = "tests.servers.asgi:application"
@@ -51,7 +51,7 @@ LOST = (OSError, http.client.HTTPException)
 
 
 class Browser:
-    """A client with a cookie, that tries again where a connection is lost in a reload."""
+    """A client with a cookie, which tries again if a connection is lost in a reload."""
 
     def __init__(self, port):
         self.port, self.cookie = port, None
@@ -61,7 +61,7 @@ class Browser:
         while True:
             with suppress(*LOST):
                 return self.get_once(path)
-            assert time.monotonic() < deadline, "the server does not answer any more"
+            assert time.monotonic() < deadline, "the server no longer responds"
             time.sleep(0.05)
 
     def get_once(self, path):
@@ -86,7 +86,7 @@ def until(condition):
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_requests_overlap_through_a_reload_and_the_last_one_is_answered(serve, name):
+def test_requests_overlap_during_a_reload_and_the_last_ones_finish(serve, name):
     server = serve(SERVERS[name])
     servers = [server]
     browsers = [Browser(server.port) for _ in range(CLIENTS)]
@@ -116,7 +116,7 @@ def test_requests_overlap_through_a_reload_and_the_last_one_is_answered(serve, n
         time.sleep(0.5)  # until they are under way
         seconds = server.stop()
         for answer in last:
-            if name == "daphne":  # it lets nobody finish
+            if name == "daphne":  # it lets no request finish
                 with pytest.raises(LOST):
                     answer.result()
             else:

@@ -11,8 +11,8 @@ from tests.servers.conftest import DATABASE, OURS
 
 LOOPS = 1000
 
-# Begins with some seconds of loops, in which all is opened that is to stay: the connections of the
-# blocking client and of its monitor, and the thread that serves young loops.
+# Begins with some seconds of loops, in which everything that stays is opened: the connections of
+# the blocking client and of its monitor, and the thread that serves young loops.
 PROGRAM = """
 import asyncio, gc, os, threading, time
 import django
@@ -86,7 +86,7 @@ async def test_a_session_is_stored(number):
     await store.asave()
     assert await SessionStore(store.session_key).aload() == {{"a": number}}
 
-def test_nothing_is_left():
+def test_the_process_leaves_nothing_behind():
     assert all(now <= then for now, then in zip(left(), seen["before"])), (left(), seen)
     clients.reset()
 """
@@ -106,7 +106,7 @@ def environment(mongod_uri, tmp_path):
 
 @pytest.mark.parametrize("mode", ["auto", "native", "threads"])
 @pytest.mark.parametrize("kind", ["a_command", "an_async_view", "the_test_client"])
-def test_nothing_is_left_of_a_thousand_loops(environment, kind, mode):
+def test_a_thousand_loops_leave_nothing_behind(environment, kind, mode):
     program = PROGRAM.format(kind=kind, loops=LOOPS)
 
     ended = subprocess.run(
@@ -121,7 +121,7 @@ def test_nothing_is_left_of_a_thousand_loops(environment, kind, mode):
 
 
 @pytest.mark.parametrize("mode", ["auto", "native"])
-def test_nothing_is_left_of_a_thousand_asynchronous_tests(environment, tmp_path, mode):
+def test_a_thousand_async_tests_leave_nothing_behind(environment, tmp_path, mode):
     (tmp_path / "test_sessions.py").write_text(TESTS.format(loops=LOOPS))
     options = ["-q", "-W", "error", "-o", "asyncio_default_fixture_loop_scope=function"]
 

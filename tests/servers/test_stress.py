@@ -27,7 +27,7 @@ UVICORN = [
 
 
 def visit(port, path, numbers, cookie=None):
-    """Request a page for each of the numbers; the statuses, and the cookie that was set last."""
+    """Request a page for each of the numbers; return the statuses and the last cookie."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
     statuses = []
     for number in numbers:
@@ -42,7 +42,7 @@ def visit(port, path, numbers, cookie=None):
 
 
 def race(port, path):
-    """Send all requests from all clients; the statuses, and the cookie of the session."""
+    """Send all requests from all clients; return the statuses, and the cookie of the session."""
     _, cookie = visit(port, path, [0])
     numbers = iter(range(1, REQUESTS + 1))
     shares = [list(islice(numbers, -(-REQUESTS // CLIENTS))) for _ in range(CLIENTS)]
@@ -55,7 +55,7 @@ def race(port, path):
 @pytest.mark.parametrize(
     ("options", "path"), [(GUNICORN, "visit"), (UVICORN, "avisit")], ids=["gunicorn", "uvicorn"]
 )
-def test_every_key_and_every_item_is_there(serve, mongod_uri, settings, options, path):
+def test_every_key_and_every_item_is_kept(serve, mongod_uri, settings, options, path):
     began = time.monotonic()
     statuses, key = race(serve(options).port, path)
     print(f"{options[1]}: {REQUESTS} requests in {time.monotonic() - began:.0f} s")
@@ -72,7 +72,7 @@ def test_every_key_and_every_item_is_there(serve, mongod_uri, settings, options,
 
 
 def test_djangos_own_engine_loses_most_of_it(serve, settings, tmp_path):
-    """What the documentation says of it, measured."""
+    """Measure what the documentation says about it."""
     port = serve(GUNICORN, "django.contrib.sessions.backends.db").port
     statuses, key = race(port, "visit")
 

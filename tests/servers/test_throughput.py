@@ -1,4 +1,4 @@
-"""How many requests an asynchronous site answers, beside Django's own engine on PostgreSQL."""
+"""How many requests an asynchronous site serves, compared with Django's engine on PostgreSQL."""
 
 import os
 import re
@@ -42,7 +42,7 @@ def postgresql():
 
 @pytest.fixture
 def wrk(tmp_path):
-    """`wrk(server, cookies)` loads a server for some seconds; the requests that a second has."""
+    """`wrk(server, cookies)` puts load on a server, and returns requests per second."""
     program = shutil.which("wrk")
     if program is None:
         pytest.fail("The client of this test is wrk. On Debian: apt-get install wrk")
@@ -78,7 +78,7 @@ def cookies_of(server, file):
 
 
 # PostgreSQL first: it waits for the sites to hang up before it ends, and so must end after them.
-def test_a_site_answers_more_requests_than_with_djangos_engine(postgresql, serve, wrk, tmp_path):
+def test_a_site_serves_more_requests_than_with_djangos_engine(postgresql, serve, wrk, tmp_path):
     sites = {
         "ours, our middleware": serve(UVICORN),
         "ours, Django's middleware": serve(UVICORN, SITE_MIDDLEWARE=DJANGOS),

@@ -26,7 +26,7 @@ def opened(payload, keys=("key",), binding=BINDING):
 
 
 @pytest.mark.parametrize("serializer", [JSONSerializer, PickleSerializer])
-def test_what_is_dumped_is_loaded(serializer):
+def test_a_dumped_session_can_be_loaded(serializer):
     data = {"book": "Sherlock Holmes", "pages": [1, None, {"a": 2.5}]}
 
     assert codec.load(serializer, codec.dump(serializer, data)) == data
@@ -40,12 +40,12 @@ def test_what_is_dumped_is_loaded(serializer):
         ({"fine": 1, "cart": pytest}, TypeError),
     ],
 )
-def test_what_cannot_be_serialized_is_named_by_its_session_key(data, error):
+def test_a_value_that_cannot_be_serialized_is_named_by_its_session_key(data, error):
     with pytest.raises(error, match="JSONSerializer cannot store session key .*cart"):
         codec.dump(JSONSerializer, data)
 
 
-def test_a_circular_value_is_the_serializers_value_error():
+def test_a_circular_value_raises_value_error():
     data = {"loop": []}
     data["loop"].append(data["loop"])
 
@@ -53,7 +53,7 @@ def test_a_circular_value_is_the_serializers_value_error():
         codec.dump(JSONSerializer, data)
 
 
-def test_an_error_that_is_of_no_one_key_is_passed_on():
+def test_an_error_that_no_single_key_causes_is_passed_on():
     class Whole(PickleSerializer):
         def dumps(self, data):
             if len(data) > 1:
@@ -65,13 +65,13 @@ def test_an_error_that_is_of_no_one_key_is_passed_on():
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"[1]", b"null"])
-def test_a_body_that_is_no_dict_is_refused(body):
+def test_a_body_that_is_not_a_dict_is_refused(body):
     with pytest.raises(ValueError, match="body"):
         codec.load(JSONSerializer, body)
 
 
 @pytest.mark.parametrize("size", [0, 1, 1023, 1024, 100_000])
-def test_what_is_closed_opens(size):
+def test_a_sealed_body_opens(size):
     body = b"x" * size
 
     assert opened(codec.seal(body, BINDING, "key")) == (body, True)
@@ -85,7 +85,7 @@ def test_large_bodies_are_compressed_and_small_or_random_ones_are_not():
 
 
 @pytest.mark.parametrize("key", ["a key", b"a key in bytes"])
-def test_the_seal_is_djangos_salted_hmac(key):
+def test_the_seal_is_made_with_djangos_salted_hmac(key):
     payload = codec.seal(b"body", b"binding", key)
 
     signed = b"\x01" + b"binding" + b"body"
@@ -108,14 +108,14 @@ def test_no_byte_of_a_payload_can_be_altered_or_cut(body):
         opened(payload + b"x")
 
 
-def test_a_payload_opens_for_its_own_document_alone():
+def test_a_payload_opens_only_for_its_own_document():
     payload = codec.seal(b"{}", BINDING, "key")
 
     with pytest.raises(BadSignature):
         opened(payload, binding=BINDING[:-1] + b"x")
 
 
-def test_a_form_that_is_unknown_is_refused_though_its_seal_is_right():
+def test_an_unknown_form_is_refused_even_if_its_seal_is_valid():
     form, body = b"\x7f", b"{}"
     payload = form + codec._mac(form, BINDING, body, "key") + body
 
@@ -123,7 +123,7 @@ def test_a_form_that_is_unknown_is_refused_though_its_seal_is_right():
         opened(payload)
 
 
-def test_a_body_that_cannot_be_decompressed_is_refused_though_its_seal_is_right():
+def test_a_body_that_cannot_be_decompressed_is_refused_even_if_its_seal_is_valid():
     body = b"{}"
     payload = codec.DEFLATED + codec._mac(codec.DEFLATED, BINDING, body, "key") + body
 
@@ -131,7 +131,7 @@ def test_a_body_that_cannot_be_decompressed_is_refused_though_its_seal_is_right(
         opened(payload)
 
 
-def test_a_fallback_key_opens_and_says_so():
+def test_a_fallback_key_opens_and_is_reported():
     payload = codec.seal(b"{}", BINDING, "old")
 
     assert opened(payload, ["new", "old"]) == (b"{}", False)
@@ -179,7 +179,7 @@ def test_a_body_is_not_decompressed_past_the_limit(monkeypatch):
         opened(codec.seal(b"x" * 2_001, BINDING, "key"))
 
 
-def test_a_body_that_was_compressed_in_part_does_not_open():
+def test_an_incomplete_compressed_body_does_not_open():
     deflated = zlib.compress(b"x" * 2_000, 1)[:-6]
     mac = codec._mac(codec.DEFLATED, BINDING, deflated, "key")
 
@@ -190,7 +190,7 @@ def test_a_body_that_was_compressed_in_part_does_not_open():
 # Pointers
 
 
-def test_a_pointer_names_a_document_and_is_no_body():
+def test_a_pointer_names_a_document_and_is_not_a_body():
     payload = codec.seal_pointer(b"target", BINDING, "key")
 
     assert codec.unseal_pointer(payload, BINDING, ["key"]) == b"target"

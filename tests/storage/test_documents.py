@@ -59,11 +59,11 @@ def test_a_key_is_what_a_cookie_can_hold_and_is_not_short(key):
     ],
     ids=lambda key: repr(key)[:20],
 )
-def test_what_cannot_be_a_key_has_no_id(key):
+def test_a_key_that_cannot_be_ours_has_no_id(key):
     assert documents.document_id(key) is None
 
 
-def test_a_binding_tells_documents_and_moments_apart():
+def test_bindings_differ_by_document_and_by_moment():
     earlier = NOW - timedelta(milliseconds=1)
     ids = [documents.document_id(KEY), documents.document_id(KEY[::-1])]
 
@@ -73,7 +73,7 @@ def test_a_binding_tells_documents_and_moments_apart():
     assert {len(binding) for binding in bindings} == {41}
 
 
-def test_the_present_is_aware_utc_in_whole_milliseconds():
+def test_now_is_aware_utc_in_whole_milliseconds():
     now = dates.utc_now()
 
     assert now.tzinfo is timezone.utc
@@ -82,14 +82,14 @@ def test_the_present_is_aware_utc_in_whole_milliseconds():
 
 
 @pytest.mark.parametrize("zone", ["America/Chicago", "Asia/Tokyo", "UTC"])
-def test_a_naive_date_is_taken_in_the_time_zone_of_the_settings(settings, zone):
+def test_a_naive_date_is_interpreted_in_the_time_zone_of_the_settings(settings, zone):
     settings.TIME_ZONE = zone
 
     assert dates.utc(datetime(2026, 7, 1, 12)) == datetime(2026, 7, 1, 12, tzinfo=ZoneInfo(zone))
 
 
 @pytest.mark.parametrize("hours", [-12, 0, 12])
-def test_dates_at_the_ends_of_time_are_clamped(hours):
+def test_dates_at_the_limits_are_clamped(hours):
     zone = timezone(timedelta(hours=hours))
 
     latest = dates.utc(datetime.max.replace(tzinfo=zone))
@@ -124,8 +124,8 @@ def test_a_document_is_read():
 @pytest.mark.parametrize(
     ("seconds", "is_live"), [(-1, False), (0, False), (0.001, True), (None, True)]
 )
-def test_a_session_lives_until_the_moment_it_expires_at(seconds, is_live):
-    """One whose date is no date is left to `read`, which refuses it, so that its cookie stays."""
+def test_a_session_lives_until_its_expiry(seconds, is_live):
+    """`read` refuses one whose date is not a date, so that its cookie stays."""
     expires_at = None if seconds is None else NOW + timedelta(seconds=seconds)
     document = {"_id": b"", "expires_at": expires_at}
 
@@ -135,7 +135,7 @@ def test_a_session_lives_until_the_moment_it_expires_at(seconds, is_live):
 
 @pytest.mark.parametrize("name", documents._FIELDS)
 @pytest.mark.parametrize("wrong", [None, "text", True, 1.5, [], {}])
-def test_a_field_that_is_missing_or_no_such_type_is_named(name, wrong):
+def test_a_field_that_is_missing_or_of_a_wrong_type_is_named(name, wrong):
     with pytest.raises(ValueError, match=name):
         documents.read(document(**{name: wrong}))
     lacking = document()
@@ -145,7 +145,7 @@ def test_a_field_that_is_missing_or_no_such_type_is_named(name, wrong):
 
 
 @pytest.mark.parametrize("revision", [-1, -(2**63), 2**62 + 1, 2**63 - 1])
-def test_a_revision_that_a_save_could_not_count_on_is_refused(revision):
+def test_a_revision_that_a_save_could_not_increase_is_refused(revision):
     with pytest.raises(ValueError, match="'revision' is out of range"):
         documents.read(document(revision=revision))
 
@@ -160,7 +160,7 @@ def test_no_two_writes_have_the_same_identity():
     assert len({documents.new_write_id() for _ in range(1000)}) == 1000
 
 
-def test_a_marker_is_no_session():
+def test_a_marker_is_not_a_session():
     marker = documents.marker(b"id", WRITE_ID, NOW)
 
     assert documents.is_marker(marker)
@@ -170,11 +170,11 @@ def test_a_marker_is_no_session():
 
 
 @pytest.mark.parametrize(("newer", "writes"), [(3, 0), (4, 1), (-1, -4), ("text", math.inf)])
-def test_the_writes_since_a_revision_are_counted_if_that_is_possible(newer, writes):
+def test_the_writes_since_a_revision_are_counted_if_possible(newer, writes):
     assert documents.writes_since(document(revision=newer), 3) == writes
 
 
-def test_extra_fields_are_set_and_those_that_are_none_are_unset():
+def test_extra_fields_are_set_and_none_unsets_them():
     fields = documents.derived({"_auth_user_id": 7}, {"account": "a", "plan": None})
 
     inserted = documents.new(b"id", WRITE_ID, b"payload", NOW, NOW, NOW, fields)
@@ -197,6 +197,6 @@ def test_an_update_that_unsets_nothing_has_no_unset():
 @pytest.mark.parametrize(
     "name", ["_id", "payload", "revision", "write_id", "user_id", "", "$set", "a.b", "a\0b"]
 )
-def test_an_extra_field_by_a_name_that_cannot_be_is_refused_by_name(name):
+def test_an_extra_field_with_an_impossible_name_is_refused(name):
     with pytest.raises(ValueError, match=re.escape(repr(name))):
         documents.derived({}, {name: 1})

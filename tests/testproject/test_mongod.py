@@ -36,7 +36,7 @@ def until(condition):
 
 @pytest.fixture
 def start():
-    """Start a program of ours, in a process group of its own; whatever happens, it ends."""
+    """Start a program of ours in a process group of its own, which ends in any case."""
     started = []
 
     def start(*arguments, **environment):
@@ -60,7 +60,7 @@ def start():
         process.communicate()
 
 
-def test_it_runs_while_the_block_does_and_keeps_its_data(tmp_path):
+def test_it_runs_as_long_as_the_block_and_keeps_its_data(tmp_path):
     for count in (1, 2):
         with mongod.running(tmp_path / "data") as uri, MongoClient(uri) as client:
             client.test.kept.insert_one({})
@@ -82,7 +82,7 @@ def test_it_ends_when_its_parent_is_killed(start, tmp_path):
     until(lambda: not answers(uri))
 
 
-def test_the_environment_may_name_another(monkeypatch):
+def test_the_environment_may_name_another_mongod(monkeypatch):
     monkeypatch.setenv("MONGOD", sys.executable)
     assert mongod.find() == Path(sys.executable)
 
@@ -91,7 +91,7 @@ def test_the_environment_may_name_another(monkeypatch):
         mongod.find()
 
 
-def test_where_there_is_none_the_error_says_what_to_do(monkeypatch):
+def test_without_a_mongod_the_error_says_what_to_do(monkeypatch):
     monkeypatch.delenv("MONGOD", raising=False)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(mongod, "_DISTRIBUTIONS", ["no-such-distribution"])
@@ -100,7 +100,7 @@ def test_where_there_is_none_the_error_says_what_to_do(monkeypatch):
         mongod.find()
 
 
-def test_one_that_does_not_start_shows_its_last_words(monkeypatch, tmp_path):
+def test_a_mongod_that_does_not_start_shows_its_last_lines(monkeypatch, tmp_path):
     monkeypatch.setenv("MONGOD", sys.executable)
 
     with (
@@ -110,7 +110,7 @@ def test_one_that_does_not_start_shows_its_last_words(monkeypatch, tmp_path):
         pass
 
 
-def test_one_that_has_an_error_to_tell_of_shows_that(tmp_path):
+def test_a_mongod_that_logs_an_error_shows_it(tmp_path):
     with (
         mongod.running(tmp_path / "data"),
         pytest.raises(mongod.MongodError, match="DBPathInUse"),
@@ -120,7 +120,7 @@ def test_one_that_has_an_error_to_tell_of_shows_that(tmp_path):
 
 
 @pytest.mark.parametrize("uri", ["mongodb://127.0.0.1:1/?timeoutMS=100", "http://localhost"])
-def test_a_server_of_the_users_that_cannot_be_reached_is_an_error(uri):
+def test_an_unreachable_server_of_the_users_is_an_error(uri):
     with pytest.raises(mongod.MongodError, match="MONGODB_URI: "):
         mongod.reached(uri)
 
@@ -152,7 +152,7 @@ def served(address):
 
 
 @pytest.mark.parametrize("arguments", [[], ["async"]], ids=["runserver", "uvicorn"])
-def test_the_demo_serves_the_site_and_ends_with_ctrl_c(start, tmp_path, arguments):
+def test_the_demo_serves_the_site_until_ctrl_c(start, tmp_path, arguments):
     process, address, lines = demo(start, *arguments, DEMO_STATE=str(tmp_path), MONGODB_URI="")
     assert lines == [f"Open {address} in a browser; Ctrl-C ends the demo.\n"]
     until(lambda: served(address))
@@ -171,7 +171,7 @@ def test_the_demo_serves_the_site_and_ends_with_ctrl_c(start, tmp_path, argument
         os.kill(int(pid), 0)
 
 
-def test_the_demo_runs_on_mongomock_where_there_is_no_mongod(start, tmp_path):
+def test_the_demo_runs_on_mongomock_without_a_mongod(start, tmp_path):
     _, address, lines = demo(start, DEMO_STATE=str(tmp_path), MONGODB_URI="", MONGOD="/no/mongod")
 
     assert "The demo runs on mongomock instead" in "".join(lines)
@@ -179,7 +179,7 @@ def test_the_demo_runs_on_mongomock_where_there_is_no_mongod(start, tmp_path):
     assert get(f"{address}getsession/") == "The Book Name is: None"
 
 
-def test_the_demo_does_not_begin_without_the_server_that_is_named(start, tmp_path):
+def test_the_demo_does_not_start_without_the_server_that_is_named(start, tmp_path):
     nowhere = "mongodb://127.0.0.1:1/?timeoutMS=100"
     process = start("-m", "testproject.demo", DEMO_STATE=str(tmp_path), MONGODB_URI=nowhere)
 
@@ -190,10 +190,10 @@ def test_the_demo_does_not_begin_without_the_server_that_is_named(start, tmp_pat
 
 
 @pytest.mark.parametrize("port", ["text", "99999"])
-def test_a_port_that_cannot_be_had_is_named(start, tmp_path, port):
+def test_a_port_that_is_not_available_is_named(start, tmp_path, port):
     process = start("-m", "testproject.demo", PORT=port, DEMO_STATE=str(tmp_path))
 
     output, _ = process.communicate(timeout=WAIT)
 
     assert process.returncode == 1
-    assert output.startswith(f"Port {port} cannot be had")
+    assert output.startswith(f"Port {port} is not available")

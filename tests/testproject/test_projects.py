@@ -12,7 +12,7 @@ from django_mongo_sessions.connection import clients
     MONGO_SESSIONS={"URI": "mongomock://"},
 )
 class TestOfAProject(TestCase):
-    """As one of Django's."""
+    """A test as Django's own TestCase runs it."""
 
     @classmethod
     def setUpTestData(cls):
@@ -34,12 +34,12 @@ class TestOfAProject(TestCase):
         response = await self.async_client.get("/getsession/")
         assert b"Sherlock Holmes" in response.content
 
-    def test_a_test_begins_with_no_session(self):
+    def test_a_test_begins_without_sessions(self):
         assert clients.collection().collection.count_documents({}) == 0
         self.client.session.save()
         assert clients.collection().collection.count_documents({}) == 1
 
-    test_another_test_does_too = test_a_test_begins_with_no_session
+    test_another_test_does_too = test_a_test_begins_without_sessions
 
 
 @pytest.fixture

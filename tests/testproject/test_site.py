@@ -52,14 +52,14 @@ def document(client):
 # The article's views
 
 
-def test_the_articles_views_answer_as_in_the_article(client):
+def test_the_articles_views_respond_as_in_the_article(client):
     assert client.get("/getsession/").content == b"The Book Name is: None"
     assert client.get("/setsession/").content == b"The Session has been successfully set"
     assert client.get("/getsession/").content == b"The Book Name is: Sherlock Holmes"
 
 
 @needs_async_sessions
-def test_the_async_twins_answer_the_same(client):
+def test_the_async_views_respond_the_same(client):
     assert client.get("/agetsession/").content == b"The Book Name is: None"
     assert client.get("/asetsession/").content == b"The Session has been successfully set"
     assert client.get("/agetsession/").content == b"The Book Name is: Sherlock Holmes"
@@ -69,7 +69,7 @@ def test_the_async_twins_answer_the_same(client):
 @pytest.mark.parametrize(
     "view", ["getsession", pytest.param("agetsession", marks=needs_async_sessions)]
 )
-def test_a_book_whose_name_is_a_script_runs_nowhere(client, view):
+def test_a_script_in_the_name_of_a_book_does_not_run(client, view):
     post(client, "set_key", key="book_name", value="<script>alert(1)</script>")
 
     assert client.get(f"/{view}/")["Content-Type"] == "text/plain; charset=utf-8"
@@ -79,7 +79,7 @@ def test_a_book_whose_name_is_a_script_runs_nowhere(client, view):
 # The page
 
 
-def test_the_page_alone_begins_no_session(client):
+def test_the_page_itself_begins_no_session(client):
     text = page(client)
 
     assert "You have no session yet." in text
@@ -106,7 +106,7 @@ def test_the_page_shows_both_sides_of_a_session(client):
     assert "absent, because no user is signed in" in text
 
 
-def test_the_page_says_what_it_cannot_show_of_a_compressed_payload(client):
+def test_the_page_says_that_it_cannot_show_a_compressed_payload(client):
     post(client, "set_key", key="novel", value="Holmes " * 170)
     size = len(document(client)["payload"]) - 33
 
@@ -149,7 +149,7 @@ def test_signing_in_changes_the_key_and_keeps_the_data(client):
     assert "signed in as demo" in text
 
 
-def test_signing_out_comes_back_to_the_page_without_a_session(client):
+def test_signing_out_returns_to_the_page_without_a_session(client):
     client.force_login(User.objects.create_superuser("demo", password="demo"))
 
     response = client.post("/admin/logout/", {"next": "/"})
@@ -162,7 +162,7 @@ def test_signing_out_comes_back_to_the_page_without_a_session(client):
 # The forms
 
 
-def test_a_key_can_be_set_and_got(client):
+def test_a_key_can_be_set_and_read(client):
     assert post(client, "set_key", key="city", value="London") == [
         ("success", "'city' is now \"London\".")
     ]
@@ -170,7 +170,7 @@ def test_a_key_can_be_set_and_got(client):
     assert client.session["city"] == "London"
 
 
-def test_a_key_that_is_not_there_is_said_to_be_missing(client):
+def test_a_missing_key_is_reported(client):
     assert post(client, "get_key", key="city") == [
         ("success", "There is no 'city' in the session, so get() returns None.")
     ]
@@ -187,14 +187,14 @@ def test_a_key_that_is_not_there_is_said_to_be_missing(client):
         ('"\\ud800"', '"\\ud800"'),
     ],
 )
-def test_a_value_is_json_where_it_can_be_and_text_elsewhere(client, text, value):
+def test_a_value_is_json_if_possible_and_otherwise_text(client, text, value):
     post(client, "set_key", key="key", value=text)
 
     assert client.session["key"] == value
     page(client)
 
 
-def test_the_most_deeply_nested_value_that_the_form_takes_can_be_shown(client):
+def test_the_most_deeply_nested_value_that_the_form_accepts_can_be_shown(client):
     post(client, "set_key", key="key", value="[" * 600 + "]" * 600)
 
     page(client)
@@ -248,7 +248,7 @@ def test_the_expiry_can_be_a_moment_in_the_current_time_zone(client, settings):
     assert "In the current time zone, Asia/Tokyo." in page(client)
 
 
-def test_the_default_comes_back_after_another_expiry(client):
+def test_the_default_expiry_can_be_restored(client):
     client.get("/setsession/")
     post(client, "set_expiry_seconds", value="90")
 
@@ -257,7 +257,7 @@ def test_the_default_comes_back_after_another_expiry(client):
     assert client.session.get_expiry_age() == 1209600
 
 
-def test_the_age_and_the_date_of_expiry_are_told(client):
+def test_the_age_and_the_date_of_expiry_are_shown(client):
     post(client, "set_expiry_seconds", value="300")
 
     assert post(client, "get_expiry_age") == [
@@ -268,7 +268,7 @@ def test_the_age_and_the_date_of_expiry_are_told(client):
     assert re.fullmatch(r"get_expiry_date\(\) is [-\d]{10} [:\d]{8} UTC\.", message)
 
 
-def test_clearing_expired_sessions_tells_how_many_they_were(client):
+def test_clearing_expired_sessions_shows_how_many_there_were(client):
     client.get("/setsession/")
     collection().drop_indexes()  # or MongoDB's TTL monitor might be faster
     past = datetime.now(timezone.utc) - timedelta(days=1)
@@ -283,7 +283,7 @@ def test_clearing_expired_sessions_tells_how_many_they_were(client):
     assert count_sessions() == 0
 
 
-def test_cycling_the_key_tells_the_old_one_and_the_new_one(client):
+def test_cycling_the_key_shows_the_old_and_the_new_one(client):
     client.get("/setsession/")
     old = client.session.session_key
 
@@ -324,7 +324,7 @@ def test_flushing_deletes_the_document_and_the_cookie(client):
         ("set_expiry_datetime", {"value": "9999-12-31T23:59"}, "Date and time: Choose a moment"),
     ],
 )
-def test_wrong_input_is_said_to_be_wrong_and_changes_nothing(client, name, data, said):
+def test_wrong_input_is_reported_and_changes_nothing(client, name, data, said):
     client.get("/setsession/")
     before = document(client)
 
@@ -336,7 +336,7 @@ def test_wrong_input_is_said_to_be_wrong_and_changes_nothing(client, name, data,
 
 
 @pytest.mark.parametrize("name", ACTIONS)
-def test_an_action_is_done_by_post_alone(client, name):
+def test_an_action_needs_post(client, name):
     assert client.get(f"/do/{name}/").status_code == 405
 
 
@@ -361,14 +361,14 @@ def test_each_input_of_the_page_has_an_id_of_its_own_and_a_label(client):
 # Two tabs at once
 
 
-def test_the_race_waits_for_its_button(client):
+def test_the_race_runs_only_when_its_button_is_pressed(client):
     text = " ".join(client.get("/race/").content.decode().split())
 
     assert "Run the race" in text
     assert "What is left" not in text
 
 
-def test_the_race_loses_on_djangos_engine_and_not_on_ours(client):
+def test_the_race_loses_updates_on_djangos_engine_and_not_on_ours(client):
     theirs, ours = client.post("/race/").context["outcomes"]
 
     assert theirs.lost == ["visits is 2, not 3", "cart is 'gone', not 'violin'"]

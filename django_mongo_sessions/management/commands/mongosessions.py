@@ -68,7 +68,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except PyMongoError as error:
             reason = collection.without_secrets(errors.explain(error))
-            raise CommandError(f"MongoDB did not carry this out: {_escape(reason)}") from error
+            raise CommandError(f"MongoDB could not do this: {_escape(reason)}") from error
 
     def _indexes(self, apply: bool) -> None:
         if apply:
@@ -117,7 +117,10 @@ class Command(BaseCommand):
             )
         shown = SessionStore(key).describe(with_data=with_data)
         if shown is None:
-            raise CommandError("There is no such session: it was deleted, or was never stored.")
+            raise CommandError(
+                "There is no such session: it was deleted, has moved to another key, or was never "
+                "stored."
+            )
         data = shown.pop("data", None)
         if isinstance(payload := shown["payload"], Mapping):
             shown["payload"] = f"{payload['bytes']:,} bytes, {payload['form_name']}"
