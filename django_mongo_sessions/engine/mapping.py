@@ -66,12 +66,17 @@ def pointer(old: Snapshot, new_id: bytes, write_id: bytes) -> dict[str, Any]:
 
 
 def target(document: Mapping[str, Any]) -> bytes | None:
-    """Return the id of the document that a session has moved to, if that is what a marker says."""
+    """Return the id of the document that a session has moved to, if that is what a marker says.
+
+    A marker that the TTL index should have removed says nothing any more.
+    """
     try:
         binding = documents.binding(document["_id"], document["created_at"])
-        return codec.unseal_pointer(document["payload"], binding, conf.SIGNING_KEYS)
+        found = codec.unseal_pointer(document["payload"], binding, conf.SIGNING_KEYS)
     except (BadSignature, KeyError, TypeError, ValueError):
         return None
+    is_over = documents.has_outlived_its_minute(document["created_at"], dates.utc_now())
+    return None if is_over else found
 
 
 def new(

@@ -184,6 +184,11 @@ def is_marker(document: Mapping[str, Any]) -> bool:
     return bool(document.get("revision") == _MARKER)
 
 
+def has_outlived_its_minute(created_at: datetime, now: datetime) -> bool:
+    """Return whether a marker should have been removed by now."""
+    return _utc(created_at) + timedelta(seconds=MARKER_AGE) <= now
+
+
 def writes_since(document: Mapping[str, Any], revision: int) -> float:
     """Return how many payloads were stored since a revision, or infinity if that is unknown."""
     newer = document.get("revision")

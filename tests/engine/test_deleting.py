@@ -48,6 +48,19 @@ def test_flush_deletes_whatever_other_requests_have_stored(do, two):
     assert count_sessions() == 0
 
 
+@pytest.mark.parametrize(("seconds", "left"), [(59, 0), (60, 1)])
+def test_a_pointer_leads_to_the_session_for_a_minute(do, stored, monkeypatch, seconds, left):
+    store = stored(a=1)
+    early = SessionStore(store.session_key)
+    do(store, "cycle_key")
+    later = dates.utc_now() + timedelta(seconds=seconds)
+    monkeypatch.setattr(dates, "utc_now", lambda: later)
+
+    do(early, "delete")
+
+    assert count_sessions() == left
+
+
 def test_documents_that_are_not_sessions_are_not_removed(do):
     past = dates.utc_now() - timedelta(seconds=1)
     collection().insert_many({"_id": _id, "expires_at": past} for _id in (7, "text"))

@@ -96,7 +96,8 @@ def read(raw: bytes, document_id: bytes, keys: tuple[str, ...], now: datetime) -
     marker = _decoded(stored, ["payload", "created_at", "revision"])
     if marker is not None:
         form, target = _opened(marker, document_id, keys)
-        held = held._replace(target=target if form == MOVED else None)
+        is_young = target is not None and milliseconds(now) - int(marker["created_at"]) < 60_000
+        held = held._replace(target=target if form == MOVED and is_young else None)
     document = _decoded(stored, [*_DATES, "payload", "revision", "write_id"])
     if document is None:  # then nothing is known of its date
         return held
