@@ -25,7 +25,7 @@ from bson.errors import InvalidBSON
 from django.contrib.sessions.backends import base
 from pymongo.errors import PyMongoError
 
-from django_mongo_sessions.connection import clients
+from django_mongo_sessions.connection import clients, errors
 from django_mongo_sessions.connection.breaker import OPEN, Gate
 from django_mongo_sessions.connection.collection import SessionCollection
 from django_mongo_sessions.mongo.tracebacks import forget_values, withhold_values
@@ -181,10 +181,10 @@ async def _drive(
     sleep: Callable[[float], Awaitable[None]],
 ) -> Result:
     """Run the steps, whatever makes their calls."""
-    collection, timeout, _, gate = target
     handled = sys.exc_info()[1]
     step: Callable[[Any], Operation[Any] | Wait] = steps.send
     argument: Any = None
+    repeated: Operation[Any] | None = None
     try:
         while True:
             if guard is not None:
@@ -197,12 +197,18 @@ async def _drive(
                 await sleep(operation.seconds)
                 step, argument = steps.send, None
                 continue
-            seconds = timeout if operation.timeout is None else operation.timeout
-            began = time.monotonic()
+            seconds = target.timeout if operation.timeout is None else operation.timeout
+            gate, began = target.gate, time.monotonic()
             try:
                 gate.enter(began)
-                reply = await call(operation, collection, seconds)
+                reply = await call(operation, target.collection, seconds)
             except Exception as error:
+                if target.reopen and operation is not repeated and errors.client_was_closed(error):
+                    # Not thrown into the steps, since nothing was sent. What the site's code raises
+                    # ends the steps, as if it had been called before the first one.
+                    target = await call(Operation(target.reopen, _same), target, None)
+                    step, argument, repeated = _same, operation, operation
+                    continue
                 withhold_values(error, handled)
                 if isinstance(error, PyMongoError):
                     if operation.counts and not _has_shorter_deadline(seconds, began):
@@ -219,6 +225,10 @@ async def _drive(
         return stop.value  # type: ignore[no-any-return]
     finally:
         steps.close()  # now, even if the call was given up
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 async def _call(operation: Operation[Any], collection: Any, seconds: float | None) -> Any:
