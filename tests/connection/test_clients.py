@@ -265,7 +265,8 @@ def test_a_child_makes_its_own_client_after_a_fork(mongod_engine):
 
 
 PROGRAM = """
-import asyncio, django
+import asyncio, django, logging
+logging.getLogger("asyncio").setLevel("ERROR")  # not how long a step takes
 from django.conf import settings
 settings.configure(SECRET_KEY="x", MONGO_SESSIONS={{"URI": {uri!r}, "DATABASE": {database!r}}})
 django.setup()

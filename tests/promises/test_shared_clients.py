@@ -368,6 +368,20 @@ def test_tasks_that_find_the_client_closed_at_once_ask_for_one(site):
     assert site.calls == 2
 
 
+def test_a_call_that_finds_the_client_closed_later_uses_the_one_in_its_place(site):
+    begin(site)
+    closed = site.collection()
+    site.close()
+    site.make()
+
+    reopened = [closed.reopen(closed), closed.reopen(closed)]
+    if site.form == "native":
+        reopened = [site.loop.run_until_complete(each) for each in reopened]
+
+    assert reopened[0] is reopened[1] is site.collection()
+    assert site.calls == 2
+
+
 def test_a_factory_that_returns_what_is_closed_is_told_what_to_do(site):
     key = begin(site)
     site.close()
