@@ -7,7 +7,6 @@ or if the server is known and does not reply, one call a second is let through t
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
@@ -65,7 +64,6 @@ class Breaker(Gate):
         about the server.
         """
         self._client, self._threshold = client, timeout / 2
-        self._lock = threading.Lock()
         self._answered = 0.0  # when the latest call began that got a reply
         self._hangs = False  # whether the client knows a server, which does not reply
         self._next_probe = 0.0
@@ -105,14 +103,56 @@ class Breaker(Gate):
         )
 
     def _should_try(self, now: float) -> bool:
+        if getattr(self._client, "_closed", False):  # its monitor will find no server any more
+            return True
         if not self._is_server_known():
             self._hangs = False  # the monitor decides: a server that it finds does reply
             if self._client.options.heartbeat_frequency <= PROBE_INTERVAL:
                 return False
         elif not self._hangs:
             return True
-        with self._lock:
-            is_due = now >= self._next_probe
-            if is_due:
-                self._next_probe = now + PROBE_INTERVAL
-            return is_due
+        # Without a lock, two calls of one moment may both be let through. That does no harm, and a
+        # signal handler or a finalizer that uses a session never waits for the code it interrupts.
+        is_due = now >= self._next_probe
+        if is_due:
+            self._next_probe = now + PROBE_INTERVAL
+        return is_due
+
+
+class FactoryBreaker(Gate):
+    """For the making of one client: what that has raised, the calls of the next second raise too.
+
+    After that second, one call a second is let through to try.
+    """
+
+    def __init__(self) -> None:
+        self._error: Exception | None = None
+        self._next_probe = 0.0
+
+    def enter(self, began: float) -> None:
+        """Let a call through; or raise ServerUnavailable for an outage, or an error like it."""
+        error = self._error
+        if error is None:
+            return
+        if began >= self._next_probe:
+            self._next_probe = began + PROBE_INTERVAL
+            return
+        if errors.is_outage(error):
+            raise ServerUnavailable(
+                f"MongoDB is down: making a client ended in {type(error).__name__}. The next "
+                f"attempt follows within {PROBE_INTERVAL:.0f} s."
+            )
+        raise _copy(error)
+
+    def leave(self, began: float, error: Exception | None = None) -> None:
+        """Remember how it ended, without the traceback and the variables in it."""
+        self._next_probe = time.monotonic() + PROBE_INTERVAL
+        self._error = None if error is None else _copy(error)
+
+
+def _copy(error: Exception) -> Exception:
+    """Return a new exception like this one: one that is raised twice would keep both tracebacks."""
+    # Without its __init__(), which may accept other arguments than it passes on.
+    copy = type(error).__new__(type(error), *error.__reduce__()[1])
+    copy.__dict__.update(error.__dict__)
+    return copy

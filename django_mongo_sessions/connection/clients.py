@@ -4,6 +4,10 @@ One `MongoClient` per process, made at first use, closed at exit, and made anew 
 `AsyncMongoClient` per event loop, because PyMongo does not let loops share one. By default only a
 loop that has run for a while gets one: for a short loop a client costs more than a thread. Nothing
 connects at import.
+
+A client that the site shares is made by the site's code, which may take its time, use a session
+itself, fork, or switch to another greenlet. So nothing is locked meanwhile: threads that come at
+once each make a client, and the first one is used by all.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,9 +26,12 @@ import pymongo
 from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
 from pymongo import AsyncMongoClient, MongoClient
+from pymongo.errors import InvalidOperation
 
 from django_mongo_sessions.conf import conf
+from django_mongo_sessions.connection.breaker import FactoryBreaker, Gate
 from django_mongo_sessions.connection.collection import (
+    ClientClass,
     SessionCollection,
     has_async,
     make_collection,
@@ -45,10 +52,30 @@ class _Clients:
     """The clients of one process."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        # Held for assignments alone. A finalizer or a signal handler that interrupts one may use a
+        # session, so the same thread may acquire it again.
+        self.lock = threading.RLock()
         self.blocking: SessionCollection | None = None
         self.by_loop: dict[asyncio.AbstractEventLoop, tuple[SessionCollection, Holder]] = {}
         self.first_seen: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
+        self.forget_failures()
+
+    def forget_failures(self) -> None:
+        self.factory = FactoryBreaker()  # for the client of blocking calls
+        self.factories: WeakKeyDictionary[asyncio.AbstractEventLoop, Gate] = WeakKeyDictionary()
+
+    def publish(
+        self, made: SessionCollection, replaced: SessionCollection | None, factory: Gate
+    ) -> bool:
+        """Let all threads use a collection; return False if another one is there, or reset() was.
+
+        It replaces the one that was there when its making began, with this breaker.
+        """
+        with self.lock:
+            if self.blocking is not replaced or self.factory is not factory:
+                return False
+            self.blocking = made
+            return True
 
 
 _clients = _Clients()
@@ -56,22 +83,40 @@ _inherited: list[_Clients] = []
 
 
 def collection() -> SessionCollection:
-    """Return the collection for blocking calls."""
-    if found := _clients.blocking:
-        return found
-    with _clients.lock:
-        if _clients.blocking is None:
-            _clients.blocking = make_collection(MongoClient)
-        return _clients.blocking
+    """Return the collection for blocking calls.
+
+    Raises ImproperlyConfigured if the settings are wrong, and whatever the factory of a shared
+    client raises. Within a second of such an error, it raises one like it.
+    """
+    return _clients.blocking or _open(None)
+
+
+def _open(closed: SessionCollection | None) -> SessionCollection:
+    """Return the collection for blocking calls, but not the closed one. See `collection()`."""
+    while True:
+        current = _clients
+        factory, found = current.factory, current.blocking
+        if found is not None and found is not closed:
+            return found
+        made = _make(MongoClient, factory, closed, _open)
+        if current.publish(made, found, factory):
+            return made
+        _close(made)
 
 
 async def collection_for_threads() -> SessionCollection:
-    """Return the collection for blocking calls, without blocking the running loop."""
-    return _clients.blocking or await sync_to_async(collection)()
+    """Return the collection for blocking calls, without blocking the running loop.
+
+    The site's code gets a thread of its own, and not the one for which all others may have to wait.
+    """
+    return _clients.blocking or await sync_to_async(collection, thread_sensitive=False)()
 
 
 async def acollection() -> SessionCollection | None:
-    """Return the collection for the running loop; None if threads serve it better."""
+    """Return the collection for the running loop; None if threads serve it better.
+
+    Raises what `collection()` raises.
+    """
     loop = asyncio.get_running_loop()
     if held := _clients.by_loop.get(loop):
         return held[0]
@@ -80,10 +125,47 @@ async def acollection() -> SessionCollection | None:
     for other in list(_clients.by_loop):
         if other.is_closed():
             _clients.by_loop.pop(other, None)
-    holder = _hold(loop)
-    found = await anext(holder)  # does not suspend, or two tasks would each make a client
-    _clients.by_loop[loop] = found, holder
-    return found
+    return await _aopen(None)
+
+
+async def _aopen(closed: SessionCollection | None) -> SessionCollection:
+    """Return the collection for the running loop, but not the closed one."""
+    loop = asyncio.get_running_loop()
+    while True:
+        current = _clients
+        held = current.by_loop.get(loop)
+        if held is not None and held[0] is not closed:
+            return held[0]
+        factory = current.factories.setdefault(loop, FactoryBreaker())
+        holder = _hold(loop, factory, closed)
+        made = await anext(holder)  # does not suspend, or two tasks would each make a client
+        if current.factories.get(loop) is factory:
+            current.by_loop[loop] = made, holder
+            return made
+        await holder.aclose()  # reset() was called meanwhile
+
+
+def _make(
+    kind: ClientClass,
+    factory: Gate,
+    closed: SessionCollection | None,
+    reopen: Callable[[SessionCollection], Any],
+) -> SessionCollection:
+    """Make the collection, in place of the closed one if there is one."""
+    began = time.monotonic()
+    factory.enter(began)
+    try:
+        made = make_collection(kind)
+    except Exception as error:
+        factory.leave(began, error)
+        raise
+    factory.leave(began)
+    if closed is not None and made.client is closed.client:
+        raise InvalidOperation(
+            "The site has closed the client that it shares, and the callable in MONGO_SESSIONS "
+            f"still returns it. After {kind.__name__}.close(), let that return a new client."
+        )
+    return made if made.owned else made._replace(reopen=reopen)
 
 
 def _deserves_a_client(loop: asyncio.AbstractEventLoop) -> bool:
@@ -93,10 +175,12 @@ def _deserves_a_client(loop: asyncio.AbstractEventLoop) -> bool:
     return now - _clients.first_seen.setdefault(loop, now) >= PROMOTION_AGE
 
 
-async def _hold(loop: asyncio.AbstractEventLoop) -> Holder:
+async def _hold(
+    loop: asyncio.AbstractEventLoop, factory: Gate, closed: SessionCollection | None
+) -> Holder:
     # A loop closes the asynchronous generators that were started in it. That is the only moment at
     # which the client can be closed, since another loop must not do it.
-    held = make_collection(AsyncMongoClient)
+    held = _make(AsyncMongoClient, factory, closed, _aopen)
     try:
         yield held
     finally:
@@ -122,10 +206,16 @@ def reset() -> None:
     """
     with _clients.lock:
         found, _clients.blocking = _clients.blocking, None
-        _clients.by_loop.clear()
-    if found is not None and found.owned:
+        _clients.forget_failures()
+    _clients.by_loop.clear()
+    if found is not None:
+        _close(found)
+
+
+def _close(unused: SessionCollection) -> None:
+    if unused.owned:
         with pymongo.timeout(_CLOSE_TIMEOUT):
-            found.client.close()
+            unused.client.close()
 
 
 def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:

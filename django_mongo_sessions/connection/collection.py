@@ -32,6 +32,9 @@ class SessionCollection(NamedTuple):
     timeout: float | None = None  # seconds for one operation; None leaves it to the client
     owned: bool = False  # whether we made its client, and so close it
     gate: Gate = OPEN
+    # Takes this collection once the owner of its shared client has closed that, and returns the
+    # one that takes its place; awaitable if the collection is. None if nothing can take its place.
+    reopen: Callable[[Any], Any] | None = None
 
     @property
     def client(self) -> Any:

@@ -80,6 +80,14 @@ def is_outage(error: Exception) -> bool:
     )
 
 
+def client_was_closed(error: Exception) -> bool:
+    """Return whether a call was not sent, because its client has been closed."""
+    # The second is raised if the client is closed after it has selected a server.
+    return isinstance(error, PyMongoError) and any(
+        text in str(error) for text in ("MongoClient after close", "closed connection pool")
+    )
+
+
 def may_have_applied(error: BaseException) -> bool:
     """Return whether a write that ended in this error may have been applied.
 

@@ -17,7 +17,8 @@ _REPLY_FIELDS = {"n", "nModified", "ok", "code", "codeName", "errtype", "electio
 _HIDDEN = "(not shown)"
 _MAX_PENDING = 1_000  # commands whose reply was not logged, such as after a change of the level
 
-_COLLECTION = re.compile(r'\{"(\w+)": (?:"((?:[^"\\]|\\.)*)"|[^,]*, "collection": "(.*?)")')
+_STRING = r'("(?:[^"\\]|\\.)*")'
+_COLLECTION = re.compile(rf'\{{"\w+": (?:{_STRING}|[^,]*, "collection": {_STRING})')
 
 
 class CommandFilter(logging.Filter):
@@ -37,15 +38,16 @@ class CommandFilter(logging.Filter):
             fields = json.loads(record.getMessage())
             request = fields["clientId"], fields["requestId"]
             command = fields.get("command")
+            namespace = fields.get("databaseName"), command and _collection(command)
         except (ValueError, TypeError, KeyError, AttributeError):  # not a message about a command
             return True
         if command is not None:
-            if (fields.get("databaseName"), _collection(command)) not in self.namespaces:
+            if namespace not in self.namespaces:
                 return True
             fields["command"] = _shown_command(command)
             self._remember(str(request))
         elif str(request) in self._pending:
-            del self._pending[str(request)]
+            self._pending.pop(str(request), None)  # another thread may have made room
             for name in {"reply", "failure"} & fields.keys():
                 fields[name] = _shown_reply(fields[name])
         else:
@@ -60,9 +62,12 @@ class CommandFilter(logging.Filter):
 
 
 def _collection(command: str) -> str | None:
-    """Return the collection that a command names, which PyMongo may have cut short."""
+    """Return the collection that a command names, which PyMongo may have cut short.
+
+    Raises ValueError if its name is no JSON.
+    """
     found = _COLLECTION.match(command)
-    return found and (found[2] or found[3])
+    return found and json.loads(found[1] or found[2])
 
 
 def _shown_command(command: str) -> str:

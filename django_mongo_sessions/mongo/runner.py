@@ -25,7 +25,7 @@ from bson.errors import InvalidBSON
 from django.contrib.sessions.backends import base
 from pymongo.errors import PyMongoError
 
-from django_mongo_sessions.connection import clients
+from django_mongo_sessions.connection import clients, errors
 from django_mongo_sessions.connection.breaker import OPEN, Gate
 from django_mongo_sessions.connection.collection import SessionCollection
 from django_mongo_sessions.mongo.tracebacks import forget_values, withhold_values
@@ -202,10 +202,10 @@ async def _drive(
     target: SessionCollection, steps: Steps[Result], guard: Guard | None, form: _Form
 ) -> Result:
     """Run the steps, in whatever form."""
-    collection, timeout, _, gate = target
     handled = sys.exc_info()[1]
     step: Callable[[Any], Step] = steps.send
     argument: Any = None
+    repeated: Operation[Any] | None = None
     try:
         while True:
             if guard is not None:
@@ -224,12 +224,18 @@ async def _drive(
                 except Exception as error:
                     step, argument = steps.throw, error
                 continue
-            seconds = timeout if operation.timeout is None else operation.timeout
-            began = time.monotonic()
+            seconds = target.timeout if operation.timeout is None else operation.timeout
+            gate, began = target.gate, time.monotonic()
             try:
                 gate.enter(began)
-                reply = await form.call(operation, collection, seconds)
+                reply = await form.call(operation, target.collection, seconds)
             except Exception as error:
+                if target.reopen and operation is not repeated and errors.client_was_closed(error):
+                    # Not thrown into the steps, since nothing was sent. What the site's code raises
+                    # ends the steps, as if it had been called before the first one.
+                    target = await form.call(Operation(target.reopen, _same), target, None)
+                    step, argument, repeated = _same, operation, operation
+                    continue
                 withhold_values(error, handled)
                 if isinstance(error, PyMongoError):
                     if operation.counts and not _has_shorter_deadline(seconds, began):
@@ -246,6 +252,10 @@ async def _drive(
         return stop.value  # type: ignore[no-any-return]
     finally:
         steps.close()  # now, even if the call was given up
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 async def _call(operation: Operation[Any], collection: Any, seconds: float | None) -> Any:

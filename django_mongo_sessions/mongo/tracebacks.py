@@ -16,6 +16,8 @@ from pymongo.errors import OperationFailure
 _PACKAGE = "django_mongo_sessions."
 # A traceback that enters one of these has passed through the engine.
 _ENGINE = tuple(f"{_PACKAGE}{room}." for room in ("backends", "engine", "mongo", "storage"))
+# It calls the site's code for a client, and gives it nothing of a session.
+_CONNECTION = f"{_PACKAGE}connection."
 # Code that these call gets keys, documents and data: a serializer, a socket.
 _CALLERS = (f"{_PACKAGE}storage.codec", "pymongo.", "bson.")
 # Their frames hold a session's data when they call the engine.
@@ -83,11 +85,14 @@ def forget_values(error: BaseException | None) -> None:
             continue
         is_callee = False
         for module, frame in frames:
+            if module.startswith(_CONNECTION):
+                entered = False
             entered = entered or module.startswith(_ENGINE)
             is_callee = is_callee or (entered and module.startswith(_CALLERS))
             if is_callee or module.startswith((_PACKAGE, *_DJANGO)):
                 with suppress(RuntimeError):  # it still runs
                     frame.clear()
+        is_ours = entered
 
 
 def _chain(

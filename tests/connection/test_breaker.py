@@ -13,7 +13,7 @@ from pymongo.errors import (
 )
 
 from django_mongo_sessions.connection import breaker
-from django_mongo_sessions.connection.breaker import Breaker
+from django_mongo_sessions.connection.breaker import Breaker, FactoryBreaker
 from django_mongo_sessions.exceptions import ServerUnavailable
 
 AWAY = ServerSelectionTimeoutError("no server")
@@ -181,3 +181,26 @@ def test_a_direct_connection_needs_no_primary(calls):
     calls.client.topology_type = "Single"
 
     assert calls.call()
+
+
+def test_a_client_that_was_closed_is_used_so_that_the_call_finds_out(calls):
+    calls.call(AWAY)
+    assert not calls.call()
+
+    calls.client._closed = True
+
+    assert calls.call()
+
+
+def test_a_factory_that_fails_is_called_once_a_second(monkeypatch):
+    monkeypatch.setattr(breaker.time, "monotonic", lambda: 100.0)
+    factory = FactoryBreaker()
+    factory.leave(97.0, ValueError("no client"))
+
+    for refused, tried in [(100.9, 101.0), (101.9, 102.0)]:
+        with pytest.raises(ValueError, match="no client"):
+            factory.enter(refused)
+        factory.enter(tried)
+
+    factory.leave(102.0)
+    factory.enter(102.1)

@@ -17,6 +17,7 @@ from pymongo.monitoring import ServerHeartbeatListener
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
+from django_mongo_sessions.connection.collection import make_collection
 from tests.conftest import DATABASE, end
 
 NOWHERE = "mongodb://127.0.0.1:1"
@@ -57,22 +58,24 @@ def test_threads_that_come_at_once_share_one_client(mongod_engine):
     assert all(reach is reached[0] for reach in reached)
 
 
-def test_a_thread_that_waits_for_another_threads_client_shares_it(mongod_engine, monkeypatch):
-    reach = clients.collection()
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_of_two_clients_that_are_made_at_once_the_first_is_used(
+    mongod_engine, monkeypatch, is_ours
+):
+    first, made = clients.collection(), []
 
-    class Meanwhile:
-        """A lock that is acquired only after another thread has made the client."""
-
-        def __enter__(self):
-            clients._clients.blocking = reach
-
-        def __exit__(self, *exc_info):
-            pass
+    def make(kind):
+        """Make one, while another thread is faster."""
+        made.append(make_collection(kind)._replace(owned=is_ours))
+        clients._clients.blocking = first
+        return made[-1]
 
     monkeypatch.setattr(clients._clients, "blocking", None)
-    monkeypatch.setattr(clients._clients, "lock", Meanwhile())
+    monkeypatch.setattr(clients, "make_collection", make)
 
-    assert clients.collection() is reach
+    assert clients.collection() is first
+    assert [each.client._closed for each in made] == [is_ours]
+    made[0].client.close()
 
 
 def test_a_changed_setting_makes_a_new_client_and_closes_the_old_one(mongod_engine, settings):
@@ -264,7 +267,8 @@ def test_a_child_makes_its_own_client_after_a_fork(mongod_engine):
 
 
 PROGRAM = """
-import asyncio, django
+import asyncio, django, logging
+logging.getLogger("asyncio").setLevel("ERROR")  # not how long a step takes
 from django.conf import settings
 settings.configure(SECRET_KEY="x", MONGO_SESSIONS={{"URI": {uri!r}, "DATABASE": {database!r}}})
 django.setup()

@@ -2,7 +2,13 @@
 
 import pytest
 from django.contrib.sessions.backends.base import UpdateError
-from pymongo.errors import OperationFailure, WTimeoutError
+from pymongo.errors import (
+    AutoReconnect,
+    InvalidOperation,
+    OperationFailure,
+    PyMongoError,
+    WTimeoutError,
+)
 
 from django_mongo_sessions.connection import errors
 from django_mongo_sessions.exceptions import ServerUnavailable
@@ -20,6 +26,21 @@ from django_mongo_sessions.exceptions import ServerUnavailable
 )
 def test_which_errors_are_outages(error, is_one):
     assert errors.is_outage(error) is is_one
+
+
+@pytest.mark.parametrize(
+    ("error", "is_so"),
+    [
+        (InvalidOperation("Cannot use MongoClient after close"), True),
+        (InvalidOperation("Cannot use AsyncMongoClient after close"), True),
+        (PyMongoError("Attempted to check out a connection from closed connection pool"), True),
+        (InvalidOperation("Cannot use ended session"), False),
+        (AutoReconnect("connection closed"), False),
+        (ValueError("Cannot use MongoClient after close"), False),
+    ],
+)
+def test_what_shows_that_a_client_was_closed(error, is_so):
+    assert errors.client_was_closed(error) is is_so
 
 
 def test_another_refusal_is_explained_in_the_servers_words():

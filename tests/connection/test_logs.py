@@ -86,7 +86,18 @@ def test_a_reply_shows_its_counts(database, caplog):
     assert json.loads(reply)["n"] == 1
 
 
-@pytest.mark.parametrize("name", ["sessions_of_users", "my_sessions", "orders"])
+@pytest.mark.parametrize("size", [1, 3_000])  # PyMongo cuts a long command, and writes it otherwise
+def test_no_value_is_shown_if_the_collection_has_another_alphabet(database, caplog, size):
+    logs.redact_commands(DATABASE, "sitzungen_für_alle")
+    database.sitzungen_für_alle.insert_one({"account": VALUE, "more": "x" * size})
+    database.sitzungen_für_alle.find_one({"account": VALUE})
+    database.sitzungen_für_alle.drop()
+
+    assert VALUE not in str(logged(caplog))
+    assert "(not shown)" in str(logged(caplog))
+
+
+@pytest.mark.parametrize("name", ["sessions_of_users", "my_sessions", "sessions2", "Sessions"])
 def test_other_collections_are_shown(database, caplog, name):
     database[name].insert_one({"payload": VALUE})
     database[name].find_one()
@@ -131,6 +142,7 @@ def test_commands_whose_reply_is_not_logged_are_forgotten():
         '{"clientId": 1}',
         '{"clientId": 1, "requestId": 1, "message": "Command succeeded", "reply": "{}"}',
         '{"clientId": 1, "requestId": 1, "databaseName": "other", "command": "{\\"a\\": 1}"}',
+        r'{"clientId": 1, "requestId": 1, "command": "{\"find\": \"no \\q escape\", "}',
     ],
 )
 def test_other_messages_are_left_alone(text):

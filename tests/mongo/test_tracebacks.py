@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from functools import partial
 
 import pytest
 from bson.errors import InvalidDocument
@@ -208,6 +209,35 @@ def test_frames_that_pymongo_calls_for_the_engine_are_emptied(mongod_engine, set
     assert isinstance(error, InvalidDocument)
     for frame in frames(error):
         if frame.f_globals["__name__"].startswith(("pymongo.", "bson.", "django_mongo_sessions.")):
+            assert frame.f_locals == {}
+
+
+@pytest.mark.parametrize("form", ["sync", "native"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def call(encode):\n    document = 1\n    encode()",
+        "def call(encode):\n    document = 1\n    try:\n        encode()\n"
+        "    except ValueError:\n        raise KeyError",
+    ],
+    ids=["passes", "leads to another"],
+)
+def test_frames_that_pymongo_calls_for_a_shared_clients_factory_keep_their_variables(
+    settings, form, source
+):
+    setting = "CLIENT" if form == "sync" else "ASYNC_CLIENT"
+    factory = partial(in_pymongo(source), encode_for_the_project)
+    settings.MONGO_SESSIONS = {setting: factory, "ASYNC": "native"}
+    store = SessionStore("0123456789abcdefghijklmnopqrstuv")
+
+    error = raised_by(store.load) if form == "sync" else raised_by(asyncio.run, store.aload())
+    tracebacks.forget_values(error)
+
+    cause = error.__context__ if isinstance(error, KeyError) else error
+    assert "document" in frames(cause)[-2].f_locals
+    assert "rate_of_the_project" in frames(cause)[-1].f_locals
+    for frame in frames(error):
+        if frame.f_globals["__name__"].startswith("django_mongo_sessions."):
             assert frame.f_locals == {}
 
 
