@@ -149,6 +149,11 @@ class TrackedSession(SessionBase):
         """
         return {}
 
+    @property
+    def _itself(self) -> TrackedSession:
+        """The session, also if a proxy is asked for it."""
+        return self
+
     # The data in memory
 
     @property
