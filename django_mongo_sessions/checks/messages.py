@@ -94,9 +94,11 @@ MESSAGES = {
         "Correct the user in MONGO_SESSIONS, or grant it the privileges that the engine needs.",
     ),
     "W013": Message(
-        "SESSION_SERIALIZER returns different bytes for the same data: lists and dicts appear to "
-        "have changed when they have not, so overlapping requests undo each other's changes.",
-        "Make its dumps() depend on the data alone, without the time or random bytes.",
+        "SESSION_SERIALIZER returns different bytes for the same data, or for data that it has "
+        "loaded: values may appear to have changed when they have not, so overlapping requests may "
+        "undo each other's changes.",
+        "Make its dumps() depend on the data alone, without the time or random bytes, and its "
+        "loads() return what was dumped.",
     ),
     "W014": Message(
         "MONGO_SESSIONS['ASYNC'] is \"native\", but with CLIENT and without ASYNC_CLIENT threads "

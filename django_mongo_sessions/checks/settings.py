@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 import warnings
@@ -187,8 +188,16 @@ def unpickles(serializer: Callable[[], Any]) -> bool:
 
 
 def varies(serializer: Callable[[], Any]) -> bool:
-    """Return whether it makes different bytes of the same data."""
-    return _holds(lambda: serializer().dumps({**_PROBE}) != serializer().dumps({**_PROBE}))
+    """Return whether it makes different bytes of the same data, also once it has loaded them."""
+    sample = {"text": "<a> & 'b'", "list": [1, -2.5, None], "dict": {"yes": True, "empty": {}}}
+
+    def question() -> bool:
+        body = serializer().dumps(copy.deepcopy(sample))
+        if serializer().dumps(copy.deepcopy(sample)) != body:
+            return True
+        return bool(serializer().dumps(serializer().loads(body)) != body)
+
+    return _holds(question)
 
 
 def _holds(question: Callable[[], bool]) -> bool:
