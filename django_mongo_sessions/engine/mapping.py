@@ -12,6 +12,7 @@ from pymongo.errors import DocumentTooLarge
 
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.engine.session import (
+    WRITE_INTERVAL,
     Content,
     Snapshot,
     TrackedSession,
@@ -88,6 +89,7 @@ def new(
     data, body = content
     now = dates.utc_now()
     start = began(origin, data, now)
+    expires_at = _expires_at(session, data, now, start)
     expected = Snapshot(
         key,
         document_id,
@@ -97,6 +99,7 @@ def new(
         body,
         user_id=documents.user_id(data),
         write_id=documents.new_write_id(),
+        expires_at=expires_at,
     )
     document = documents.new(
         document_id,
@@ -104,7 +107,7 @@ def new(
         _seal(session, expected),
         start,
         now,
-        _expires_at(session, data, now, start),
+        expires_at,
         _fields(session, data),
     )
     return document, expected
@@ -120,7 +123,7 @@ def update(
     now = dates.utc_now()
     start = began(stored, content.data, now)
     expires_at = _expires_at(session, content.data, now, start)
-    expected = stored._replace(data=content.data, cleared=False)
+    expected = stored._replace(data=content.data, cleared=False, expires_at=expires_at)
     if content.body == stored.body and stored.sealed_with_current_key:
         return documents.expiry_update(now, expires_at), expected
     expected = expected._replace(
@@ -141,6 +144,16 @@ def update(
         created_at=None if start == stored.created_at else start,
     )
     return change, expected
+
+
+def moves_expiry(session: TrackedSession, stored: Snapshot, content: Content) -> bool:
+    """Return whether a write of this content would move the expiry that this store has written.
+
+    Less than WRITE_INTERVAL does not count.
+    """
+    now = dates.utc_now()
+    expires_at = _expires_at(session, content.data, now, began(stored, content.data, now))
+    return abs((expires_at - stored.expires_at).total_seconds()) >= WRITE_INTERVAL
 
 
 def _fields(session: TrackedSession, data: dict[str, Any]) -> dict[str, Any]:

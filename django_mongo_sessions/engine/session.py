@@ -77,6 +77,7 @@ class Snapshot(NamedTuple):
     sealed_with_current_key: bool = True
     readable: bool = True  # False: the document was rejected, and nothing else is known of it
     cleared: bool = False  # True: the next write replaces what is stored, without a merge
+    expires_at: datetime = dates.EARLIEST  # as this store has written it
 
     def holds(self, content: Content) -> bool:
         """Return whether this content is what is stored, sealed with the current key."""
