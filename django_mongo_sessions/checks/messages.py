@@ -110,6 +110,12 @@ MESSAGES = {
         "In MIDDLEWARE, replace Django's SessionMiddleware with "
         "'django_mongo_sessions.middleware.SessionMiddleware'.",
     ),
+    "W016": Message(
+        "The table {table!r} in the database {alias!r} has rows. They are old sessions of another "
+        "engine: code that uses the model `Session` finds these, and none of the current ones.",
+        "Look for `Session.objects` and `get_decoded()` in your code. Then empty the table. If you "
+        "keep it, in order to go back, silence this warning.",
+    ),
 }
 
 

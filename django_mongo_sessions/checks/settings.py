@@ -24,6 +24,7 @@ from django_mongo_sessions.connection import collection, uris
 
 DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 MIDDLEWARE = "django_mongo_sessions.middleware.SessionMiddleware"
+STORE = "django_mongo_sessions.backends.mongodb.SessionStore"
 
 
 def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -41,6 +42,11 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
 def are_wrong() -> bool:
     """Return whether `check_settings` has found an error, so that other checks can be skipped."""
     return any(found.is_serious() for found in check_settings())
+
+
+def uses_engine() -> bool:
+    """Return whether SESSION_ENGINE names this engine, or one that derives from it."""
+    return _is_subclass(f"{settings.SESSION_ENGINE}.SessionStore", import_string(STORE))
 
 
 def _check_values() -> Iterator[checks.CheckMessage]:
@@ -148,10 +154,10 @@ def _middleware(path: str) -> list[str]:
 
 def _is_subclass(path: str, kind: type) -> bool:
     try:
-        middleware = import_string(path)
+        named = import_string(path)
     except ImportError:  # Django reports this when it starts
         return False
-    return isinstance(middleware, type) and issubclass(middleware, kind)
+    return isinstance(named, type) and issubclass(named, kind)
 
 
 # The serializer

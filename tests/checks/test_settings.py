@@ -90,6 +90,7 @@ def test_an_interval_is_of_no_use_to_djangos_middleware(settings):
     assert "django_mongo_sessions.middleware.SessionMiddleware" in said()["W015"].hint
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     "given",
     [
