@@ -106,7 +106,10 @@ def respond(form, loop):
 
         async def async_view(request):
             for name, data in changes(view, request).items():
-                await getattr(request, name).aupdate(data)
+                session = getattr(request, name)
+                if isinstance(session, SessionStore):  # on Django 4.2, no other is asynchronous
+                    await session._aget_session()
+                session.update(data)
             return HttpResponse()
 
         request = RequestFactory().get("/")
