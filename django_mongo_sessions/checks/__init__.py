@@ -1,11 +1,11 @@
-"""What `manage.py check` reports. Only the check tagged `database` does any I/O."""
+"""What `manage.py check` reports. Only the checks tagged `database` do any I/O."""
 
 from __future__ import annotations
 
 from django.core import checks
 
 from django_mongo_sessions.checks.messages import check_apps
-from django_mongo_sessions.checks.server import check_server
+from django_mongo_sessions.checks.server import check_server, check_table
 from django_mongo_sessions.checks.settings import (
     check_cookies,
     check_keys,
@@ -21,4 +21,5 @@ def register() -> None:
         checks.register(check)
     for check in (check_tls, check_cookies):
         checks.register(check, checks.Tags.security, deploy=True)
-    checks.register(check_server, checks.Tags.database)
+    for check in (check_server, check_table):
+        checks.register(check, checks.Tags.database)

@@ -95,9 +95,11 @@ MESSAGES = {
         "Correct the user in MONGO_SESSIONS, or grant it the privileges that the engine needs.",
     ),
     "W013": Message(
-        "SESSION_SERIALIZER returns different bytes for the same data: lists and dicts appear to "
-        "have changed when they have not, so overlapping requests undo each other's changes.",
-        "Make its dumps() depend only on the data, and not on the time or on random bytes.",
+        "SESSION_SERIALIZER returns different bytes for the same data, or for data that it has "
+        "loaded: values appear to have changed when they have not, so overlapping requests undo "
+        "each other's changes.",
+        "Make its dumps() depend only on the data, and not on the time or on random bytes, and its "
+        "loads() return what was dumped.",
     ),
     "W014": Message(
         "MONGO_SESSIONS['ASYNC'] is \"native\", but with CLIENT and without ASYNC_CLIENT threads "
@@ -108,6 +110,12 @@ MESSAGES = {
         "MONGO_SESSIONS['TOUCH_INTERVAL'] has no effect without this package's middleware.",
         "In MIDDLEWARE, replace Django's SessionMiddleware with "
         "'django_mongo_sessions.middleware.SessionMiddleware'.",
+    ),
+    "W016": Message(
+        "The table {table!r} in the database {alias!r} has rows. They are old sessions of another "
+        "engine: code that uses the model `Session` finds these, and none of the current ones.",
+        "Look for `Session.objects` and `get_decoded()` in your code. Then empty the table. If you "
+        "keep it, in order to go back, silence this warning.",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Check the server: the only check that connects, for `check --database`."""
+"""Check the server, and Django's table of sessions: what connects, for `check --database`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pymongo
+from django.apps import apps
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import Error, connections
 from pymongo.errors import OperationFailure, PyMongoError
 
 from django_mongo_sessions.checks import settings
@@ -48,3 +50,23 @@ def _check_server(client: Any) -> Iterator[checks.CheckMessage]:
         return
     for index in run(indexes.wrong()):
         yield message("W011", name=index.name, state=index.state)
+
+
+def check_table(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that no sessions of Django's own engine are left, if this engine is set."""
+    if not apps.is_installed("django.contrib.sessions") or not settings.uses_engine():
+        return []
+    model = apps.get_model("sessions", "Session")
+    return [
+        message("W016", table=model._meta.db_table, alias=alias)
+        for alias in databases or ()
+        if _has_rows(model, alias)
+    ]
+
+
+def _has_rows(model: Any, alias: str) -> bool:
+    try:
+        tables = connections[alias].introspection.table_names()
+        return model._meta.db_table in tables and model.objects.using(alias).exists()
+    except (ImproperlyConfigured, Error):  # no database, or one that is down: not ours to report
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 import warnings
@@ -23,6 +24,7 @@ from django_mongo_sessions.connection import collection, uris
 
 DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 MIDDLEWARE = "django_mongo_sessions.middleware.SessionMiddleware"
+STORE = "django_mongo_sessions.backends.mongodb.SessionStore"
 
 
 def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
@@ -40,6 +42,11 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
 def are_wrong() -> bool:
     """Return whether `check_settings` has found an error, so that other checks can be skipped."""
     return any(found.is_serious() for found in check_settings())
+
+
+def uses_engine() -> bool:
+    """Return whether SESSION_ENGINE names this engine, or one that derives from it."""
+    return _is_subclass(f"{settings.SESSION_ENGINE}.SessionStore", import_string(STORE))
 
 
 def _check_values() -> Iterator[checks.CheckMessage]:
@@ -147,10 +154,10 @@ def _middleware(path: str) -> list[str]:
 
 def _is_subclass(path: str, kind: type) -> bool:
     try:
-        middleware = import_string(path)
+        named = import_string(path)
     except ImportError:  # Django reports this when it starts
         return False
-    return isinstance(middleware, type) and issubclass(middleware, kind)
+    return isinstance(named, type) and issubclass(named, kind)
 
 
 # The serializer
@@ -187,8 +194,16 @@ def unpickles(serializer: Callable[[], Any]) -> bool:
 
 
 def varies(serializer: Callable[[], Any]) -> bool:
-    """Return whether it makes different bytes of the same data."""
-    return _holds(lambda: serializer().dumps({**_PROBE}) != serializer().dumps({**_PROBE}))
+    """Return whether it makes different bytes of the same data, also once it has loaded them."""
+    sample = {"text": "<a> & 'b'", "list": [1, -2.5, None], "dict": {"yes": True, "empty": {}}}
+
+    def question() -> bool:
+        body = serializer().dumps(copy.deepcopy(sample))
+        if serializer().dumps(copy.deepcopy(sample)) != body:
+            return True
+        return bool(serializer().dumps(serializer().loads(body)) != body)
+
+    return _holds(question)
 
 
 def _holds(question: Callable[[], bool]) -> bool:

@@ -12,6 +12,7 @@ from pymongo.errors import DocumentTooLarge
 
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.engine.session import (
+    WRITE_INTERVAL,
     Content,
     Snapshot,
     TrackedSession,
@@ -95,6 +96,7 @@ def new(
     data, body = content
     now = dates.utc_now()
     start = began(origin, data, now)
+    expires_at = _expires_at(session, data, now, start, ends)
     expected = Snapshot(
         key,
         document_id,
@@ -104,6 +106,7 @@ def new(
         body,
         user_id=documents.user_id(data),
         write_id=documents.new_write_id(),
+        expires_at=expires_at,
     )
     document = documents.new(
         document_id,
@@ -111,7 +114,7 @@ def new(
         _seal(session, expected),
         start,
         now,
-        _expires_at(session, data, now, start, ends),
+        expires_at,
         _fields(session, data),
     )
     return document, expected
@@ -129,11 +132,12 @@ def update(
     start = began(stored, content.data, now)
     expires_at = _expires_at(session, content.data, now, start, ends)
     if content.body == stored.body and stored.sealed_with_current_key:
-        expected = stored._replace(data=content.data, cleared=False)
+        expected = stored._replace(data=content.data, cleared=False, expires_at=expires_at)
         return documents.expiry_update(now, expires_at), expected
     expected = stored._replace(
         data=content.data,
         cleared=False,
+        expires_at=expires_at,
         created_at=start,
         body=content.body,
         user_id=documents.user_id(content.data),
@@ -151,6 +155,18 @@ def update(
         created_at=None if start == stored.created_at else start,
     )
     return change, expected
+
+
+def moves_expiry(
+    session: TrackedSession, stored: Snapshot, content: Content, ends: datetime | None
+) -> bool:
+    """Return whether a write of this content would move the expiry that this store has written.
+
+    Less than WRITE_INTERVAL does not count. `ends` is when the session ends, if a subclass says so.
+    """
+    now = dates.utc_now()
+    expires_at = _expires_at(session, content.data, now, began(stored, content.data, now), ends)
+    return abs((expires_at - stored.expires_at).total_seconds()) >= WRITE_INTERVAL
 
 
 def _fields(session: TrackedSession, data: dict[str, Any]) -> dict[str, Any]:

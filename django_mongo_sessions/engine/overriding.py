@@ -101,7 +101,7 @@ def twin(method: AwaitableMethod) -> AwaitableMethod:
 
     @functools.wraps(method)
     async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not (self._overrides(blocking) and _is_blocking_alone(self, blocking, name)):
+        if not (self._overrides(blocking) and is_blocking_alone(self, blocking, name)):
             return await method(self, *args, **kwargs)
         under_way = _in_threads.get()
         if (self, blocking) in under_way:  # it calls its awaitable form
@@ -115,8 +115,12 @@ def twin(method: AwaitableMethod) -> AwaitableMethod:
     return cast(AwaitableMethod, call)
 
 
-def _is_blocking_alone(session: SessionBase, blocking: str, awaitable: str) -> bool:
-    """Return whether whoever overrides the blocking method last does not override its twin."""
-    namespaces = chain((vars(session),), map(vars, type(session).__mro__))
+def is_blocking_alone(session: SessionBase, blocking: str, awaitable: str) -> bool:
+    """Return whether whoever overrides the blocking method last does not override its twin.
+
+    That may also be a proxy, whose `__class__` is not its type.
+    """
+    classes = (*type(session).__mro__, *session.__class__.__mro__)
+    namespaces = chain((vars(session),), map(vars, classes))
     last = next(names for names in namespaces if blocking in names or awaitable in names)
     return awaitable not in last

@@ -44,9 +44,17 @@ def save(session: TrackedSession, must_create: bool = False) -> Steps[None]:
         return
     stored = session._baseline or (yield from loading.reread(session))
     ours = session._content()
-    if stored and stored.holds(ours) and session._wrote_recently():
+    if stored and (yield from _is_just_written(session, stored, ours)):
         return
     yield from _store(session, stored, None, ours)
+
+
+def _is_just_written(session: TrackedSession, stored: Snapshot, ours: Content) -> Steps[bool]:
+    """Return whether this store has just written the same, with about the same expiry."""
+    if not (stored.holds(ours) and session._wrote_recently()):
+        return False
+    ends = yield from _own_expiry(session)
+    return not mapping.moves_expiry(session, stored, ours, ends)
 
 
 def mutate(session: TrackedSession, change: Change[Result]) -> Steps[Result | None]:

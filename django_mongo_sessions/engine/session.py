@@ -47,6 +47,7 @@ from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
 from django.contrib.sessions.backends.base import VALID_KEY_CHARS, SessionBase, UpdateError
+from django.core.signing import JSONSerializer
 from django.utils.crypto import get_random_string
 
 from django_mongo_sessions.conf import conf
@@ -83,6 +84,7 @@ class Snapshot(NamedTuple):
     sealed_with_current_key: bool = True
     readable: bool = True  # False: the document was rejected, and nothing else is known of it
     cleared: bool = False  # True: the next write replaces what is stored, without a merge
+    expires_at: datetime = dates.EARLIEST  # as this store has written it
 
     def holds(self, content: Content) -> bool:
         """Return whether this content is what is stored, sealed with the current key."""
@@ -169,6 +171,11 @@ class TrackedSession(SessionBase):
         """
         return {}
 
+    @property
+    def _itself(self) -> TrackedSession:
+        """The session, also if a proxy is asked for it."""
+        return self
+
     # The data in memory
 
     @property
@@ -198,7 +205,19 @@ class TrackedSession(SessionBase):
         if baseline is None or not baseline.readable:
             return None
         body = self._dump(self._session_cache)
-        return None if body in (baseline.body, self._ignored_body) else body
+        known = (
+            [baseline.body] if self._ignored_body is None else [baseline.body, self._ignored_body]
+        )
+        if body in known:
+            return None
+        # With Django's JSON, other bytes are other data.
+        is_same = self.serializer is not JSONSerializer and any(
+            self._holds_same(body, other) for other in known
+        )
+        return None if is_same else body
+
+    def _holds_same(self, body: bytes, base: bytes) -> bool:
+        return not merging.changes(self._dump, self._load, self._load(base), self._load(body))
 
     def _dump(self, data: Mapping[str, Any]) -> bytes:
         return codec.dump(self.serializer, data)
@@ -447,7 +466,9 @@ class TrackedSession(SessionBase):
         if newest is baseline or baseline.cleared:
             return ours
         loaded = self._load(baseline.body) if baseline.readable else {}
-        merged = merging.merge(self._dump, loaded, newest.data, self._load(ours.body))
+        merged = merging.merge(self._dump, self._load, loaded, newest.data, self._load(ours.body))
+        if not merged.changes:
+            return Content(newest.data, newest.body)
         if merged.conflicts and conf.ON_CONFLICT == "raise":
             named = ", ".join(map(repr, merged.conflicts))
             raise SessionConflict(f"Another request has changed {named} too.", merged.conflicts)
@@ -462,10 +483,10 @@ class TrackedSession(SessionBase):
         # Loaded anew, since `content.data` may be the live dict.
         before, after = self._load(ours.body), self._load(content.body)
         now = self._load(self._dump(live))
-        merged = merging.merge(self._dump, before, after, now)
-        merging.bring_up_to_date(self._dump, self._load, live, merged.data)
-        is_stored = merging.same(self._dump, merged.data, after)
-        return self._dump(live) if is_stored else content.body
+        merged = merging.merge(self._dump, self._load, before, after, now).data
+        merging.bring_up_to_date(self._dump, self._load, live, now, merged)
+        has_changed = merging.changes(self._dump, self._load, after, merged)
+        return content.body if has_changed else self._dump(live)
 
     # When it ends
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar, Token
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.sessions.backends.base import UpdateError
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
+from django.utils.functional import LazyObject, empty
 from pymongo.errors import PyMongoError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import errors
+from django_mongo_sessions.connection.breaker import OPEN
+from django_mongo_sessions.engine import overriding
 
 # A method of the store that an answer needs: its blocking name, and its asynchronous one.
 Method = tuple[str, str]
@@ -18,6 +23,19 @@ _LOAD: Method = ("_get_session", "_aget_session")
 _SAVE: Method = ("save", "asave")
 _AGE: Method = ("get_expiry_age", "aget_expiry_age")
 _TOUCH: Method = ("_touch", "_atouch")
+
+
+def own_session(request: HttpRequest) -> SessionStore | None:
+    """Return the request's session if it is one of this engine's, also one behind a proxy.
+
+    If it is behind a lazy proxy of Django's that nothing has used yet, that is not evaluated, and
+    None is returned.
+    """
+    session: Any = getattr(request, "session", None)
+    is_lazy = issubclass(type(session), LazyObject)  # isinstance() might evaluate another proxy
+    if is_lazy and session._wrapped is empty:
+        return None
+    return session if isinstance(session, SessionStore) else None
 
 
 class DeferredSession:
@@ -79,7 +97,7 @@ class DeferredSession:
     def _outcome(self, method: Method) -> Any:
         """Return what a method has returned, or the UpdateError that it has raised."""
         if method not in self._outcomes:
-            raise NeedsIO(method)
+            raise NeedsIO(self, method)
         return self._outcomes[method]
 
     def is_unavailable(self, response: HttpResponse) -> bool:
@@ -104,7 +122,9 @@ class DeferredSession:
             self._keep(method, error)
 
     async def aperform(self, method: Method) -> None:
-        """See perform()."""
+        """See perform(). A proxy of the session may override only the blocking method."""
+        if overriding.is_blocking_alone(self.session, *method):
+            return await sync_to_async(self.perform)(method)
         try:
             self._outcomes[method] = await getattr(self.session, method[1])()
         except (UpdateError, PyMongoError) as error:
@@ -126,5 +146,56 @@ class NeedsIO(BaseException):
     A BaseException, so that no `except Exception` swallows it.
     """
 
-    def __init__(self, method: Method) -> None:
-        self.method = method
+    def __init__(self, deferred: DeferredSession, method: Method) -> None:
+        self.deferred, self.method = deferred, method
+
+
+class NeedsThread(BaseException):
+    """Raised in an event loop when Django's code has to run in a thread. See NeedsIO."""
+
+
+class Replay:
+    """One `process_response` in an event loop, which begins anew whenever it needs I/O.
+
+    A subclass may give it several sessions, one after another. Each time that it comes to Django's
+    code, it gets the deferred session that it got there before, with the outcomes so far.
+    """
+
+    def __init__(self) -> None:
+        self._deferred: list[DeferredSession] = []
+        self._position = 0
+        self._cookie_age = settings.SESSION_COOKIE_AGE
+
+    def __enter__(self) -> None:
+        self._position = 0
+        self._token: Token[Replay | None] = running_replay.set(self)
+
+    def __exit__(self, *exception: object) -> None:
+        running_replay.reset(self._token)
+
+    def next(self, request: HttpRequest, response: HttpResponse) -> DeferredSession:
+        """Return the deferred session of the request's session.
+
+        Raises NeedsThread if that is not a session of this engine, or not yet evaluated; if it is
+        not the one that was there before; or if a subclass has changed how long sessions last, for
+        what is awaited is not awaited inside of that.
+        """
+        session = own_session(request)
+        if session is None or self._cookie_age != settings.SESSION_COOKIE_AGE:
+            raise NeedsThread
+        if self._position == len(self._deferred):
+            self._deferred.append(DeferredSession(session, response))
+        deferred = self._deferred[self._position]
+        if deferred.session._itself is not session._itself:
+            raise NeedsThread
+        self._position += 1
+        return deferred
+
+    def end(self) -> None:
+        """Let the sessions go that the request is done with."""
+        for deferred in self._deferred:
+            deferred.session._gate = OPEN
+
+
+# The one that has called `process_response` in this task.
+running_replay: ContextVar[Replay | None] = ContextVar("running_replay", default=None)

@@ -17,11 +17,16 @@ from django.utils.cache import patch_vary_headers
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import errors
 from django_mongo_sessions.connection.breaker import OPEN, RequestBreaker
-from django_mongo_sessions.middleware.deferred import DeferredSession, NeedsIO
+from django_mongo_sessions.middleware.deferred import (
+    DeferredSession,
+    NeedsIO,
+    NeedsThread,
+    Replay,
+    own_session,
+    running_replay,
+)
 from django_mongo_sessions.middleware.unavailable import unavailable
 from django_mongo_sessions.mongo.tracebacks import forget_values
-
-_DEFERRED = "_deferred_session"  # an attribute of the request
 
 
 class SessionMiddleware(middleware.SessionMiddleware):
@@ -35,8 +40,9 @@ class SessionMiddleware(middleware.SessionMiddleware):
     def process_request(self, request: HttpRequest) -> None:
         """Give the request its session, which is loaded when it is first used."""
         super().process_request(request)
-        if isinstance(request.session, SessionStore):
-            request.session._gate = RequestBreaker()
+        session = own_session(request)
+        if session is not None:
+            session._gate = RequestBreaker()
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """See Django's: what happens around a view."""
@@ -50,16 +56,16 @@ class SessionMiddleware(middleware.SessionMiddleware):
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
         """Keep the session's values out of reports of an exception that a view has raised."""
-        if isinstance(getattr(request, "session", None), SessionStore):
-            forget_values(exception)
+        forget_values(exception)
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Save the session if that is due, and set or delete the cookie."""
+        replay = running_replay.get()
+        if replay is not None:  # then __acall__ awaits what it needs
+            return self._respond(request, response, replay.next(request, response))
         session = getattr(request, "session", None)
         if not isinstance(session, SessionStore):
             return super().process_response(request, response)
-        if deferred := vars(request).get(_DEFERRED):
-            return self._respond(request, response, deferred)  # __acall__ awaits what it needs
         deferred = DeferredSession(session, response)
         try:
             while True:
@@ -80,28 +86,30 @@ class SessionMiddleware(middleware.SessionMiddleware):
                 response = await self.get_response(request)  # type: ignore[misc]
             except Exception as error:
                 return self._respond_to_error(request, error)
-        session = getattr(request, "session", None)
-        if not isinstance(session, SessionStore):
+        if own_session(request) is None:
             return await sync_to_async(self.process_response)(request, response)
-        vars(request)[_DEFERRED] = deferred = DeferredSession(session, response)
+        replay = Replay()
         try:
             while True:
                 try:
-                    return self.process_response(request, response)
+                    with replay:
+                        return self.process_response(request, response)
                 except NeedsIO as needed:
-                    method = needed.method
+                    deferred, method = needed.deferred, needed.method
+                except NeedsThread:
+                    break
                 await deferred.aperform(method)
+            return await sync_to_async(self.process_response)(request, response)
         finally:
-            del vars(request)[_DEFERRED]
-            session._gate = OPEN
+            replay.end()
 
     def _respond_to_error(self, request: HttpRequest, error: Exception) -> HttpResponse:
         """Return a 503 if rendering the page of an error has met the outage again.
 
         Django lets such an error pass; any other is raised.
         """
-        gate = getattr(getattr(request, "session", None), "_gate", OPEN)
-        is_outage = gate.outage is not None and errors.is_outage(error)
+        session = own_session(request)
+        is_outage = session is not None and session._gate.outage and errors.is_outage(error)
         if not is_outage or settings.DEBUG_PROPAGATE_EXCEPTIONS:
             raise error
         return unavailable(request, HttpResponse(), error)

@@ -12,8 +12,8 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,9 @@ import pymongo
 from asgiref.sync import sync_to_async
 from bson.errors import InvalidBSON
 from django.contrib.sessions.backends import base
+from pymongo.asynchronous import client_session as asynchronous
 from pymongo.errors import PyMongoError
+from pymongo.synchronous import client_session as synchronous
 
 from django_mongo_sessions.connection import clients, errors
 from django_mongo_sessions.connection.breaker import OPEN, Gate
@@ -228,7 +230,8 @@ async def _drive(
             gate, began = target.gate, time.monotonic()
             try:
                 gate.enter(began)
-                reply = await form.call(operation, target.collection, seconds)
+                with _unbound():
+                    reply = await form.call(operation, target.collection, seconds)
             except Exception as error:
                 if target.reopen and operation is not repeated and errors.client_was_closed(error):
                     # Not thrown into the steps, since nothing was sent. What the site's code raises
@@ -299,6 +302,32 @@ _IN_THREADS = _Form(_call_in_thread, asyncio.sleep, _await_overridden)
 def _deadline(seconds: float | None) -> AbstractContextManager[None]:
     # pymongo.timeout(None) would lift a limit that the caller has set.
     return nullcontext() if seconds is None else pymongo.timeout(seconds)
+
+
+# Where PyMongo 4.17 keeps the session of a `ClientSession.bind()`, with no public way to leave it.
+_BOUND: list[ContextVar[Any]] = [
+    module._SESSION for module in (synchronous, asynchronous) if hasattr(module, "_SESSION")
+]
+
+
+def _unbound() -> AbstractContextManager[None]:
+    """Make calls outside of a transaction of the site's that surrounds them.
+
+    PyMongo would make them a part of it, or refuse them if it is another client's.
+    """
+    bound = [(variable, session) for variable in _BOUND if (session := variable.get())]
+    return _left(bound) if bound else nullcontext()
+
+
+@contextmanager
+def _left(bound: list[tuple[ContextVar[Any], Any]]) -> Iterator[None]:
+    for variable, _ in bound:
+        variable.set(None)
+    try:
+        yield
+    finally:
+        for variable, session in bound:
+            variable.set(session)
 
 
 # PyMongo has no public way to ask for the caller's deadline. Without this one it is not known.

@@ -1,17 +1,26 @@
-"""What `manage.py check --database` says of the server."""
+"""What `manage.py check --database` says of the server, and of Django's table."""
 
 import io
+import os
+import subprocess
+import sys
 
 import mongomock
 import pytest
+from django.contrib.sessions.backends import db
+from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.db import connection, connections
 from pymongo import MongoClient
 
 from django_mongo_sessions import checks
+from django_mongo_sessions.backends import mongodb
 from django_mongo_sessions.storage.documents import TTL_INDEX
 from tests.checks.helpers import SECRET, said
 from tests.conftest import ACTIONS, collection
+
+pytestmark = pytest.mark.django_db
 
 
 def test_the_server_is_not_checked_unless_a_database_is_named(no_connection):
@@ -88,7 +97,6 @@ def test_a_shared_client_should_name_a_database_too(settings, soon_told, databas
         assert list(said(databases=["default"])) == [*unnamed, "W010"]
 
 
-@pytest.mark.django_db
 def test_the_first_migrate_does_not_report_the_index_that_it_is_about_to_create(mongod_engine):
     collection().drop()
     output = io.StringIO()
@@ -111,7 +119,6 @@ def test_a_server_that_is_too_old_is_an_error(mongod_engine, monkeypatch):
     assert "the oldest supported version is" in said(databases=["default"])["E006"].msg
 
 
-@pytest.mark.django_db
 def test_a_server_that_reports_an_old_version_can_be_migrated(mongod_engine, settings, monkeypatch):
     monkeypatch.setattr(checks.server, "OLDEST_SERVER", [99, 0])
     with pytest.raises(SystemCheckError, match="E006"):
@@ -129,3 +136,72 @@ def test_mongomock_is_not_checked(settings, given):
     settings.DEBUG = True
 
     assert said(databases=["default"]) == {}
+
+
+# Django's own table
+
+ELSEWHERE = "tests.checks.test_server"
+
+
+class SessionStore(mongodb.SessionStore):
+    """A project's own engine, in a module that SESSION_ENGINE names."""
+
+
+@pytest.fixture
+def a_row(settings):
+    """Settings without a server, and an old session in the table."""
+    settings.MONGO_SESSIONS = {"URI": "mongomock://"}
+    settings.DEBUG = True
+    db.SessionStore().save()
+
+
+@pytest.mark.parametrize("path", ["django_mongo_sessions.backends.mongodb", ELSEWHERE])
+def test_a_row_in_djangos_table_is_an_old_session(settings, a_row, path):
+    settings.SESSION_ENGINE = path
+
+    assert "'django_session'" in said(databases=["default"])["W016"].msg
+    assert said() == {}
+    Session.objects.all().delete()
+    assert said(databases=["default"]) == {}
+
+
+def test_with_another_engine_the_rows_are_in_use(settings, a_row):
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
+
+    assert said(databases=["default"]) == {}
+
+
+def test_without_the_app_or_its_table_there_are_no_rows(settings, a_row):
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE {Session._meta.db_table}")
+    assert said(databases=["default"]) == {}
+
+    settings.INSTALLED_APPS = [
+        name for name in settings.INSTALLED_APPS if name != "django.contrib.sessions"
+    ]
+    assert list(said(databases=["default"])) == ["W006"]
+
+
+def test_a_site_without_a_database_has_no_table(a_row, monkeypatch):
+    dummy = connections.configure_settings({})["default"]
+    monkeypatch.setitem(connections.settings, "other", dummy)
+
+    assert said(databases=["other"]) == {}
+    del connections["other"]
+
+
+def test_a_database_that_is_down_is_left_to_others(tmp_path):
+    (tmp_path / "site_settings.py").write_text(
+        "from testproject.settings import *\n"
+        'DATABASES["default"]["NAME"] = "/no/such/folder/db.sqlite3"\n'
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-m", "django", "check", "--database=default", "--settings=site_settings"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert "identified no issues" in result.stdout, result.stderr

@@ -1,5 +1,6 @@
 """What `manage.py check` says of the settings."""
 
+import html
 import os
 import pickle
 import secrets
@@ -89,6 +90,7 @@ def test_an_interval_has_no_effect_with_djangos_middleware(settings):
     assert "django_mongo_sessions.middleware.SessionMiddleware" in said()["W015"].hint
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     "given",
     [
@@ -167,6 +169,13 @@ class Stamps(serializers.JSONSerializer):
         return super().dumps({**data, "nonce": secrets.token_hex()})
 
 
+class Escapes(serializers.JSONSerializer):
+    """One that brings a text back otherwise than it was."""
+
+    def dumps(self, data):
+        return super().dumps({key: html.escape(str(value)) for key, value in data.items()})
+
+
 class Fails(Stamps):
     def dumps(self, data):
         raise RuntimeError("no key")
@@ -179,6 +188,7 @@ class Fails(Stamps):
         ("tests.checks.test_settings.Unpickles", ["W001"]),
         ("tests.checks.test_settings.Wraps", ["W001"]),
         ("tests.checks.test_settings.Stamps", ["W013"]),
+        ("tests.checks.test_settings.Escapes", ["W013"]),
         ("tests.checks.test_settings.Fails", []),
         ("tests.nowhere.Serializer", ["E007"]),
         ("tests.checks.test_settings.SECRET", ["E007"]),

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.engine import session
 from django_mongo_sessions.storage import dates
@@ -76,6 +78,44 @@ def test_a_save_without_a_change_sends_nothing_just_after_the_stores_own_write(d
     store._known.last_write -= session.WRITE_INTERVAL
     do(store, "save")
     assert the_document()["expires_at"] > soon
+
+
+@pytest.mark.parametrize("data", [{"a": 1}, {"_session_expiry": 3600}])
+@pytest.mark.parametrize("days", [1, -1])
+def test_but_it_is_written_if_the_clock_was_set(do, stored, monkeypatch, data, days):
+    store = stored(**data)
+    before = the_document()
+    now = dates.utc_now
+    monkeypatch.setattr(dates, "utc_now", lambda: now() + timedelta(days=days))
+
+    do(store, "save")
+
+    after = the_document()
+    moved = (after["expires_at"] - before["expires_at"]).total_seconds()
+    assert moved == pytest.approx(days * 24 * 3600, abs=30)
+    do(store, "save")
+    assert the_document() == after
+
+
+@pytest.mark.parametrize("age", [60, 30 * 24 * 3600])
+def test_or_if_sessions_last_for_another_time(do, stored, settings, age):
+    store = stored(a=1)
+    settings.SESSION_COOKIE_AGE = age
+
+    do(store, "save")
+
+    document = the_document()
+    assert (document["expires_at"] - document["seen_at"]).total_seconds() == age
+
+
+def test_nor_does_a_fixed_expiry_move(do, stored):
+    later = dates.utc_now() + timedelta(days=1)
+    store = stored(_session_expiry=later.isoformat())
+    before = the_document()
+
+    do(store, "save")
+
+    assert the_document() == before
 
 
 def test_a_save_after_the_stale_key_was_dropped_begins_a_new_session(do):

@@ -23,13 +23,19 @@ def loop():
 
 
 @pytest.fixture(params=["sync", "native", "threads"])
-def ask(request, mongod_engine, loop, settings):
-    """`ask(steps, cookie)` sends a request, sync and async, and returns the response."""
+def form(request, mongod_engine, settings):
+    """The kind of stack, on a real mongod."""
     if request.param != "sync":
         settings.MONGO_SESSIONS["ASYNC"] = request.param
+    return request.param
+
+
+@pytest.fixture
+def ask(form, loop, settings):
+    """`ask(steps, cookie)` sends a request, sync and async, and returns the response."""
 
     def ask(steps, cookie, cls=SessionMiddleware):
-        _, response = answer(cls, request.param, loop, steps, cookie, settings)
+        _, response = answer(cls, form, loop, steps, cookie, settings)
         if isinstance(response, Exception):
             raise response
         return response

@@ -202,6 +202,19 @@ def test_the_cookie_has_the_age_that_another_request_has_set(ask):
     assert 58 <= response.cookies[COOKIE]["max-age"] <= 60
 
 
+def test_a_save_after_one_of_the_views_moves_the_expiry_if_sessions_last_longer(ask, settings):
+    key = stored_key()
+
+    def last_longer(session):
+        settings.SESSION_COOKIE_AGE *= 2
+
+    response = ask(["_get_session", add, "save", last_longer], key)
+
+    document = collection().find_one()
+    age = (document["expires_at"] - document["seen_at"]).total_seconds()
+    assert age == response.cookies[COOKIE]["max-age"] == settings.SESSION_COOKIE_AGE
+
+
 def remove_session(request):
     del request.session
     return HttpResponse()
