@@ -268,6 +268,7 @@ class TrackedSession(SessionBase):
         self._known.left[write.replaces.document_id] = pointer
         if not is_confirmed:
             self._known.unfinished_move = Move(write.replaces, pointer, time.monotonic())
+            self._forget_last_write()  # or a save that comes soon would not finish it
 
     def _bring_along(self, move: Move, newest: Snapshot) -> None:
         """Take in what another request has stored under the old key, as unsaved changes."""

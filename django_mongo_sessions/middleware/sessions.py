@@ -8,6 +8,8 @@ code touches the response only once it has all answers.
 
 from __future__ import annotations
 
+from typing import Any
+
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.contrib.sessions import middleware
@@ -100,11 +102,14 @@ class SessionMiddleware(middleware.SessionMiddleware):
 
         Django lets such an error pass; any other is raised.
         """
-        gate = getattr(getattr(request, "session", None), "_gate", OPEN)
+        session: Any = getattr(request, "session", None)
+        gate = getattr(session, "_gate", OPEN)
         is_outage = gate.outage is not None and errors.is_outage(error)
         if not is_outage or settings.DEBUG_PROPAGATE_EXCEPTIONS:
             raise error
-        return unavailable(request, HttpResponse(), error)
+        response = unavailable(request, HttpResponse(), error)
+        _hand_over_new_key(session, request, response)
+        return response
 
     def _respond(
         self, request: HttpRequest, response: HttpResponse, deferred: DeferredSession

@@ -251,6 +251,54 @@ def finish(verb, operation):
     return drive(rest())
 
 
+def overtake(verb):
+    """Let another process mend the indexes after this one has looked; return what is next."""
+    operation = verb.send(next(verb).call(collection()))
+    drive(indexes.mend())
+    return operation
+
+
+@pytest.mark.parametrize("state", ["missing", "wrong TTL"])
+def test_what_another_process_does_at_the_same_time_may_be_done_twice(mongod_engine, state):
+    create(STATES[state])
+    verb = indexes.mend()
+
+    assert len(finish(verb, overtake(verb))) == 1
+
+    assert [found.state for found in drive(indexes.report())] == ["ok"]
+
+
+def test_an_index_that_another_process_has_dropped_is_found_done(mongod_engine):
+    create(STATES["unique"])
+    drive(indexes.ensure())
+    collection().create_index([("expires_at", -1)], name=f"{NAME}_2", **TTL)
+    verb = indexes.mend()
+
+    assert finish(verb, overtake(verb)) == []
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("code", sorted(errors.OVERTAKEN))
+def test_work_that_another_process_began_first_is_found_done(mongod_engine, code, times):
+    verb = indexes.mend()
+    operation = overtake(verb)
+    for _ in range(times):
+        operation = verb.throw(OperationFailure("the other was faster", code))
+
+    assert finish(verb, operation) == []
+
+
+@pytest.mark.parametrize("code", sorted(errors.OVERTAKEN))
+def test_work_in_which_others_are_always_faster_fails(mongod_engine, code):
+    verb = indexes.mend()
+    next(verb)
+    for _ in range(2):
+        verb.throw(OperationFailure("the other was faster", code))
+
+    with pytest.raises(OperationFailure, match="was faster"):
+        verb.throw(OperationFailure("the other was faster", code))
+
+
 def test_an_index_of_others_is_reported_and_left(mongod_engine):
     drive(indexes.mend())
     collection().create_index([("account_id", 1)], name="by_account")

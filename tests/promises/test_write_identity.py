@@ -135,6 +135,38 @@ def test_an_insert_that_arrives_late_is_no_session(do, lose, monkeypatch):
     assert count_sessions() == 1
 
 
+def test_an_insert_that_arrives_as_its_id_is_taken_is_no_session(do, lose, monkeypatch):
+    """Two upserts of one id can meet, and then the server refuses the later one."""
+    sent = []
+    insert, occupy = operations.insert, operations.occupy
+
+    def kept(document):
+        sent.append(document)
+        return insert(document)
+
+    def overtaken(marker):
+        operation, met = occupy(marker), []
+
+        def call(target):
+            if not met:
+                met.append(collection().insert_one(sent[0]))
+                raise DuplicateKeyError("E11000", 11000)
+            return operation.call(target)
+
+        return replace(operation, call=call)
+
+    monkeypatch.setattr(operations, "insert", kept)
+    monkeypatch.setattr(operations, "occupy", overtaken)
+    store = SessionStore()
+    store["a"] = 1
+    lose("insert", undone)
+
+    do(store, "save")
+
+    assert do(SessionStore(store.session_key), "load") == {"a": 1}
+    assert count_sessions() == 1
+
+
 @HOW
 def test_a_session_that_was_signed_out_does_not_come_back_with_a_move(do, stored, lose, how):
     store = another(do, stored(**{SESSION_KEY: "7"}))
