@@ -270,6 +270,11 @@ class TrackedSession(SessionBase):
             self._known.unfinished_move = Move(write.replaces, pointer, time.monotonic())
             self._forget_last_write()  # or a save that comes soon would not finish it
 
+    @property
+    def _has_moved(self) -> bool:
+        """Whether the session had another key, which may open nothing any more."""
+        return any(self._known.left.values())
+
     def _bring_along(self, move: Move, newest: Snapshot) -> None:
         """Take in what another request has stored under the old key, as unsaved changes."""
         baseline = self._baseline

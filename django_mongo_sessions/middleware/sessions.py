@@ -127,7 +127,7 @@ class SessionMiddleware(middleware.SessionMiddleware):
             response = super().process_response(request, response)
         finally:
             request.session = deferred.session
-        if deferred.session._known.unfinished_move:  # then a 5xx of the site's has it too
+        if deferred.session._has_moved:  # then a 5xx of the site's has the cookie too
             _hand_over_new_key(deferred.session, request, response)
         if deferred.left_document_alone():
             response.cookies.pop(settings.SESSION_COOKIE_NAME, None)

@@ -12,8 +12,16 @@ from django_mongo_sessions.connection import breaker, clients
 from django_mongo_sessions.middleware import SessionMiddleware
 from django_mongo_sessions.mongo import operations
 from tests.conftest import end
+from tests.promises.scheduler import MODES
 
 CUT = AutoReconnect("connection closed")
+
+
+@pytest.fixture(params=MODES)
+def scheduler(request, engine):
+    """An event loop whose server replies when the test says so."""
+    with request.param() as scheduler:
+        yield scheduler
 
 
 @pytest.fixture

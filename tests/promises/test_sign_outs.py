@@ -3,9 +3,135 @@
 import pytest
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import UpdateError
+from pymongo.errors import DuplicateKeyError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from tests.conftest import count_sessions
+from django_mongo_sessions.mongo import operations
+from tests.conftest import collection, count_sessions
+from tests.promises.scheduler import scheduled
+
+
+def new():
+    """Return a store of a session that signs in and is not stored yet."""
+    store = SessionStore()
+    store[SESSION_KEY] = "7"
+    return store
+
+
+def known():
+    """Return a store that has loaded a session which is signed in."""
+    store = new()
+    store.save()
+    store = SessionStore(store.session_key)
+    store._get_session()
+    return store
+
+
+def save(store):
+    store["n"] = 1
+    return store.asave()
+
+
+def mutate(store):
+    return store.amutate(lambda data: data.update(n=1))
+
+
+def create(store):
+    return store.acreate()
+
+
+def cycle_key(store):
+    return store.acycle_key()
+
+
+MAKERS = pytest.mark.parametrize("make", [new, known])
+VERBS = pytest.mark.parametrize("verb", [save, mutate, create, cycle_key])
+STEPS = range(12)  # more than any of the verbs waits
+
+
+@MAKERS
+@VERBS
+def test_a_flush_ends_what_another_task_was_storing(scheduler, make, verb):
+    for steps in STEPS:
+        collection().delete_many({})
+        store = make()
+        task = scheduler.start(verb(store))
+        for _ in range(steps):
+            scheduler.step(task)
+        flush = scheduler.start(store.aflush())
+
+        scheduler.finish(task, flush)
+
+        assert store.session_key is None
+        assert count_sessions() == 0
+
+
+@VERBS
+def test_what_a_task_wants_to_store_behind_a_flush_is_not_stored(scheduler, verb):
+    store = known()
+    flush = scheduler.start(store.aflush())
+    task = scheduler.start(verb(store))
+
+    [error, _] = scheduler.finish(task, flush)
+
+    assert isinstance(error, UpdateError)
+    assert count_sessions() == 0
+
+
+@MAKERS
+@VERBS
+def test_a_blocking_flush_ends_what_a_task_is_storing(scheduler, make, verb):
+    for steps in STEPS:
+        collection().delete_many({})
+        store = make()
+        task = scheduler.start(verb(store))
+        for _ in range(steps):
+            scheduler.step(task)
+        was_done = task.done()
+        store.flush()
+
+        [error] = scheduler.finish(task)
+
+        assert was_done or isinstance(error, UpdateError)
+        assert store.session_key is None
+        assert count_sessions() == 0
+
+
+@MAKERS
+@VERBS
+def test_a_flush_ends_what_a_cancelled_task_has_left(scheduler, make, verb):
+    for steps in STEPS:
+        collection().delete_many({})
+        store = make()
+        task = scheduler.start(verb(store))
+        for _ in range(steps):
+            scheduler.step(task)
+        task.cancel()
+
+        scheduler.finish(scheduler.start(store.aflush()))
+
+        assert store.session_key is None
+        assert count_sessions() == 0
+
+
+@pytest.mark.parametrize("verb", [save, create, cycle_key])
+def test_an_insert_that_arrives_after_the_flush_is_no_session(engine, verb, monkeypatch):
+    sent, insert = [], operations.insert
+
+    def kept(document):
+        sent.append(document)
+        return insert(document)
+
+    monkeypatch.setattr(operations, "insert", kept)
+    with scheduled() as scheduler:
+        store = new()
+        task = scheduler.start(verb(store))
+        task.cancel()
+        scheduler.finish(scheduler.start(store.aflush()))
+
+    with pytest.raises(DuplicateKeyError):
+        collection().insert_one(sent[0])
+    assert count_sessions() == 0
 
 
 @pytest.mark.parametrize("verb", ["save", "create", "cycle_key"])

@@ -11,6 +11,7 @@ from django.contrib.sessions.backends.base import UpdateError
 from pymongo.errors import NetworkTimeout, PyMongoError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.middleware import SessionMiddleware
 from django_mongo_sessions.storage import documents
 from tests.conftest import collection, count_sessions
 from tests.promises.test_lost_replies import undone, unheard
@@ -158,12 +159,12 @@ def signed_in():
     return session.session_key
 
 
-def logs_in(status):
+def logs_in(status, verb="cycle_key"):
     """Return a view that answers with this status, whatever it meets."""
 
     async def view(call):
         try:
-            await call("cycle_key")
+            await call(verb)
         except PyMongoError:
             return status
         return 200
@@ -184,6 +185,21 @@ def test_the_browser_gets_the_new_key_whatever_the_view_answers(visit, lose, how
     assert SessionStore(cookie.value).load() == {SESSION_KEY: "7"}
     assert cookie["max-age"] > 0
     assert "Cookie" in response["Vary"]
+
+
+@pytest.mark.parametrize("kind", [SessionMiddleware, djangos.SessionMiddleware])
+@pytest.mark.parametrize("how", [undone, unheard])
+@pytest.mark.parametrize("verb", ["cycle_key", "create"])
+def test_the_browsers_key_opens_the_session_if_no_reply_to_the_insert_comes(
+    visit, lose, kind, how, verb
+):
+    key = signed_in()
+    lose("insert", how, LATE)
+
+    response = visit(logs_in(200, verb), key, kind)
+
+    assert not response.cookies
+    assert SessionStore(key).load() == {SESSION_KEY: "7"}
 
 
 @pytest.mark.parametrize("how", [undone, unheard])
