@@ -65,6 +65,12 @@ def test_a_session_whose_last_write_was_rolled_back_moves_with_what_is_stored(do
 
     assert do(SessionStore(store.session_key), "load")["base"] == 1
     assert count_sessions() == 1
+    other = another(do, store)
+    other["theirs"] = 1
+    do(other, "save")
+    store["ours"] = 1
+    do(store, "save")
+    assert do(SessionStore(store.session_key), "load") == {"base": 1, "theirs": 1, "ours": 1}
 
 
 def test_equal_writes_of_one_millisecond_are_two(do, stored, lose, before, monkeypatch):
