@@ -124,6 +124,7 @@ def test_the_browsers_key_opens_its_session_whatever_is_cancelled(no_index, mode
     for old, new, session in each_await(mode, kind, verb, 200):
         assert opens(new or old)
         assert new or verb is not save_first
+        assert new or old is None or SessionStore(old).load() == DATA  # else it has a new expiry
         assert session.session_key in (new, old)
 
 
