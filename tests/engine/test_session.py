@@ -391,6 +391,15 @@ def test_a_flushed_session_has_no_key_and_nothing_is_known_of_it(loaded):
     assert loaded._known.snapshot is None
 
 
+def test_a_write_ends_as_soon_as_a_flush_begins(loaded):
+    guard = loaded._guard()
+
+    loaded._begin_flush()
+
+    with pytest.raises(UpdateError, match="was deleted"):
+        guard()
+
+
 def test_a_write_that_began_before_a_flush_ends_with_an_error(loaded):
     guards = [loaded._guard()]
     guards[0]()

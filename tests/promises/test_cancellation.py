@@ -112,7 +112,7 @@ def each_await(mode, kind, verb, status):
         with mode() as scheduler:
             session, response, was_cancelled = answer(scheduler, kind, verb, key, steps, status)
         cookie = response.cookies.get("sessionid")
-        yield key, cookie and cookie.value, session
+        yield key, cookie and cookie.value, session, was_cancelled
         steps += 1
     assert steps > 4
 
@@ -121,7 +121,7 @@ def each_await(mode, kind, verb, status):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_browsers_key_opens_its_session_whatever_is_cancelled(no_index, mode, kind, verb):
-    for old, new, session in each_await(mode, kind, verb, 200):
+    for old, new, session, _ in each_await(mode, kind, verb, 200):
         assert opens(new or old)
         assert new or verb is not save_first
         assert new or old is None or SessionStore(old).load() == DATA  # else it has a new expiry
@@ -131,5 +131,16 @@ def test_the_browsers_key_opens_its_session_whatever_is_cancelled(no_index, mode
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("verb", VERBS)
 def test_it_does_if_the_view_answers_with_an_error(no_index, mode, verb):
-    for old, new, _ in each_await(mode, SessionMiddleware, verb, 503):
+    for old, new, *_ in each_await(mode, SessionMiddleware, verb, 503):
         assert opens(new or old)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("verb", [cycle, create, mutate])
+def test_with_djangos_middleware_the_old_key_does_until_the_last_write_is_sent(
+    no_index, mode, verb
+):
+    """It sets no cookie then."""
+    for old, new, session, was_cancelled in each_await(mode, djangos.SessionMiddleware, verb, 503):
+        assert new is None
+        assert opens(old) or session._known.unfinished_move or not was_cancelled
