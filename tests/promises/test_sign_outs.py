@@ -3,12 +3,13 @@
 import pytest
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import UpdateError
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, NetworkTimeout
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.mongo import operations
 from tests.conftest import collection, count_sessions
 from tests.promises.scheduler import scheduled
+from tests.promises.test_lost_replies import undone
 
 
 def new():
@@ -114,8 +115,9 @@ def test_a_flush_ends_what_a_cancelled_task_has_left(scheduler, make, verb):
         assert count_sessions() == 0
 
 
-@pytest.mark.parametrize("verb", [save, create, cycle_key])
-def test_an_insert_that_arrives_after_the_flush_is_no_session(engine, verb, monkeypatch):
+@pytest.fixture
+def inserts(monkeypatch):
+    """The documents that are sent to be inserted."""
     sent, insert = [], operations.insert
 
     def kept(document):
@@ -123,6 +125,11 @@ def test_an_insert_that_arrives_after_the_flush_is_no_session(engine, verb, monk
         return insert(document)
 
     monkeypatch.setattr(operations, "insert", kept)
+    return sent
+
+
+@pytest.mark.parametrize("verb", [save, create, cycle_key])
+def test_an_insert_that_arrives_after_the_flush_is_no_session(engine, verb, inserts):
     with scheduled() as scheduler:
         store = new()
         task = scheduler.start(verb(store))
@@ -130,7 +137,21 @@ def test_an_insert_that_arrives_after_the_flush_is_no_session(engine, verb, monk
         scheduler.finish(scheduler.start(store.aflush()))
 
     with pytest.raises(DuplicateKeyError):
-        collection().insert_one(sent[0])
+        collection().insert_one(inserts[0])
+    assert count_sessions() == 0
+
+
+def test_nor_is_one_under_a_given_key(do, inserts, lose):
+    store = SessionStore("0123456789abcdefghijklmnopqrstuv")
+    store._session_cache = {SESSION_KEY: "7"}
+    lose("insert", undone, NetworkTimeout("no answer"))
+    with pytest.raises(NetworkTimeout):
+        do(store, "save", must_create=True)
+
+    do(store, "flush")
+
+    with pytest.raises(DuplicateKeyError):
+        collection().insert_one(inserts[0])
     assert count_sessions() == 0
 
 
