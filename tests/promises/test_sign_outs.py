@@ -2,11 +2,12 @@
 
 import pytest
 from django.contrib.auth import SESSION_KEY
-from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.backends.base import CreateError, UpdateError
 from pymongo.errors import DuplicateKeyError, NetworkTimeout
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.mongo import operations
+from django_mongo_sessions.storage import documents
 from tests.conftest import collection, count_sessions
 from tests.promises.scheduler import scheduled
 from tests.promises.test_lost_replies import undone
@@ -171,3 +172,64 @@ def test_an_insert_that_begins_as_another_thread_flushes_the_session_leaves_noth
         do(store, verb)
 
     assert count_sessions() == 0
+
+
+# Sessions that have moved
+
+
+@pytest.fixture
+def moved(do, stored):
+    """A store that has loaded a session which has moved since; and the one that has moved it."""
+    mover = stored(**{SESSION_KEY: "7"})
+    early = SessionStore(mover.session_key)
+    do(early, "_get_session")
+    do(mover, "cycle_key")
+    return early, mover
+
+
+@pytest.mark.parametrize("times", [0, 1])
+@pytest.mark.parametrize("verb", ["flush", "delete"])
+def test_a_request_that_began_before_a_session_moved_signs_it_out(do, moved, verb, times):
+    early, mover = moved
+    for _ in range(times):
+        do(mover, "cycle_key")
+
+    do(early, verb)
+
+    assert count_sessions() == 0
+
+
+def test_the_pointer_stays_for_whoever_signs_out_next(do, moved):
+    early, _ = moved
+    do(SessionStore(early.session_key), "delete")
+
+    assert collection().count_documents({"revision": -1}) == 1
+
+
+def test_a_pointer_is_no_session_to_any_other_verb(do, moved):
+    early, mover = moved
+    old = early.session_key
+
+    assert do(SessionStore(old), "load") == {}
+    assert not do(mover, "exists", old)
+    assert do(SessionStore(old), "describe") is None
+    early["a"] = 1
+    with pytest.raises(UpdateError):
+        do(early, "save")
+    taken = SessionStore(old)
+    taken._session_cache = {}
+    with pytest.raises(CreateError):
+        do(taken, "save", must_create=True)
+    assert do(SessionStore(mover.session_key), "load") == {SESSION_KEY: "7"}
+
+
+@pytest.mark.parametrize("change", [{}, {"payload": b""}, {"payload": b"\1forged"}])
+@pytest.mark.usefixtures("moved")
+def test_a_pointer_that_was_copied_or_forged_leads_nowhere(do, change):
+    [marker] = collection().find({"revision": -1})
+    stranger = "0123456789abcdefghijklmnopqrstuv"
+    collection().insert_one({**marker, "_id": documents.document_id(stranger), **change})
+
+    do(SessionStore(stranger), "flush")
+
+    assert count_sessions() == 1
