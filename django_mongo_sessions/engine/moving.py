@@ -38,7 +38,6 @@ def cycle_key(session: TrackedSession) -> Steps[None]:
         yield from _move_by_own_methods(session, baseline)
     else:
         yield from _move(session, baseline)
-        yield from indexes.ensure_once()
 
 
 def _move_by_own_methods(session: TrackedSession, baseline: Snapshot) -> Steps[None]:
@@ -62,6 +61,8 @@ def _move(session: TrackedSession, baseline: Snapshot) -> Steps[None]:
     new = yield from saving.insert(session, None, ours, baseline)
     write, pauses = Write(baseline, baseline, ours, ours, new), writes.backoff()
     try:
+        # Now: once the old key is left, nothing may keep the browser from getting the new one.
+        yield from indexes.ensure_once()
         while not (yield from _leave_old_key(session, write)):
             yield next(pauses)
             newest = yield from loading.reread(session)

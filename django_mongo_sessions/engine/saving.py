@@ -273,8 +273,8 @@ def finish_move(session: TrackedSession) -> Steps[None]:
     """
     pauses = writes.backoff()
     while move := session._known.unfinished_move:
-        old, new_id = move.old, documents.document_id(session.session_key)
-        marker = mapping.pointer(old, new_id or b"", move.pointer)
+        old, new_id = move.old, documents.document_id(session.session_key) or b""
+        marker = mapping.pointer(old, new_id, move.pointer)
         if (yield from writes.move(old.document_id, old.write_id, marker)):
             break
         if (yield operations.confirm(old.document_id, move.pointer)):  # it was there already
@@ -283,8 +283,7 @@ def finish_move(session: TrackedSession) -> Steps[None]:
         was_signed_out = newest is None and old.user_id is not None
         # After that time, the pointer may have been there, and may have expired.
         if was_signed_out and time.monotonic() - move.began < documents.MARKER_AGE / 2:
-            if new_id is not None:
-                yield from writes.delete(new_id)
+            yield from writes.delete(new_id)
             raise UpdateError("The session was deleted.")
         if newest is None or not newest.readable:
             break

@@ -342,6 +342,12 @@ class TrackedSession(SessionBase):
         self._known.left[write.replaces.document_id] = pointer
         if not is_confirmed:
             self._known.unfinished_move = Move(write.replaces, pointer, time.monotonic())
+            self._forget_last_write()  # or a save that comes soon would not finish it
+
+    @property
+    def _has_moved(self) -> bool:
+        """Whether the session had another key, which may open nothing any more."""
+        return any(self._known.left.values())
 
     def _bring_along(self, move: Move, newest: Snapshot) -> None:
         """Merge what another request has stored under the old key, as unsaved changes."""

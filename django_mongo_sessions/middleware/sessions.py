@@ -109,10 +109,12 @@ class SessionMiddleware(middleware.SessionMiddleware):
         Django lets such an error pass; any other is raised.
         """
         session = own_session(request)
-        is_outage = session is not None and session._gate.outage and errors.is_outage(error)
-        if not is_outage or settings.DEBUG_PROPAGATE_EXCEPTIONS:
+        is_due = session is not None and session._gate.outage and errors.is_outage(error)
+        if session is None or not is_due or settings.DEBUG_PROPAGATE_EXCEPTIONS:
             raise error
-        return unavailable(request, HttpResponse(), error)
+        response = unavailable(request, HttpResponse(), error)
+        _hand_over_new_key(session, request, response)
+        return response
 
     def _respond(
         self, request: HttpRequest, response: HttpResponse, deferred: DeferredSession
@@ -130,7 +132,7 @@ class SessionMiddleware(middleware.SessionMiddleware):
             response = super().process_response(request, response)
         finally:
             request.session = deferred.session
-        if deferred.session._known.unfinished_move:  # then a 5xx of the site's has it too
+        if deferred.session._has_moved:  # then a 5xx of the site's has the cookie too
             _hand_over_new_key(deferred.session, request, response)
         if deferred.left_document_alone():
             response.cookies.pop(settings.SESSION_COOKIE_NAME, None)

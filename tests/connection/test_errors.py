@@ -43,6 +43,14 @@ def test_what_shows_that_a_client_was_closed(error, is_so):
     assert errors.client_was_closed(error) is is_so
 
 
+@pytest.mark.parametrize(
+    "label", ["RetryableWriteError", "RetryableError", "SystemOverloadedError"]
+)
+def test_an_error_of_any_code_is_one_if_the_server_says_to_try_again(label):
+    assert errors.is_outage(OperationFailure("busy", 99_999, {"errorLabels": [label]}))
+    assert not errors.is_outage(OperationFailure("busy", 99_999, {"errorLabels": ["Other"]}))
+
+
 def test_another_refusal_is_explained_in_the_servers_words():
     error = OperationFailure("not authorized to execute command { shutdown: 1 }", 13)
 

@@ -74,6 +74,14 @@ def test_mutate_of_a_session_not_yet_saved_saves_it(do, held):
     assert dict(store.items()) == {"a": 1, "visits": 1}
 
 
+def test_mutate_of_a_stored_session_moves_the_expiry_of_the_cookie_too(do, stored):
+    store = SessionStore(stored(a=1).session_key)
+
+    do(store, "mutate", visit)
+
+    assert store.modified
+
+
 def test_mutate_whose_insert_fails_has_changed_nothing(do, held, monkeypatch):
     store = SessionStore()
     insert = operations.insert

@@ -311,6 +311,43 @@ def test_a_move_leaves_a_pointer(loaded, is_confirmed):
     assert loaded.session_key == NEW_KEY
     assert loaded._known.left == {DOCUMENT_ID: b"pointer"}
     assert (loaded._known.unfinished_move is None) == is_confirmed
+    assert loaded._wrote_recently() == is_confirmed
+
+
+@pytest.fixture
+def moved(loaded):
+    """A session at its new key, whose old key may still open it too."""
+    new = snapshot_of(loaded, loaded._session_cache, key=NEW_KEY)
+    loaded._moved(write_of(loaded)._replace(expected=new), b"pointer", is_confirmed=False)
+    return loaded
+
+
+def test_what_was_stored_under_the_old_key_becomes_an_unsaved_change(moved):
+    newest = snapshot_of(moved, {"a": 1, "theirs": 1}, revision=1)
+    moved["ours"] = 1
+
+    moved._bring_along(moved._known.unfinished_move, newest)
+
+    assert moved._session_cache == {"a": 1, "theirs": 1, "ours": 1}
+    assert moved._baseline.key == NEW_KEY
+    assert not moved._baseline.holds(moved._content())
+    assert moved._known.unfinished_move.old is newest
+
+
+def test_a_session_that_was_cleared_takes_nothing_along_from_its_old_key(moved):
+    newest = snapshot_of(moved, {"a": 2}, revision=1)
+    moved.clear()
+
+    moved._bring_along(moved._known.unfinished_move, newest)
+
+    assert moved._session_cache == {}
+    assert moved._known.unfinished_move.old is newest
+
+
+def test_a_move_is_finished_once_the_old_key_opens_nothing(moved):
+    moved._finish_move()
+
+    assert moved._known.unfinished_move is None
 
 
 def test_a_session_that_was_not_loaded_replaces_what_is_stored(session):
@@ -352,6 +389,15 @@ def test_a_flushed_session_has_no_key_and_no_baseline(loaded):
 
     assert loaded.session_key is None
     assert loaded._known.snapshot is None
+
+
+def test_a_write_ends_as_soon_as_a_flush_begins(loaded):
+    guard = loaded._guard()
+
+    loaded._begin_flush()
+
+    with pytest.raises(UpdateError, match="was deleted"):
+        guard()
 
 
 def test_a_write_that_began_before_a_flush_ends_with_an_error(loaded):

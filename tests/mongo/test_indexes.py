@@ -3,6 +3,7 @@
 import logging
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from pymongo.errors import OperationFailure
@@ -22,6 +23,12 @@ NAME = TTL_INDEX.name
 @pytest.fixture
 def no_index(do, monkeypatch):
     """As in a new process, on a collection without an index."""
+    monkeypatch.setattr(indexes, "_ensured", set())
+
+
+@pytest.fixture
+def no_index_yet(monkeypatch):
+    """The same without a server."""
     monkeypatch.setattr(indexes, "_ensured", set())
 
 
@@ -105,6 +112,31 @@ def test_one_of_ours_that_is_in_the_way_is_a_warning_and_no_error(do, no_index, 
     assert do(store, "exists", store.session_key)
     [record] = logged()
     assert f"{NAME} is in the way: not TTL" in record.getMessage()
+
+
+@pytest.mark.only("mongod")
+def test_all_commands_for_the_index_take_a_second_of_the_request(do, no_index, commands):
+    do(SessionStore(), "save")
+
+    sent = dict(commands.sent)
+    for name in ("listIndexes", "count", "createIndexes"):
+        assert 0 < sent[name]["maxTimeMS"] <= 1000
+    assert "commitQuorum" not in sent["createIndexes"]  # a server on its own refuses one
+
+
+def test_they_share_the_second_and_the_circuit_breaker_does_not_learn_of_them(
+    no_index_yet, monkeypatch
+):
+    now = [100.0]
+    monkeypatch.setattr(indexes, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    steps = indexes.ensure_once()
+    operations = [next(steps)]
+    for seconds, reply in [(0.75, {}), (60, 0)]:
+        now[0] += seconds
+        operations.append(steps.send(reply))
+
+    assert [operation.timeout for operation in operations] == [1.0, 0.25, 0.001]
+    assert not any(operation.counts for operation in operations)
 
 
 # Report and repair
@@ -249,6 +281,54 @@ def finish(verb, operation):
             return stop.value
 
     return drive(rest())
+
+
+def overtake(verb):
+    """Let another process mend the indexes after this one has looked; return what is next."""
+    operation = verb.send(next(verb).call(collection()))
+    drive(indexes.mend())
+    return operation
+
+
+@pytest.mark.parametrize("state", ["missing", "wrong TTL"])
+def test_what_another_process_does_at_the_same_time_may_be_done_twice(mongod_engine, state):
+    create(STATES[state])
+    verb = indexes.mend()
+
+    assert len(finish(verb, overtake(verb))) == 1
+
+    assert [found.state for found in drive(indexes.report())] == ["ok"]
+
+
+def test_an_index_that_another_process_has_dropped_is_found_done(mongod_engine):
+    create(STATES["unique"])
+    drive(indexes.ensure())
+    collection().create_index([("expires_at", -1)], name=f"{NAME}_2", **TTL)
+    verb = indexes.mend()
+
+    assert finish(verb, overtake(verb)) == []
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("code", sorted(errors.OVERTAKEN))
+def test_work_that_another_process_began_first_is_found_done(mongod_engine, code, times):
+    verb = indexes.mend()
+    operation = overtake(verb)
+    for _ in range(times):
+        operation = verb.throw(OperationFailure("the other was faster", code))
+
+    assert finish(verb, operation) == []
+
+
+@pytest.mark.parametrize("code", sorted(errors.OVERTAKEN))
+def test_work_in_which_others_are_always_faster_fails(mongod_engine, code):
+    verb = indexes.mend()
+    next(verb)
+    for _ in range(2):
+        verb.throw(OperationFailure("the other was faster", code))
+
+    with pytest.raises(OperationFailure, match="was faster"):
+        verb.throw(OperationFailure("the other was faster", code))
 
 
 def test_a_foreign_index_is_reported_and_left(mongod_engine):

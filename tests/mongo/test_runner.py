@@ -9,7 +9,7 @@ import pymongo
 import pytest
 from bson.errors import InvalidBSON
 from pymongo import _csot
-from pymongo.errors import PyMongoError
+from pymongo.errors import NetworkTimeout, PyMongoError
 
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.connection.breaker import Gate
@@ -78,6 +78,48 @@ def test_a_gate_learns_how_each_call_ended(form, error, told):
         run_on(target, verb) if form == "sync" else asyncio.run(arun_on(target, verb))
 
     assert gate.passed == ["enter", error if told is ... else told]
+
+
+def away(sessions):
+    raise NetworkTimeout("no answer")
+
+
+def fail(form, gate, timeout, **options):
+    """Let a call fail on a collection with that timeout."""
+    verb, target = asking(form, away, **options), SessionCollection(None, timeout, gate=gate)
+    with pytest.raises(NetworkTimeout):
+        run_on(target, verb) if form == "sync" else asyncio.run(arun_on(target, verb))
+
+
+@pytest.mark.parametrize("form", ["sync", "async"])
+@pytest.mark.parametrize("timeout", [None, 1.5, 7])
+def test_a_gate_is_not_told_of_a_call_whose_caller_gave_it_less_time(form, timeout):
+    gate = Noting()
+
+    with pymongo.timeout(1):
+        fail(form, gate, timeout)
+
+    assert gate.passed == ["enter"]
+
+
+@pytest.mark.parametrize("form", ["sync", "async"])
+def test_a_gate_is_told_of_a_call_that_has_had_all_its_time(form):
+    gate = Noting()
+
+    with pymongo.timeout(60):
+        fail(form, gate, 7)
+    fail(form, gate, None)
+
+    assert list(map(type, gate.passed)) == [str, NetworkTimeout] * 2
+
+
+@pytest.mark.parametrize("form", ["sync", "async"])
+def test_a_gate_is_not_told_how_a_call_failed_that_a_request_can_do_without(form):
+    gate = Noting()
+
+    fail(form, gate, 7, counts=False)
+
+    assert gate.passed == ["enter"]
 
 
 @pytest.mark.parametrize("form", ["sync", "async"])

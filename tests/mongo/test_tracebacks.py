@@ -124,14 +124,22 @@ def test_an_exception_that_was_being_handled_is_not_the_engines():
     assert str(foreign) == "cannot encode object: 7, of type: <class 'int'>"
 
 
-@pytest.mark.parametrize("form", ["sync", "native"])
-def test_an_exception_that_a_view_was_handling_is_left_alone(mongod_engine, settings, form):
+@pytest.fixture
+def refusing(mongod_engine, settings):
+    """The engine on a collection that refuses every session."""
+    database = collection().database
+    database.create_collection("refusing", validator={"absent": {"$exists": True}})
     settings.MONGO_SESSIONS = {
-        "URI": "mongodb://127.0.0.1:1",
-        "TIMEOUT": 0.2,
+        **settings.MONGO_SESSIONS,
+        "COLLECTION": "refusing",
         "ASYNC": "native",
-        "CLIENT_OPTIONS": {"serverSelectionTimeoutMS": 100},
     }
+    yield
+    collection().drop()
+
+
+@pytest.mark.parametrize("form", ["sync", "native"])
+def test_an_exception_that_a_view_was_handling_is_left_alone(refusing, form):
     foreign = OperationFailure(f"cannot {VALUE}", 14, {"errmsg": VALUE})
 
     async def asave(store):
@@ -146,7 +154,7 @@ def test_an_exception_that_a_view_was_handling_is_left_alone(mongod_engine, sett
         except OperationFailure:
             store.save()
 
-    with pytest.raises(PyMongoError):
+    with pytest.raises(WriteError):
         save(SessionStore()) if form == "sync" else asyncio.run(asave(SessionStore()))
 
     assert VALUE in str(foreign)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 
 import pytest
 from django.contrib.auth import SESSION_KEY
@@ -10,15 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import clients
 from tests.conftest import collection, count_sessions
-from tests.promises.scheduler import scheduled
+from tests.promises.scheduler import MODES, scheduled, scheduled_in_threads
 from tests.promises.test_interleavings import count, equal, options
-
-
-@pytest.fixture
-def scheduler(engine):
-    with scheduled() as scheduler:
-        yield scheduler
 
 
 def held(store):
@@ -149,6 +145,46 @@ def test_a_task_that_is_cancelled_while_it_waits_sends_nothing(scheduler):
     assert held(store) == {"a": 1, "count": 1}
 
 
+def test_a_task_whose_loop_has_got_its_own_client_meanwhile_takes_its_turn_too(
+    mongod_engine, monkeypatch, before
+):
+    store, goes_on = saved(a=1), threading.Event()
+
+    async def race():
+        monkeypatch.setattr(clients, "PROMOTION_AGE", float("inf"))
+        before("update", goes_on.wait)
+        first = asyncio.create_task(store.amutate(count))
+        await asyncio.sleep(0)
+        monkeypatch.setattr(clients, "PROMOTION_AGE", 0)
+        second = asyncio.create_task(store.amutate(count))
+        asyncio.get_running_loop().call_later(0.1, goes_on.set)
+        return await asyncio.gather(first, second)
+
+    assert asyncio.run(race()) == [1, 2]
+    assert held(store) == {"a": 1, "count": 2}
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_task_that_is_cancelled_changes_its_session_no_more(engine, steps):
+    with scheduled_in_threads() as scheduler:
+        store = saved(a=1)
+        store["b"] = 2
+        task = scheduler.start(store.amutate(count))
+        for _ in range(steps):
+            scheduler.step(task)
+        task.cancel()
+        scheduler.settle()
+        left = repr(vars(store))
+
+        scheduler.release()  # the thread makes the call all the same
+
+        assert task.cancelled()
+        assert repr(vars(store)) == left
+        scheduler.finish(scheduler.start(store.amutate(count)))
+        assert held(store) == dict(store.items())
+        assert held(store)["count"] == 1 + (steps > 1)
+
+
 def test_a_session_serves_several_loops_one_after_another(engine):
     store = saved(a=1)
 
@@ -247,17 +283,20 @@ class Tasks:
         return found
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("seconds", [0, 1])
-def test_acknowledged_changes_of_tasks_that_share_a_store_are_kept(engine, monkeypatch, seconds):
+def test_acknowledged_changes_of_tasks_that_share_a_store_are_kept(
+    engine, monkeypatch, seconds, mode
+):
     monkeypatch.setattr("django_mongo_sessions.engine.session.WRITE_INTERVAL", seconds)
     monkeypatch.setattr("django_mongo_sessions.mongo.writes._LONGEST_DELAY", 0)
     whats = ["set", "set", "pop", "mutate", "mutate", "cycle_key", "touch"]
     steps = st.tuples(st.integers(0, 2), st.sampled_from(whats))
 
-    @options(100)
+    @options(100 if mode is scheduled else 20)
     @given(st.lists(steps, min_size=30, max_size=60))
     def check(steps):
-        with scheduled() as scheduler:
+        with mode() as scheduler:
             tasks = Tasks(scheduler)
             for step in steps:
                 tasks.step(*step)

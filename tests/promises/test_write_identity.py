@@ -65,6 +65,12 @@ def test_a_session_whose_last_write_was_rolled_back_moves_with_the_stored_data(d
 
     assert do(SessionStore(store.session_key), "load")["base"] == 1
     assert count_sessions() == 1
+    other = another(do, store)
+    other["theirs"] = 1
+    do(other, "save")
+    store["ours"] = 1
+    do(store, "save")
+    assert do(SessionStore(store.session_key), "load") == {"base": 1, "theirs": 1, "ours": 1}
 
 
 def test_two_equal_writes_in_one_millisecond_both_count(do, stored, lose, before, monkeypatch):
@@ -133,6 +139,38 @@ def test_an_insert_that_arrives_late_creates_no_session(do, lose, monkeypatch):
 
     with pytest.raises(DuplicateKeyError):
         collection().insert_one(sent[0])
+    assert do(SessionStore(store.session_key), "load") == {"a": 1}
+    assert count_sessions() == 1
+
+
+def test_an_insert_that_arrives_as_its_id_is_taken_is_no_session(do, lose, monkeypatch):
+    """Two upserts of one id can meet, and then the server refuses the later one."""
+    sent = []
+    insert, occupy = operations.insert, operations.occupy
+
+    def kept(document):
+        sent.append(document)
+        return insert(document)
+
+    def overtaken(marker):
+        operation, met = occupy(marker), []
+
+        def call(target):
+            if not met:
+                met.append(collection().insert_one(sent[0]))
+                raise DuplicateKeyError("E11000", 11000)
+            return operation.call(target)
+
+        return replace(operation, call=call)
+
+    monkeypatch.setattr(operations, "insert", kept)
+    monkeypatch.setattr(operations, "occupy", overtaken)
+    store = SessionStore()
+    store["a"] = 1
+    lose("insert", undone)
+
+    do(store, "save")
+
     assert do(SessionStore(store.session_key), "load") == {"a": 1}
     assert count_sessions() == 1
 

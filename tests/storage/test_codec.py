@@ -1,5 +1,6 @@
 import pickle
 import secrets
+import tracemalloc
 import zlib
 from datetime import datetime, timezone
 
@@ -177,6 +178,15 @@ def test_a_body_is_not_decompressed_past_the_limit(monkeypatch):
 
     with pytest.raises(ValueError, match="more than 2,000 bytes"):
         opened(codec.seal(b"x" * 2_001, BINDING, "key"))
+
+    bomb = codec.seal(bytes(20_000_000), BINDING, "key")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="more than 2,000 bytes"):
+            opened(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_incomplete_compressed_body_does_not_open():

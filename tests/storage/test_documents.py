@@ -200,3 +200,14 @@ def test_an_update_that_unsets_nothing_has_no_unset():
 def test_an_extra_field_with_an_impossible_name_is_refused(name):
     with pytest.raises(ValueError, match=re.escape(repr(name))):
         documents.derived({}, {name: 1})
+
+
+@pytest.mark.parametrize(
+    ("write_id", "shown"), [(WRITE_ID, WRITE_ID.hex()), (None, None), ("text", "text")]
+)
+def test_an_identity_is_shown_as_text_and_anything_else_as_it_is(write_id, shown):
+    assert documents.describe(document(write_id=write_id))["write_id"] == shown
+
+
+def test_a_payload_that_is_none_is_shown_as_it_is():
+    assert documents.describe(document(payload="text"))["payload"] == "text"
