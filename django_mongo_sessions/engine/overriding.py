@@ -101,16 +101,22 @@ def twin(method: AwaitableMethod) -> AwaitableMethod:
 
     @functools.wraps(method)
     async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not (self._overrides(blocking) and is_blocking_alone(self, blocking, name)):
-            return await method(self, *args, **kwargs)
         under_way = _in_threads.get()
-        if (self, blocking) in under_way:  # it calls its awaitable form
-            return await method(self, *args, **kwargs)
-        _in_threads.set((*under_way, (self, blocking)))
+        is_in_thread = (
+            self._overrides(blocking)
+            and is_blocking_alone(self, blocking, name)
+            and (self, blocking) not in under_way  # else it calls its awaitable form
+        )
+        if is_in_thread:
+            _in_threads.set((*under_way, (self, blocking)))
+        chosen = sync_to_async(getattr(self, blocking)) if is_in_thread else method
+        called = chosen(self, *args, **kwargs) if chosen is method else chosen(*args, **kwargs)
+        del args, kwargs  # a traceback shows the variables of this frame
         try:
-            return await sync_to_async(getattr(self, blocking))(*args, **kwargs)
+            return await called
         finally:
-            _in_threads.set(under_way)
+            if is_in_thread:
+                _in_threads.set(under_way)
 
     return cast(AwaitableMethod, call)
 

@@ -159,22 +159,28 @@ class Sessions(RuleBasedStateMachine):
         client, meddling = self.clients[n], list(meddling)
 
         def ask(client, verb, *args):
-            store, run, arun = client.store, client.store._run, client.store._arun
+            store, runs = client.store, ("_run", "_arun", "_write", "_awrite")
 
             def meddle():
                 self.meddle(n, meddling.pop(0) if meddling else None)
                 if client.key in self.stored:
                     client.seen.append(self.stored[client.key])
+                    if verb in ("delete", "flush"):  # the next command deletes it
+                        del self.stored[client.key]
+
+            def meddled_run(run):
+                return lambda steps: run(step_by_step(steps, meddle))
 
             def meddled(function):
                 return lambda data: (meddle(), function(data))[1]
 
-            store._run = lambda steps: run(step_by_step(steps, meddle))
-            store._arun = lambda steps: arun(step_by_step(steps, meddle))
+            for name in runs:
+                setattr(store, name, meddled_run(getattr(store, name)))
             try:
                 return self.ask(client, verb, *map(meddled, args))
             finally:
-                del store._run, store._arun
+                for name in runs:
+                    delattr(store, name)
 
         getattr(self, verb)(client, ask)
 
