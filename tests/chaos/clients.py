@@ -9,6 +9,7 @@ that are in the database instead.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ import secrets
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +36,7 @@ from django_mongo_sessions.engine import mapping
 from django_mongo_sessions.exceptions import SessionConflict
 from django_mongo_sessions.storage import documents
 from tests.chaos.history import (
+    DELETED,
     FAILED,
     FLUSH,
     MOVE,
@@ -50,6 +53,7 @@ from tests.chaos.history import (
 BROWSERS = 6
 _TASKS = 3  # of each process, or threads; each makes one request after another
 _LONGEST = 100  # tokens, after which a browser begins a new session
+_HANGS = 55  # seconds after which a client that has not ended hangs
 _RETRY = 20  # seconds for which a client repeats what it must finish
 _SESSION, _ITEMS = "session", "items"
 _CANCELLED = 0.06  # the share of the awaited operations that are cancelled
@@ -107,7 +111,11 @@ class Client:
     def __init__(self, way: str, jar: Jar, until: float) -> None:
         self.way, self.jar, self.until = way, jar, until
         self.is_async = way != "blocking"
+        # Before Python 3.12, a cancelled call may release a lock of PyMongo's AsyncMongoClient that
+        # another call holds. Later calls then end in RuntimeError, or hang.
+        self.may_cancel = way == "threads" or (self.is_async and sys.version_info >= (3, 12))
         self.events: list[Event] = []
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     def work(self) -> None:
         """Make requests, several at a time, until it is time to stop."""
@@ -123,7 +131,12 @@ class Client:
         return time.monotonic() < self.until
 
     async def _at_once(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        await asyncio.gather(*(work() for _ in range(_TASKS)))
+        self.loop = asyncio.get_running_loop()
+        try:
+            await asyncio.gather(*(work() for _ in range(_TASKS)))
+        except BaseException:
+            traceback.print_exc()  # now, since the loop may not end
+            raise
 
     async def _visits(self) -> None:
         while self._has_time():
@@ -163,7 +176,7 @@ class Client:
 
     async def impatiently(self, operation: Awaitable[Any]) -> Any:
         """Await an operation, and sometimes cancel it."""
-        if self.is_async and random.random() < _CANCELLED:
+        if self.may_cancel and random.random() < _CANCELLED:
             return await asyncio.wait_for(operation, random.uniform(0, 0.05))
         return await operation
 
@@ -283,7 +296,9 @@ class Request:
     async def _outcome(self, operation: Awaitable[Any]) -> str:
         try:
             await self.client.impatiently(operation)
-        except (UpdateError, SessionConflict, _RefusedError, TypeError):
+        except UpdateError:
+            return DELETED
+        except (SessionConflict, _RefusedError, TypeError):
             return FAILED
         except (PyMongoError, asyncio.TimeoutError):
             return UNKNOWN
@@ -335,7 +350,7 @@ class Request:
         key, began = self.store.session_key, time.monotonic()
         outcome = await self._outcome(self.client.call(self.store, "cycle_key"))
         if outcome == UNKNOWN:
-            outcome = await self._finish()
+            outcome = await self._finish(key)
             if outcome == OK and self.store.session_key == key:
                 outcome = FAILED
         if outcome == OK:
@@ -344,14 +359,14 @@ class Request:
             self.client.jar.put(self.browser, self.session, None)
         return self._record(MOVE, outcome, began, key)
 
-    async def _finish(self) -> str:
+    async def _finish(self, key: str | None) -> str:
         """Save the session until it succeeds, and return the outcome."""
-        token, key, began = self.client.new_token(), self.store.session_key, time.monotonic()
+        token, began = self.client.new_token(), time.monotonic()
         self.store[token] = 1
         try:
             outcome = OK if await self.client.repeat(self.store, "save") else UNKNOWN
         except UpdateError:
-            outcome = FAILED
+            outcome = DELETED
         self._record(SAVE, outcome, began, key, token=token)
         return outcome
 
@@ -381,6 +396,26 @@ def stored() -> list[Stored]:
     return found
 
 
+def _show_if_it_hangs(client: Client) -> None:
+    """Show where each task and each thread waits, if they go on for too long, and exit."""
+    time.sleep(max(0, client.until + _HANGS - time.monotonic()))
+    for task in asyncio.all_tasks(client.loop) if client.loop else ():
+        print(f"\n{task.get_name()}:", *_lines(task), sep="\n", file=sys.stderr)
+    faulthandler.dump_traceback()
+    os._exit(1)
+
+
+def _lines(task: asyncio.Task[Any]) -> Iterator[str]:
+    waiting: Any = task.get_coro()
+    while waiting is not None:
+        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "ag_frame", None)
+        if frame is None:
+            yield f"  {waiting}"
+            return
+        yield f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "ag_await", None)
+
+
 def main(way: str, path: str = "") -> None:
     django.setup()
     if way == "stored":
@@ -390,6 +425,7 @@ def main(way: str, path: str = "") -> None:
     pymongo.common.MIN_HEARTBEAT_INTERVAL = 0.01
     print("ready", flush=True)
     client = Client(way, Jar(Path(path).with_name("jar")), until=float(input()))
+    threading.Thread(target=_show_if_it_hangs, args=(client,), daemon=True).start()
     client.work()
     Path(path).write_text("\n".join(json.dumps(event) for event in client.events))
 

@@ -11,15 +11,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
+OK, FAILED, DELETED, UNKNOWN = "ok", "failed", "deleted", "unknown"
 START, SAVE, MUTATE, READ, MOVE, FLUSH = "start", "save", "mutate", "read", "move", "flush"
 
 
 class Event(NamedTuple):
     """One operation of a client. Times are by time.monotonic(), and the same for all processes.
 
-    A failed operation is known to have stored nothing. If the outcome is unknown, it may have been
-    applied, and may yet be.
+    A failed operation is known to have stored nothing. If the session was deleted, that may have
+    been before the operation was applied, or after. If the outcome is unknown, the operation may
+    have been applied, and may yet be.
     """
 
     session: str
@@ -106,26 +107,26 @@ class _Session:
                 return event.ended
         return float("inf")
 
-    def _was_moved(self, absence: Event) -> bool:
-        """Return whether the session may have left the key of this read by then."""
+    def _was_moved(self, by: Event) -> bool:
+        """Return whether the session may have left the key of this event by its end."""
         return any(
             event.kind == MOVE
-            and event.outcome != FAILED
-            and event.key == absence.key
-            and event.began < absence.ended
+            and event.outcome in (OK, UNKNOWN)
+            and event.key == by.key
+            and event.began < by.ended
             for event in self.events
         )
 
-    def _was_signed_out(self, absence: Event) -> bool:
-        """Return whether the session may have been signed out by then."""
-        return any(event.kind == FLUSH and event.began < absence.ended for event in self.events)
+    def _was_signed_out(self, by: Event) -> bool:
+        """Return whether the session may have been signed out by the end of this event."""
+        return any(event.kind == FLUSH and event.began < by.ended for event in self.events)
 
     def faults(self, stored: list[Stored]) -> Iterator[str]:
         """Yield what is wrong with the history, given what is stored in the end."""
         for event in self.events:
-            if event.is_absence:
+            if event.is_absence or event.outcome == DELETED:
                 if not self._was_moved(event) and not self._was_signed_out(event):
-                    yield "a read found nothing, and no client had signed out"
+                    yield f"a {event.kind} found nothing, and no client had signed out"
                 continue
             if event.kind != FLUSH and event.outcome == OK and event.began > self.gone:
                 yield f"a {event.kind} found the session after its end"
@@ -147,7 +148,9 @@ class _Session:
             write = self.writes.get(token)
             if write is None:
                 yield f"{where} has {token}, which belongs to no write of it"
-            elif write.outcome == FAILED:
+            elif write.outcome == FAILED or (
+                write.outcome == DELETED and not self._was_signed_out(write)
+            ):
                 yield f"{where} has {token}, which failed"
             elif write.kind == MUTATE:
                 if latest is not None and write.ended < latest.began:

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.chaos.history import (
+    DELETED,
     FAILED,
     FLUSH,
     MOVE,
@@ -55,6 +56,16 @@ def test_a_write_of_unknown_outcome_may_be_there(stored):
 
 def test_a_failed_write_may_be_missing():
     assert check(event(MUTATE, 2, 3, "b", outcome=FAILED)) == []
+
+
+def test_a_write_may_be_there_until_a_sign_out_deletes_the_session():
+    events = [event(MUTATE, 2, 5, "b", outcome=DELETED), event(FLUSH, 3, 4)]
+
+    assert check(*events, event(READ, 2, 3, seen=("a", "b")), stored=[]) == []
+
+
+def test_a_write_may_find_that_the_session_has_moved():
+    assert check(event(MOVE, 2, 5), event(MUTATE, 3, 4, "b", outcome=DELETED)) == []
 
 
 def test_a_session_may_be_gone_once_a_sign_out_has_begun():
@@ -123,6 +134,16 @@ BROKEN = {
         [event(SAVE, 2, 3, "b", outcome=FAILED), event(READ, 2, 3, seen=("a", "b"))],
         [("a",)],
         "a read has b, which failed",
+    ),
+    "a write fails since the session was deleted, and is there after a move": (
+        [event(MOVE, 2, 5), event(MUTATE, 3, 4, "b", outcome=DELETED)],
+        [("a", "b")],
+        "has b, which failed",
+    ),
+    "a session was deleted, and no client did it": (
+        [event(MUTATE, 2, 3, "b", outcome=DELETED), event(FLUSH, 4, 5)],
+        [],
+        "a mutate found nothing",
     ),
     "a token of another session is there": ([], [("a", "x")], "has x, which belongs to no write"),
     "a read misses an acknowledged write": (
