@@ -108,10 +108,14 @@ class _Session:
         return float("inf")
 
     def _was_moved(self, by: Event) -> bool:
-        """Return whether the session may have left the key of this event by its end."""
+        """Return whether another event may have moved the session from the key of this one.
+
+        A move that ends since the session was deleted may have left the key before.
+        """
         return any(
             event.kind == MOVE
-            and event.outcome in (OK, UNKNOWN)
+            and event is not by
+            and event.outcome != FAILED
             and event.key == by.key
             and event.began < by.ended
             for event in self.events

@@ -68,6 +68,12 @@ def test_a_write_may_find_that_the_session_has_moved():
     assert check(event(MOVE, 2, 5), event(MUTATE, 3, 4, "b", outcome=DELETED)) == []
 
 
+def test_a_move_may_have_left_the_key_before_a_sign_out():
+    events = [event(MOVE, 2, 9, outcome=DELETED), event(FLUSH, 5, 8)]
+
+    assert check(*events, event(READ, 3, 4), stored=[], may_roll_back=True) == []
+
+
 def test_a_session_may_be_gone_once_a_sign_out_has_begun():
     events = [event(FLUSH, 2, 5, outcome=UNKNOWN), event(READ, 3, 4)]
 
@@ -144,6 +150,11 @@ BROKEN = {
         [event(MUTATE, 2, 3, "b", outcome=DELETED), event(FLUSH, 4, 5)],
         [],
         "a mutate found nothing",
+    ),
+    "a move loses the session": (
+        [event(MOVE, 2, 3, outcome=DELETED)],
+        [],
+        "a move found nothing",
     ),
     "a token of another session is there": ([], [("a", "x")], "has x, which belongs to no write"),
     "a read misses an acknowledged write": (
