@@ -13,7 +13,7 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from django_mongo_sessions.connection.errors import reply_was_lost
+from django_mongo_sessions.connection.errors import may_have_applied, reply_was_lost
 from django_mongo_sessions.exceptions import SessionConflict
 from django_mongo_sessions.mongo import operations
 from django_mongo_sessions.mongo.runner import Operation, Steps, Wait
@@ -48,7 +48,8 @@ def insert(document: Mapping[str, Any]) -> Steps[bool]:
     except PyMongoError as error:
         if not reply_was_lost(error):
             raise
-    return bool((yield operations.confirm(document["_id"], document["write_id"])))
+        lost = error
+    return (yield from _after(lost, operations.confirm(document["_id"], document["write_id"])))
 
 
 def update(
@@ -112,6 +113,20 @@ def _once(
         lost = error
     if look is None:
         return bool((yield write)), lost
-    if (yield look) or (yield write):
+    if (yield from _after(lost, look)) or (yield from _after(lost, write)):
         return True, lost
-    return bool((yield look)), lost  # the first attempt may have arrived after the first look
+    # The first attempt may have arrived after the first look.
+    return (yield from _after(lost, look)), lost
+
+
+def _after(lost: PyMongoError, operation: Operation[bool]) -> Steps[bool]:
+    """Do an operation after a write whose reply was lost.
+
+    If it fails without effect, it raises the error of that write, which may have been applied.
+    """
+    try:
+        return bool((yield operation))
+    except PyMongoError as error:
+        if may_have_applied(error):
+            raise
+        raise lost from error

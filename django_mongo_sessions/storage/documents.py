@@ -190,9 +190,14 @@ def has_outlived_its_minute(created_at: datetime, now: datetime) -> bool:
 
 
 def writes_since(document: Mapping[str, Any], revision: int) -> float:
-    """Return how many payloads were stored since a revision, or infinity if that is unknown."""
+    """Return how many payloads were stored since a revision, or infinity if that is unknown.
+
+    If a marker has taken the place of the session, it is unknown.
+    """
     newer = document.get("revision")
-    return newer - revision if isinstance(newer, int) else math.inf
+    if not isinstance(newer, int) or is_marker(document):
+        return math.inf
+    return newer - revision
 
 
 def new(

@@ -1,1 +1,1 @@
-"""What breaks, broken on purpose, and counted: `make chaos`."""
+"""Break MongoDB, its connections and its clients on purpose: `make chaos`."""

@@ -1,4 +1,4 @@
-"""Those who use the site while something breaks, and what they were told."""
+"""Users of the site while something breaks, and the responses that they get."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import threading
 import time
 from typing import Any, NamedTuple
 
-_PATIENCE = 60  # seconds, more than any server may take
+_TIMEOUT = 60  # seconds, more than any server may take
 _COOKIE = "sessionid"
 
 
-class Answer(NamedTuple):
-    """An answer to a request, and when it came. Times are by time.monotonic()."""
+class Response(NamedTuple):
+    """A response, and when it was requested and received, by time.monotonic()."""
 
     status: int
     headers: dict[str, str]
@@ -34,26 +34,26 @@ class Answer(NamedTuple):
 
 
 class Browser:
-    """Keeps the cookie that it is given."""
+    """Keeps the session cookie."""
 
     def __init__(self, port: int, prefix: str = "/", cookie: str | None = None) -> None:
         self.port, self.prefix, self.cookie = port, prefix, cookie
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str) -> Response:
         """Request a page, on a connection of its own."""
         began = time.monotonic()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_TIMEOUT)
         headers = {"Cookie": f"{_COOKIE}={self.cookie}"} if self.cookie else {}
         connection.request("GET", self.prefix + path, headers=headers)
-        response = connection.getresponse()
-        body = response.read()
+        reply = connection.getresponse()
+        body = reply.read()
         connection.close()
-        given = response.getheader("Set-Cookie") or ""
+        given = reply.getheader("Set-Cookie") or ""
         if given.startswith(f"{_COOKIE}="):
             value = given.partition("=")[2].partition(";")[0].strip('"')
             self.cookie = value or None
-        told = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, told, body, began, time.monotonic())
+        headers_received = {name.lower(): value for name, value in reply.getheaders()}
+        return Response(reply.status, headers_received, body, began, time.monotonic())
 
 
 class Visitor(threading.Thread):
@@ -62,13 +62,13 @@ class Visitor(threading.Thread):
     def __init__(self, port: int, prefix: str) -> None:
         super().__init__(daemon=True)
         self.port, self.prefix = port, prefix
-        self.answers: list[Answer] = []
+        self.responses: list[Response] = []
         self.broken: list[str] = []
         self.failure: BaseException | None = None
         self._ended = threading.Event()
 
     def visit(self) -> None:
-        """Do what this visitor does, once."""
+        """Make this visitor's requests once."""
         raise NotImplementedError
 
     def run(self) -> None:
@@ -80,26 +80,26 @@ class Visitor(threading.Thread):
 
     def stop(self) -> None:
         self._ended.set()
-        self.join(_PATIENCE)
+        self.join(_TIMEOUT)
         if self.failure:
             raise self.failure
 
-    def ask(self, browser: Browser, path: str) -> Answer:
-        """Request a page; an error must be a 5xx that leaves the cookie."""
+    def ask(self, browser: Browser, path: str) -> Response:
+        """Request a page. An error must be a 5xx, and leave the cookie as it is."""
         before = browser.cookie
-        answer = browser.get(path)
-        self.answers.append(answer)
-        if not answer.is_acknowledged:
-            if not 500 <= answer.status < 600:
-                self.broken.append(f"{path} was answered with {answer.status}")
+        response = browser.get(path)
+        self.responses.append(response)
+        if not response.is_acknowledged:
+            if not 500 <= response.status < 600:
+                self.broken.append(f"{path} returned status {response.status}")
             if browser.cookie != before:
                 self.broken.append(f"an error at {path} changed the cookie")
             time.sleep(0.02)
-        return answer
+        return response
 
 
 class Writer(Visitor):
-    """Is signed in, and lets the site keep one number after another."""
+    """Is signed in, and lets the site store one number after another."""
 
     def __init__(self, port: int, prefix: str) -> None:
         super().__init__(port, prefix)
@@ -115,17 +115,17 @@ class Writer(Visitor):
             self.acknowledged.append(self._number)
 
     def lost(self) -> int:
-        """Return how many of the numbers that were acknowledged are not there."""
-        answer = self.browser.get("notes/")
-        assert answer.is_acknowledged, answer
-        told = answer.json()
-        if told["user"] is None:
-            self.broken.append("somebody was signed out")
-        return len(set(self.acknowledged) - set(told["notes"]))
+        """Return how many of the acknowledged numbers are missing."""
+        response = self.browser.get("notes/")
+        assert response.is_acknowledged, response
+        stored = response.json()
+        if stored["user"] is None:
+            self.broken.append("a user was signed out")
+        return len(set(self.acknowledged) - set(stored["notes"]))
 
 
 class Leaver(Visitor):
-    """Signs in and out, and keeps the cookies of the sessions that have ended."""
+    """Signs in and out, and remembers the cookies of its former sessions."""
 
     def __init__(self, port: int, prefix: str) -> None:
         super().__init__(port, prefix)
@@ -136,7 +136,7 @@ class Leaver(Visitor):
         stored = self.ask(browser, "basket/1/").is_acknowledged
         if self.ask(browser, "sign-in/").is_acknowledged:
             if stored and self.ask(browser, "basket/").body == b"None":
-                self.broken.append("a login has lost what was stored before")
+                self.broken.append("a login lost what was stored before")
             cookie = browser.cookie
             assert cookie is not None
             if self.ask(browser, "sign-out/").is_acknowledged:
@@ -144,6 +144,6 @@ class Leaver(Visitor):
         time.sleep(0.05)
 
     def came_back(self) -> int:
-        """Return how many of the sessions that were signed out are there."""
-        answers = [Browser(self.port, self.prefix, cookie).get("notes/") for cookie in self.ended]
-        return sum(answer.json()["user"] is not None for answer in answers)
+        """Return how many of the signed-out sessions still exist."""
+        responses = [Browser(self.port, self.prefix, cookie).get("notes/") for cookie in self.ended]
+        return sum(response.json()["user"] is not None for response in responses)

@@ -1,7 +1,7 @@
-"""The connection to MongoDB is cut after the n-th byte, for every n, in either direction.
+"""Cut the connection to MongoDB after the n-th byte, for every n, in both directions.
 
-On one mongod, where PyMongo does not repeat a write by itself. What is cut is one connection, once:
-afterwards the server is there.
+The server is a single mongod, since PyMongo does not repeat a write on it. One connection is cut,
+once. Afterwards the server can be reached again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _QUICK_STEP = 41
 
 
 class Case(NamedTuple):
-    """A request, what is stored before, and what is to be stored after it; None for no session."""
+    """A request, and the session that is stored before and after it; None for no session."""
 
     name: str
     path: str
@@ -65,7 +65,7 @@ def _set_up(port: int) -> None:
         environment(f"mongodb://127.0.0.1:{port}", ASYNC="native", CLIENT_OPTIONS=options)
     )
     django.setup()
-    # Or each of the thousands of cuts takes half a second, until the server is looked for again.
+    # Else PyMongo waits half a second after each cut, before it looks for the server again.
     pymongo.common.MIN_HEARTBEAT_INTERVAL = 0.005
 
 
@@ -76,7 +76,7 @@ def _cutting(proxy: Proxy, documents: Any, step: int) -> Iterator[Row]:
 
     def blocking(path: str, cookie: str | None) -> Any:
         client = Client(raise_request_exception=False)
-        return _asked(client, client.get, path, cookie)
+        return _request(client, client.get, path, cookie)
 
     def awaiting(path: str, cookie: str | None) -> Any:
         client = AsyncClient(raise_request_exception=False)
@@ -84,9 +84,9 @@ def _cutting(proxy: Proxy, documents: Any, step: int) -> Iterator[Row]:
         def get(path: str) -> Any:
             return loop.run_until_complete(client.get(path))
 
-        return _asked(client, get, f"async/{path}", cookie)
+        return _request(client, get, f"async/{path}", cookie)
 
-    for form, get in {"blocking": blocking, "asynchronous": awaiting}.items():
+    for form, get in {"blocking": blocking, "async": awaiting}.items():
         for case in CASES:
             trial = Trial(proxy, documents, case, get)
             passed = trial.measure()
@@ -100,8 +100,8 @@ def _cutting(proxy: Proxy, documents: Any, step: int) -> Iterator[Row]:
     loop.close()
 
 
-def _asked(client: Any, get: Callable[[str], Any], path: str, cookie: str | None) -> Any:
-    """Return the status of an answer, and the cookie that the browser has then."""
+def _request(client: Any, get: Callable[[str], Any], path: str, cookie: str | None) -> Any:
+    """Return the status of the response, and the cookie that the browser then has."""
     if cookie:
         client.cookies[_COOKIE] = cookie
     status = get(f"/{path}").status_code
@@ -132,7 +132,7 @@ def _row(trial: Trial, form: str, cuts: list[tuple[str, int]]) -> Row:
 
 
 class Trial:
-    """One request, made again and again under another cut."""
+    """One request, made again and again, each time with another cut."""
 
     def __init__(
         self, proxy: Proxy, documents: Any, case: Case, get: Callable[[str, str | None], Any]
@@ -160,7 +160,7 @@ class Trial:
         return _KEY
 
     def measure(self) -> dict[str, int]:
-        """Return how many bytes the request takes in each direction."""
+        """Return how many bytes the request sends in each direction."""
         for _ in range(2):  # the first one may open a connection, and create the index
             cookie = self._begin()
             self.proxy.cut(None)
@@ -169,7 +169,7 @@ class Trial:
         return dict(self.proxy.passed)
 
     def cut(self, direction: str, after: int) -> tuple[int, list[str]]:
-        """Make the request under a cut; return its status, and what was not as it should be."""
+        """Make the request with a cut; return its status, and what was wrong."""
         before = self._begin()
         self.proxy.cut(direction, after)
         status, cookie = self.get(self.case.path, before)

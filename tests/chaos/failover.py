@@ -1,4 +1,4 @@
-"""A replica set loses its primary while the site is written to."""
+"""A replica set loses its primary while the site writes."""
 
 from __future__ import annotations
 
@@ -16,52 +16,48 @@ from tests.chaos.sites import SERVERS, serving
 from tests.chaos.table import Row
 
 WRITERS = 8
-RESUME = 5.0  # seconds from the election in which writes go on
-_STOPPED = 20  # seconds for which a process is stopped
+RESUME = 5.0  # seconds from the election until writes succeed
+_STOPPED = 20  # seconds
+_AFTERWARDS = 6  # seconds from the election until the former primary comes back
 
 
-def _kill(server: Server, primary: Member) -> Callable[[], None]:
+def kill(server: Server, primary: Member) -> Callable[[], None]:
     primary.kill()
-    return lambda: _begin_again(primary)
+    return primary.start
 
 
 def _step_down(server: Server, primary: Member) -> Callable[[], None]:
     replicas.step_down(primary)
-    return lambda: time.sleep(4)
+    return lambda: None
 
 
 def _stop(server: Server, primary: Member) -> Callable[[], None]:
     primary.signal(signal.SIGSTOP)
     began = time.monotonic()
 
-    def go_on() -> None:
+    def mend() -> None:
         time.sleep(max(0, began + _STOPPED - time.monotonic()))
         primary.signal(signal.SIGCONT)
         time.sleep(4)
 
-    return go_on
+    return mend
 
 
-def _cut_off(server: Server, primary: Member) -> Callable[[], None]:
-    """Let a primary write what no other member hears of, and lose it: that is rolled back."""
+def cut_off(server: Server, primary: Member) -> Callable[[], None]:
+    """Isolate a primary while it takes writes, and kill it: those writes are rolled back."""
     others = [member for member in server.members if member is not primary]
     for member in others:
-        member.kill()  # stopped, they would find it in their sockets
+        member.kill()  # if stopped, they would find the writes in their sockets
     time.sleep(1)  # the primary steps down after two
     primary.kill()
     for member in others:
         member.start()
-    return lambda: _begin_again(primary)
-
-
-def _begin_again(member: Member) -> None:
-    time.sleep(6)
-    member.start()
+    return primary.start
 
 
 FAULTS = {
-    "the primary is left alone, writes, and is killed": _cut_off,
-    "the primary is killed": _kill,
+    "the primary is isolated, takes writes, and is killed": cut_off,
+    "the primary is killed": kill,
     "the primary steps down": _step_down,
     f"the primary is stopped for {_STOPPED} s": _stop,
 }
@@ -89,39 +85,40 @@ def _during(
     places = {name: (port, SERVERS[name][1]) for name, port in ports.items()}
     writers = {name: [Writer(*place) for _ in range(WRITERS)] for name, place in places.items()}
     leavers = {name: Leaver(*place) for name, place in places.items()}
-    everybody = [*leavers.values(), *(one for some in writers.values() for one in some)]
-    for visitor in everybody:
+    visitors = [*leavers.values(), *(one for some in writers.values() for one in some)]
+    for visitor in visitors:
         visitor.start()
     time.sleep(2)
     primary = server.wait_for_a_primary()
-    go_on = breaking(server, primary)
+    mend = breaking(server, primary)
     server.wait_for_a_primary(other_than=primary)
     elected = time.monotonic()
-    go_on()
-    for visitor in everybody:
+    time.sleep(_AFTERWARDS)
+    mend()
+    for visitor in visitors:
         visitor.stop()
     for name in places:
         yield _row(fault, name, writers[name], leavers[name], elected)
 
 
 def _row(fault: str, name: str, writers: list[Writer], leaver: Leaver, elected: float) -> Row:
-    answers = [answer for visitor in (*writers, leaver) for answer in visitor.answers]
+    responses = [response for visitor in (*writers, leaver) for response in visitor.responses]
     lost = sum(writer.lost() for writer in writers)
     came_back = leaver.came_back()
     resumed = max(
-        min(one.ended for one in writer.answers if one.is_acknowledged and one.ended > elected)
+        min(one.ended for one in writer.responses if one.is_acknowledged and one.ended > elected)
         - elected
         for writer in writers
     )
-    broken = {said for visitor in (*writers, leaver) for said in visitor.broken}
+    broken = {fault for visitor in (*writers, leaver) for fault in visitor.broken}
     if came_back:
         broken.add(f"{came_back} of {len(leaver.ended)} signed-out sessions came back")
     return Row(
-        *(fault, name, len(answers), sum(not answer.is_acknowledged for answer in answers)),
-        slowest=max(answer.seconds for answer in answers),
+        *(fault, name, len(responses), sum(not response.is_acknowledged for response in responses)),
+        slowest=max(response.seconds for response in responses),
         recovery=resumed,
         acknowledged=sum(len(writer.acknowledged) for writer in writers) + len(leaver.ended),
         lost=lost + came_back,
         broken=tuple(broken),
-        late=(f"writes went on after {resumed:.1f} s",) if resumed > RESUME else (),
+        late=(f"writes succeeded after {resumed:.1f} s",) if resumed > RESUME else (),
     )

@@ -1,7 +1,7 @@
-"""`python -m tests.chaos.forking way`: use sessions in a process and in those that it forks.
+"""`python -m tests.chaos.forking way`: use sessions in a process and in its forks.
 
-Prints a line of JSON for each process: its id, the connections of the server that it has used, and
-how many sessions were not what they should be. Warnings are errors, but for Python's of the fork.
+Prints a line of JSON for each process: its id, the ids of the server connections that it has used,
+and how many sessions were wrong. Warnings are errors, except for Python's warning of the fork.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ THREADS = 64
 
 
 def visit(mark: str) -> int:
-    """Keep and read sessions of one's own; return how many were not what they should be."""
+    """Store and read new sessions; return how many were wrong."""
     wrong = 0
     for number in range(ROUNDS):
         store = SessionStore()
@@ -37,14 +37,14 @@ def visit(mark: str) -> int:
     return wrong
 
 
-def told(wrong: int) -> None:
-    """Say what this process has done, in one write."""
-    os.write(1, f"{json.dumps(connections.told(wrong=wrong))}\n".encode())
+def report(wrong: int) -> None:
+    """Print what this process has done, in one write."""
+    os.write(1, f"{json.dumps(connections.report(wrong=wrong))}\n".encode())
 
 
 def _child() -> None:
     connections.leave_to_children()
-    told(visit(str(os.getpid())))
+    report(visit(str(os.getpid())))
 
 
 def _multiprocessing(method: str) -> None:
@@ -56,7 +56,7 @@ def _multiprocessing(method: str) -> None:
     for child in children:
         child.join()
     assert all(child.exitcode == 0 for child in children)
-    told(wrong + visit("parent"))
+    report(wrong + visit("parent"))
 
 
 def _begin_and_visit() -> None:
@@ -89,7 +89,7 @@ def _fork() -> None:
     ended.set()
     for thread in threads:
         thread.join()
-    told(sum(wrong))
+    report(sum(wrong))
 
 
 def _threads() -> None:
@@ -106,7 +106,7 @@ def _threads() -> None:
     for thread in threads:
         thread.join()
     assert len(wrong) == THREADS
-    told(sum(wrong))
+    report(sum(wrong))
 
 
 WAYS: dict[str, Callable[[], None]] = {

@@ -1,4 +1,4 @@
-"""Processes that are forked from one that has used a session, and threads that share a client."""
+"""Processes that fork from one that has used a session, and threads that share a client."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _SERVERS = {
 # Those of forking.py.
 _WAYS = ["os.fork under load", "multiprocessing, fork", "multiprocessing, spawn", "64 threads"]
 _UNWANTED = re.compile(r"Warning: |Traceback|fork-safe")
-# Python's own, of any fork of a process that has threads: for the servers to say.
-_THEIRS = re.compile(
+# Python warns of each fork of a process that has threads. That concerns the servers.
+_FROM_OTHERS = re.compile(
     r"This process .* is multi-threaded|you are running uWSGI|superuser privileges"
 )
 
@@ -61,12 +61,12 @@ def _served(folder: Path, uri: str, way: str, options: list[str]) -> Row:
         def visit(number: int) -> list[dict[str, Any]]:
             browser = Browser(site.port)
             assert browser.get(f"basket/{number}/").is_acknowledged
-            answers = [browser.get("whose/").json() for _ in range(_VISITS)]
-            return [{**answer, "wrong": answer["basket"] != number} for answer in answers]
+            responses = [browser.get("whose/").json() for _ in range(_VISITS)]
+            return [{**response, "wrong": response["basket"] != number} for response in responses]
 
         with ThreadPoolExecutor(_BROWSERS) as pool:
-            told = [answer for some in pool.map(visit, range(_BROWSERS)) for answer in some]
-    return _row(way, told, site.log.read_text())
+            reports = [response for some in pool.map(visit, range(_BROWSERS)) for response in some]
+    return _row(way, reports, site.log.read_text())
 
 
 def _in_processes(uri: str, way: str) -> Row:
@@ -77,12 +77,12 @@ def _in_processes(uri: str, way: str) -> Row:
         text=True,
         timeout=120,
     )
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    return _row(way, told, done.stderr, failed=done.returncode != 0)
+    reports = [json.loads(line) for line in done.stdout.splitlines()]
+    return _row(way, reports, done.stderr, failed=done.returncode != 0)
 
 
 def _in_tasks(folder: Path, uri: str) -> Row:
-    """Have Celery's workers do it, with files for a broker."""
+    """Use sessions in Celery's workers, with files as a broker."""
     for name in ("queue", "results"):
         (folder / name).mkdir()
     env = {**environment(uri), "CELERY_FOLDER": str(folder)}
@@ -106,26 +106,28 @@ def _in_tasks(folder: Path, uri: str) -> Row:
     finally:
         worker.terminate()
         worker.wait(60)
-    told = json.loads(done.stdout) if done.returncode == 0 else []
-    return _row("Celery, prefork", told, log.read_text() + done.stderr, failed=not told)
+    reports = json.loads(done.stdout) if done.returncode == 0 else []
+    return _row("Celery, prefork", reports, log.read_text() + done.stderr, failed=not reports)
 
 
-def _row(way: str, told: Iterable[Mapping[str, Any]], log: str, failed: bool = False) -> Row:
-    told = list(told)
-    wrong = sum(one["wrong"] for one in told)
+def _row(way: str, reports: Iterable[Mapping[str, Any]], log: str, failed: bool = False) -> Row:
+    reports = list(reports)
+    wrong = sum(one["wrong"] for one in reports)
     by: dict[int, set[int]] = {}
-    for one in told:
+    for one in reports:
         by.setdefault(one["process"], set()).update(one["by"])
     shared = sum(len(used) for used in by.values()) - len(set().union(*by.values()))
-    inherited = sum(len({*one["by"]} & {*one["inherited"]}) for one in told)
-    said = [
-        line for line in log.splitlines() if _UNWANTED.search(line) and not _THEIRS.search(line)
+    inherited = sum(len({*one["by"]} & {*one["inherited"]}) for one in reports)
+    logged = [
+        line
+        for line in log.splitlines()
+        if _UNWANTED.search(line) and not _FROM_OTHERS.search(line)
     ]
     broken = [
         *(["it failed: " + " ".join(log.splitlines()[-1:])] if failed else []),
-        *([f"{wrong} sessions were another's"] if wrong else []),
+        *([f"{wrong} requests got another user's session"] if wrong else []),
         *([f"{shared + inherited} connections were shared"] if shared or inherited else []),
-        *([f"it said: {said[0]}"] if said else []),
+        *([f"it logged: {logged[0]}"] if logged else []),
     ]
     name = f"{way}: {len(by)} process{'es' if len(by) != 1 else ''}"
-    return Row(name, "one mongod", len(told), lost=wrong, broken=tuple(broken))
+    return Row(name, "one mongod", len(reports), lost=wrong, broken=tuple(broken))

@@ -1,4 +1,4 @@
-"""The site, with a session that was read before a server's workers are forked."""
+"""The site. It reads a session before the server forks its workers."""
 
 from django.core.wsgi import get_wsgi_application
 

@@ -1,17 +1,22 @@
-"""A TCP proxy before a mongod, which cuts a connection after so many bytes."""
+"""TCP proxies before a mongod, which break connections."""
 
 from __future__ import annotations
 
+import random
 import socket
+import struct
 import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
-# Whoever speaks of this collection speaks for a session; a monitor never does. As BSON has it.
+# What a message about sessions contains, in BSON. A client's monitor never sends it.
 _COLLECTION = b"\x09\x00\x00\x00sessions\x00"
 
 
 class Proxy:
-    """Passes everything on, until it is told to cut."""
+    """Passes everything on. On request, it cuts a connection after a number of bytes."""
 
     TO_SERVER, TO_CLIENT = "to the server", "to the client"
 
@@ -25,14 +30,14 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self, direction: str | None, after: int = 0) -> None:
-        """Cut the connection that speaks of sessions, once, when so many more bytes have passed."""
+        """Cut a connection about sessions, once, after so many more bytes."""
         with self._lock:
             self._cut = None if direction is None else (direction, after)
             self.passed = dict.fromkeys(self.passed, 0)
 
     @property
     def has_cut(self) -> bool:
-        """Whether it has done what it was told."""
+        """Whether the requested cut was made."""
         return self._cut is None
 
     def close(self) -> None:
@@ -49,7 +54,10 @@ class Proxy:
                 return
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _Connection(self, client, server)
+            self._connected(client, server)
+
+    def _connected(self, client: socket.socket, server: socket.socket) -> None:
+        _Connection(self, client, server)
 
     def allowed(self, direction: str, size: int) -> tuple[int, bool]:
         """Return how many of the bytes may pass, and whether the connection is cut then."""
@@ -84,7 +92,92 @@ class _Connection:
                 sink.sendall(data[:allowed])
                 if is_cut:
                     break
-        for end in self._ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        _close(*self._ends)
+
+
+class UnreliableProxy(Proxy):
+    """Loses and delays commands at random."""
+
+    # What may happen to a command. The connection is cut in all cases but the last.
+    LOST, UNHEARD, LATE, DELAYED = "lost", "done and unheard", "late", "delayed"
+
+    def __init__(
+        self, port: int, chances: Mapping[str, float], longest_delay: float, others: float = 0
+    ) -> None:
+        """`chances` are those of a command about sessions, and `others` that a heartbeat or a
+        handshake is lost, all from 0 to 1. `longest_delay` is in seconds.
+        """
+        self._chances, self._longest_delay, self._others = chances, longest_delay, others
+        self.happened: Counter[str] = Counter()
+        super().__init__(port)
+
+    def calm_down(self) -> None:
+        """Pass everything on from now on."""
+        self._chances, self._others = {}, 0
+
+    def _connected(self, client: socket.socket, server: socket.socket) -> None:
+        for work in (self._send_commands, self._send_replies):
+            threading.Thread(target=work, args=(client, server), daemon=True).start()
+
+    def _send_commands(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            for message in _messages(client):
+                fate = self._decide(message)
+                delay = random.uniform(0, self._longest_delay)
+                if fate == self.DELAYED:
+                    time.sleep(delay / 10)
+                if fate == self.LATE:  # the client has given up by then
+                    _close(client)
+                    time.sleep(delay)
+                if fate != self.LOST:
+                    server.sendall(message)
+                if fate == self.LATE:
+                    time.sleep(0.1)  # or the server would not read it
+                elif fate == self.UNHEARD:
+                    _shut(client)  # before the server can reply
+                    time.sleep(0.1)
+                if fate not in (None, self.DELAYED):
+                    break
+        _close(client, server)
+
+    def _send_replies(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            while data := server.recv(65536):
+                client.sendall(data)
+        _shut(client)
+
+    def _decide(self, message: bytes) -> str | None:
+        fate, draw = None, random.random()
+        if _COLLECTION in message:
+            for name, chance in self._chances.items():
+                if draw < chance:
+                    fate = name
+                    break
+                draw -= chance
+            self.happened[fate or "passed"] += 1
+        elif draw < self._others:
+            fate = self.LOST
+            self.happened["heartbeat or handshake lost"] += 1
+        return fate
+
+
+def _messages(source: socket.socket) -> Iterator[bytes]:
+    """Yield the messages that arrive; each begins with its length."""
+    buffer = b""
+    while data := source.recv(65536):
+        buffer += data
+        while len(buffer) >= 4 and len(buffer) >= (size := struct.unpack("<i", buffer[:4])[0]):
+            yield buffer[:size]
+            buffer = buffer[size:]
+
+
+def _shut(*ends: socket.socket) -> None:
+    for end in ends:
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def _close(*ends: socket.socket) -> None:
+    _shut(*ends)
+    for end in ends:
+        end.close()

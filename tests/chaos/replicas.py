@@ -1,4 +1,4 @@
-"""MongoDB that can be broken: one mongod, or a replica set of three."""
+"""A mongod, or a replica set of three, whose members can be killed and stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pymongo import MongoClient
+from pymongo import MongoClient, WriteConcern
 from pymongo.errors import AutoReconnect, PyMongoError
 
 from testproject import mongod
@@ -21,7 +21,7 @@ _NAME = "chaos"
 
 
 class Member:
-    """A mongod that can be killed, stopped, continued and started again, always on its port."""
+    """A mongod that can be killed, stopped, continued, and started again on the same port."""
 
     def __init__(self, data: Path, *options: str) -> None:
         self.data, self.options, self.port = data, options, mongod.free_port()
@@ -35,7 +35,7 @@ class Member:
             self.process_id = client.admin.command("serverStatus")["pid"]
 
     def client(self) -> MongoClient[Any]:
-        """Return a client of this member alone, which does not wait for long."""
+        """Return a client of this member alone, with short timeouts."""
         soon = {"serverSelectionTimeoutMS": 500, "connectTimeoutMS": 500, "socketTimeoutMS": 500}
         return MongoClient("127.0.0.1", self.port, directConnection=True, **soon)
 
@@ -43,19 +43,19 @@ class Member:
         os.kill(self.process_id, number)
 
     def kill(self) -> None:
-        """End it as a power cut does."""
+        """Kill it, as a power cut does."""
         self.signal(signal.SIGKILL)
         self._stack.close()
         self.process_id = 0
 
     def close(self) -> None:
         if self.process_id:
-            self.signal(signal.SIGCONT)  # or it does not hear that it is to end
+            self.signal(signal.SIGCONT)  # a stopped process cannot end
         self._stack.close()
 
 
 class Server:
-    """What a scenario breaks: its URI, and its members."""
+    """The MongoDB that a scenario breaks: its URI, and its members."""
 
     def __init__(self, members: list[Member], uri: str) -> None:
         self.members, self.uri = members, uri
@@ -72,15 +72,22 @@ class Server:
         return None
 
     def wait_for_a_primary(self, other_than: Member | None = None) -> Member:
-        """Return the primary once there is one, other than this."""
+        """Wait for a primary other than this one, and return it."""
         return until(lambda: (found := self.primary()) is not other_than and found)
+
+    def wait_until_all_follow(self) -> None:
+        """Wait until every member has replicated a new write."""
+        uri, concern = self.uri, WriteConcern(w=len(self.members), wtimeout=_WAIT * 1000)
+        with MongoClient[Any](uri) as client:
+            notes = client.chaos.get_collection("notes", write_concern=concern)
+            notes.replace_one({"_id": 1}, {}, upsert=True)
 
 
 def until(found: Callable[[], Any], seconds: float = _WAIT) -> Any:
-    """Return what is found, once it is."""
+    """Call a function until it returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (result := found()):
-        assert time.monotonic() < deadline, "what was waited for did not come"
+        assert time.monotonic() < deadline, f"waited in vain for {seconds:.0f} s"
         time.sleep(0.02)
     return result
 
@@ -94,11 +101,11 @@ def standalone(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def replica_set(folder: Path) -> Iterator[Server]:
-    """Run three, with a primary."""
-    # A member that follows a primary that hangs looks for another one after a second more than an
-    # election takes, and not after five: until then no majority acknowledges what the new one does.
+    """Run a replica set of three members."""
+    # If a primary hangs, a member that follows it looks for the new one after the election timeout
+    # plus one second instead of five. Until then, no majority acknowledges a write.
     soon = "oplogNetworkTimeoutBufferSeconds=1"
-    at_once = "shutdownTimeoutMillisForSignaledShutdown=0"  # no farewell of fifteen seconds
+    at_once = "shutdownTimeoutMillisForSignaledShutdown=0"  # not after fifteen seconds
     options = ("--replSet", _NAME, "--setParameter", soon, "--setParameter", at_once)
     with _closing([Member(folder / f"member{number}", *options) for number in range(3)]) as members:
         hosts = [f"127.0.0.1:{member.port}" for member in members]
@@ -118,9 +125,9 @@ def replica_set(folder: Path) -> Iterator[Server]:
 
 
 def step_down(member: Member) -> None:
-    """Let a primary hand over to another member."""
+    """Let a primary step down."""
     client: MongoClient[Any] = MongoClient("127.0.0.1", member.port, directConnection=True)
-    with client, suppress(AutoReconnect):  # it may hang up on everybody
+    with client, suppress(AutoReconnect):  # it may close all connections
         client.admin.command("replSetStepDown", 20, secondaryCatchUpPeriodSecs=10)
 
 

@@ -1,6 +1,6 @@
 """The site that is served while something breaks.
 
-As that of the servers' tests, with the settings of the environment's SITE_SETTINGS beside.
+It is the site of the servers' tests, with the further settings of SITE_SETTINGS.
 """
 
 import json
@@ -28,21 +28,21 @@ TEMPLATES = [
         },
     }
 ]
-LOGGING_CONFIG = None  # thousands of tracebacks of an outage are nobody's
+LOGGING_CONFIG = None  # an outage would log thousands of tracebacks
 
 
 class Connections(CommandListener):
-    """By which connections of the server this process has spoken of sessions."""
+    """The ids of the server connections on which this process has sent commands."""
 
     def __init__(self):
         self.seen, self.inherited = set(), []
 
     def leave_to_children(self):
-        """Be about to fork: what has been used is not for the processes that follow."""
+        """Prepare for a fork: no child may use these connections."""
         self.seen, self.inherited = set(), sorted(self.seen)
 
-    def told(self, **facts):
-        """Return these facts of this process, with its id and its connections."""
+    def report(self, **facts):
+        """Return these facts about this process, with its id and its connections."""
         by = {"by": sorted(self.seen), "inherited": self.inherited}
         return {"process": os.getpid(), **by, **facts}
 
@@ -66,7 +66,7 @@ MONGO_SESSIONS = {
 
 @sync_and_async_middleware
 def early(get_response):
-    """Be a middleware that uses the session before the view does."""
+    """Use the session in a middleware, before the view does."""
 
     def middleware(request):
         if request.path == "/early/":
@@ -82,25 +82,25 @@ def early(get_response):
 
 
 def plain(request):
-    """Do without the session."""
+    """Do not use the session."""
     return HttpResponse("plain")
 
 
 def sign_in(request):
-    """Begin a session under another key, as a login does."""
+    """Sign in, as a login does."""
     request.session.cycle_key()
     request.session[SESSION_KEY] = "7"
     return HttpResponse("signed in")
 
 
 def sign_out(request):
-    """End the session, as a logout does."""
+    """Sign out, as a logout does."""
     request.session.flush()
     return HttpResponse("signed out")
 
 
 def note(request, number):
-    """Keep a number, read and written by this request; 401 for who is not signed in."""
+    """Append a number to the session; return 401 if nobody is signed in."""
     session = request.session
     if SESSION_KEY not in session:
         return HttpResponse(status=401)
@@ -109,26 +109,26 @@ def note(request, number):
 
 
 def basket(request, number):
-    """Keep a number, also for who is not signed in."""
+    """Store a number, even if nobody is signed in."""
     request.session["basket"] = number
     return HttpResponse("kept")
 
 
 def kept(request):
-    """Tell the number that was kept."""
+    """Return the stored number."""
     return HttpResponse(str(request.session.get("basket")))
 
 
 def notes(request):
-    """Tell what was kept, and for whom."""
+    """Return the stored numbers, and the user."""
     session = request.session
     return JsonResponse({"user": session.get(SESSION_KEY), "notes": session.get("notes", [])})
 
 
 def whose(request):
-    """Tell which process answers, what the session holds, and by which connections it was read."""
+    """Return the id of this process, the stored number, and the connections it was read on."""
     basket = request.session.get("basket")
-    return JsonResponse(connections.told(basket=basket))
+    return JsonResponse(connections.report(basket=basket))
 
 
 async def asign_in(request):

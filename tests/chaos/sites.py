@@ -1,4 +1,4 @@
-"""The site, served by the servers that sites run."""
+"""Serve the site with gunicorn and with uvicorn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.servers.processes import Server
 
 WSGI = "django.core.wsgi:get_wsgi_application()"
 GUNICORN = ["-m", "gunicorn", "--bind=127.0.0.1:{port}", "--timeout=120"]
-# By the name of a server: Python's options, and where on the site its own views are.
+# By the name of a server: Python's options, and the path of the views that it serves.
 SERVERS = {
     "gunicorn": ([*GUNICORN, "--workers=2", "--threads=6", WSGI], "/"),
     "uvicorn": (
@@ -28,7 +28,7 @@ SERVERS = {
 
 
 def environment(uri: str, **settings: Any) -> dict[str, str]:
-    """Return the environment of a process with the site; `settings` are of `MONGO_SESSIONS`."""
+    """Return the environment of a process with the site; `settings` go into `MONGO_SESSIONS`."""
     return {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.chaos.site",
@@ -42,7 +42,7 @@ def environment(uri: str, **settings: Any) -> dict[str, str]:
 
 @contextmanager
 def serving(folder: Path, uri: str, options: list[str], **settings: Any) -> Iterator[Server]:
-    """Serve the site with the sessions of a MongoDB; `settings` are more of `MONGO_SESSIONS`."""
+    """Serve the site with sessions in a MongoDB; `settings` go into `MONGO_SESSIONS`."""
     port = free_port()
     command = [option.format(port=port) for option in options]
     server = Server(command, port, environment(uri, **settings), folder / f"server{port}.log")

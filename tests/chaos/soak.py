@@ -1,8 +1,8 @@
-"""`python -m tests.chaos.soak`: half an hour at full load, with a failover each five minutes.
+"""`python -m tests.chaos.soak`: half an hour at full load, with a failover every five minutes.
 
-Samples memory, sockets, threads and latency of gunicorn and of uvicorn, side by side, and draws
-them into docs/_static/soak.svg; what was measured is kept in soak.json beside this file. Ends with
-status 1 where something was lost, or did not stay flat.
+Samples memory, sockets, threads and latency of gunicorn and uvicorn at the same time, and draws
+them in docs/_static/soak.svg. The samples are stored in soak.json, beside this file. Exits with
+status 1 if something was lost, or did not stay flat.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any
 import psutil
 from matplotlib import pyplot
 
-import benchmarks.plots  # noqa: F401  # the style of all our plots
+import benchmarks.plots  # noqa: F401  # sets the style of all plots
 from tests.chaos import replicas
 from tests.chaos.browsers import Browser, Writer
 from tests.chaos.sites import SERVERS, serving
 
 _RESULTS = Path(__file__).with_name("soak.json")
 _PLOT = Path(__file__).parents[2] / "docs" / "_static" / "soak.svg"
-_WRITERS = 4  # on each server; together they keep two cores busy
-_NOTES = 200  # after which a writer is checked, and begins another session
+_WRITERS = 4  # for each server; together they keep two cores busy
+_NOTES = 200  # after which a writer is checked, and begins a new session
 _EVERY = 5.0  # seconds between two samples
 _FAILOVER, _REPAIR = 300.0, 15.0  # seconds
 _FLAT = 1.1  # times what it was after a sixth of the time
@@ -37,7 +37,7 @@ Samples = dict[str, list[dict[str, Any]]]
 
 
 class Tireless(Writer):
-    """Is checked now and then, signs out, and begins anew."""
+    """Checks its session now and then, signs out, and begins a new one."""
 
     wrong = 0
 
@@ -52,14 +52,14 @@ class Tireless(Writer):
             self.acknowledged = []
 
     def check(self) -> int:
-        """Return how many of the acknowledged numbers are not there."""
-        while not (answer := self.browser.get("notes/")).is_acknowledged:
+        """Return how many of the acknowledged numbers are missing."""
+        while not (response := self.browser.get("notes/")).is_acknowledged:
             time.sleep(0.1)
-        return len(set(self.acknowledged) - set(answer.json()["notes"]))
+        return len(set(self.acknowledged) - set(response.json()["notes"]))
 
 
 def measure(minutes: float) -> dict[str, Any]:
-    """Run it, and return the samples, the moments of the failovers, and what was lost."""
+    """Run the sites, and return the samples, the times of the failovers, and what was lost."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
         server = stack.enter_context(replicas.replica_set(folder))
@@ -67,8 +67,8 @@ def measure(minutes: float) -> dict[str, Any]:
         for name, (options, prefix) in SERVERS.items():
             sites[name] = stack.enter_context(serving(folder, server.uri, options))
             writers[name] = [Tireless(sites[name].port, prefix) for _ in range(_WRITERS)]
-        everybody = [writer for some in writers.values() for writer in some]
-        for writer in everybody:
+        all_writers = [writer for some in writers.values() for writer in some]
+        for writer in all_writers:
             writer.start()
         samples: Samples = {name: [] for name in SERVERS}
         failovers: list[float] = []
@@ -86,56 +86,56 @@ def measure(minutes: float) -> dict[str, Any]:
                 killed.start()
                 killed = None
             _show(now, minutes, samples)
-        for writer in everybody:
+        for writer in all_writers:
             writer.stop()
         return {
             "minutes": minutes,
             "failovers": failovers,
             "samples": samples,
-            "lost": sum(writer.wrong + writer.check() for writer in everybody),
-            "broken": sorted({said for writer in everybody for said in writer.broken}),
+            "lost": sum(writer.wrong + writer.check() for writer in all_writers),
+            "broken": sorted({fault for writer in all_writers for fault in writer.broken}),
         }
 
 
 def _sample(process_id: int, writers: list[Tireless]) -> dict[str, Any]:
     master = psutil.Process(process_id)
     processes = [master, *master.children(recursive=True)]
-    answers = []
+    responses = []
     for writer in writers:
-        answers += writer.answers
-        writer.answers = []
-    times = sorted(answer.seconds * 1000 for answer in answers) or [0.0, 0.0]
+        responses += writer.responses
+        writer.responses = []
+    times = sorted(response.seconds * 1000 for response in responses) or [0.0, 0.0]
     return {
         "memory": sum(process.memory_full_info().uss for process in processes) / 2**20,
         "sockets": sum(len(process.net_connections()) for process in processes),
         "threads": sum(process.num_threads() for process in processes),
         "median": median(times),
         "p99": quantiles(times, n=100)[-1] if len(times) > 1 else times[0],
-        "requests": len(answers),
-        "errors": sum(not answer.is_acknowledged for answer in answers),
+        "requests": len(responses),
+        "errors": sum(not response.is_acknowledged for response in responses),
     }
 
 
 def _show(now: float, minutes: float, samples: Samples) -> None:
     last = {name: some[-1] for name, some in samples.items()}
-    told = "; ".join(
+    summary = "; ".join(
         f"{name} {one['requests'] / _EVERY:.0f}/s, {one['memory']:.0f} MiB, {one['errors']} errors"
         for name, one in last.items()
     )
-    print(f"\r{now / 60:5.1f} of {minutes:.0f} min: {told}    ", end="", flush=True)
+    print(f"\r{now / 60:5.1f} of {minutes:.0f} min: {summary}    ", end="", flush=True)
 
 
 def growth(results: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Return the median of the last third over that of the second sixth, by server and quantity."""
-    told: dict[str, dict[str, float]] = {}
+    summary: dict[str, dict[str, float]] = {}
     for name, some in results["samples"].items():
         sixth = len(some) // 6
         early, late = some[sixth : 2 * sixth], some[-2 * sixth :]
-        told[name] = {
+        summary[name] = {
             what: median(one[what] for one in late) / median(one[what] for one in early)
             for what in ("memory", "sockets", "threads", "median")
         }
-    return told
+    return summary
 
 
 def draw(results: dict[str, Any]) -> None:
@@ -170,7 +170,7 @@ def main() -> int:
         requests, errors = (sum(one[what] for one in some) for what in ("requests", "errors"))
         print(f"{name}: {requests:,} requests, {errors:,} errors")
         for what, times in growth(results)[name].items():
-            print(f"  {what}: {times:.3f} times what it was")
+            print(f"  {what}: grew {times:.3f} times")
             if times > _FLAT:
                 broken.append(f"{what} of {name} grew {times:.2f} times")
     print(f"lost: {results['lost']}")

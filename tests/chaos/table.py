@@ -1,4 +1,4 @@
-"""What was broken, and what became of it."""
+"""The table of what was broken, and of the results."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 _PAGE = Path(__file__).parents[2] / "docs" / "outages.md"
-_MARK = "<!-- chaos: what is below is made by `python -m tests.chaos --write` -->\n"
+_MARK = "<!-- chaos: `python -m tests.chaos --write` writes what follows -->\n"
 HEADINGS = (
-    *("what was broken", "on", "requests", "errors", "slowest, s", "then, s", "well again, s"),
-    *("answered", "lost"),
+    *("fault", "on", "requests", "errors", "slowest, s", "then, s", "recovery, s"),
+    *("acknowledged", "lost"),
 )
 
 
 class Row(NamedTuple):
-    """One fault, on one server. Times are in seconds; None where there is nothing to tell."""
+    """One fault, on one server. Times are in seconds. None is an empty cell."""
 
     fault: str
     on: str
@@ -30,14 +30,15 @@ class Row(NamedTuple):
     recovery: float | None = None
     acknowledged: int | None = None
     lost: int | None = None
-    broken: tuple[str, ...] = ()  # the promises that did not hold, in words
-    late: tuple[str, ...] = ()  # those that are of times, which a busy machine may break
+    broken: tuple[str, ...] = ()  # a sentence for each promise that did not hold
+    late: tuple[str, ...] = ()  # the same for times, which a busy machine may break
 
     def faults(self) -> list[str]:
-        """Return what is wrong, whatever it took."""
-        return [*self.broken, *([f"{self.lost} were lost"] if self.lost else [])]
+        """Return the promises that did not hold, except those about times."""
+        return [*self.broken, *([f"{self.lost} lost"] if self.lost else [])]
 
     def cells(self) -> list[str]:
+        """Return the cells of this row as text."""
         requests, errors, acknowledged, lost = (
             "" if value is None else f"{value:,}"
             for value in (self.requests, self.errors, self.acknowledged, self.lost)
@@ -56,12 +57,12 @@ def markdown(rows: Iterable[Row]) -> str:
 
 
 def write(rows: Iterable[Row], seconds: float) -> None:
-    """Put the rows into the page of the documentation, with where and when they were measured."""
-    told, mark, _ = _PAGE.read_text().partition(_MARK)
+    """Write the rows to the page of the documentation, with the date and the versions."""
+    before, mark, _ = _PAGE.read_text().partition(_MARK)
     assert mark, f"{_PAGE} has no place for the table"
     versions = ", ".join(f"{name} {version(name)}" for name in ("Django", "pymongo", "gunicorn"))
     where = (
         f"Measured on {date.today()} in {seconds / 60:.0f} minutes: {platform.system()}, Python "
         f"{sys.version.split()[0]}, {versions}, uvicorn {version('uvicorn')}."
     )
-    _PAGE.write_text(f"{told}{mark}\n{where}\n\n{markdown(rows)}\n")
+    _PAGE.write_text(f"{before}{mark}\n{where}\n\n{markdown(rows)}\n")

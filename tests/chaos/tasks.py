@@ -1,4 +1,4 @@
-"""An application of Celery's whose tasks use sessions, as its parent process does before them."""
+"""A Celery application whose tasks use sessions. Its parent process has used one before."""
 
 import os
 from pathlib import Path
@@ -28,5 +28,5 @@ connections.leave_to_children()
 
 @app.task
 def work(mark):
-    """Do as a forked process does."""
-    return connections.told(wrong=visit(mark))
+    """Do what a forked process does."""
+    return connections.report(wrong=visit(mark))

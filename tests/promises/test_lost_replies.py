@@ -267,6 +267,41 @@ def test_a_write_whose_confirmation_is_lost_too_raises_an_error(do, lose, stored
     assert do(SessionStore(store.session_key), "load") == {"a": 2}
 
 
+# What says that an operation was not applied. It says nothing of the one before.
+NOT_APPLIED = pytest.mark.parametrize(
+    "error", [ServerSelectionTimeoutError("no server"), NO_TRANSACTIONS]
+)
+
+
+@NOT_APPLIED
+def test_a_first_save_that_may_have_been_applied_is_taken_back(do, lose, error):
+    store = SessionStore()
+    store["a"] = 1
+    lose("insert", unheard)
+    lose("confirm", undone, error)
+    with pytest.raises(AutoReconnect, match="connection closed"):
+        do(store, "save")
+
+    do(store, "save")
+
+    assert documents() == 1
+
+
+@NOT_APPLIED
+def test_a_move_that_may_have_been_made_keeps_the_session(do, lose, stored, error):
+    store = SessionStore(stored(_auth_user_id="7").session_key)
+    lose("replace_with", unheard)
+    lose("confirm", undone, error)
+    with pytest.raises(AutoReconnect, match="connection closed"):
+        do(store, "cycle_key")
+
+    store["a"] = 1
+    do(store, "save")
+
+    assert do(SessionStore(store.session_key), "load") == {"_auth_user_id": "7", "a": 1}
+    assert documents() == 1
+
+
 @HOW
 @pytest.mark.parametrize("name", ["insert", "replace_with"])
 @pytest.mark.parametrize("data", [{"a": 1}, {"_auth_user_id": "7"}])

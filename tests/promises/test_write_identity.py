@@ -122,6 +122,21 @@ def test_a_write_that_may_have_been_overwritten_is_not_repeated(do, stored, lose
     assert do(SessionStore(store.session_key), "load")["count"] == 2
 
 
+def test_a_write_that_may_have_moved_to_another_key_is_not_taken_for_a_sign_out(
+    do, stored, lose, before
+):
+    """UpdateError says that nothing was stored, and here another request has moved what was."""
+    store = another(do, stored(count=0))
+    other = SessionStore(store.session_key)
+    before("confirm", other.cycle_key)
+    lose("update", unheard)
+
+    with pytest.raises(AutoReconnect):
+        do(store, "mutate", count)
+
+    assert do(SessionStore(other.session_key), "load")["count"] == 1
+
+
 def test_an_insert_that_arrives_late_creates_no_session(do, lose, monkeypatch):
     sent = []
     real = operations.insert

@@ -169,8 +169,8 @@ def test_a_marker_is_not_a_session():
     assert not documents.is_marker({"_id": b"id"})
 
 
-@pytest.mark.parametrize(("newer", "writes"), [(3, 0), (4, 1), (-1, -4), ("text", math.inf)])
-def test_the_writes_since_a_revision_are_counted_if_possible(newer, writes):
+@pytest.mark.parametrize(("newer", "writes"), [(3, 0), (4, 1), (-1, math.inf), ("text", math.inf)])
+def test_the_writes_since_a_revision_are_counted_if_that_is_possible(newer, writes):
     assert documents.writes_since(document(revision=newer), 3) == writes
 
 
