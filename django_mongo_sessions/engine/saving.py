@@ -173,14 +173,16 @@ def create(session: TrackedSession, content: Content | None = None) -> Steps[Non
 
 def _create_by_own_save(session: TrackedSession) -> Steps[None]:
     """Store the session under a new key by the subclass's own save(), as Django's create() does."""
-    for attempt in range(_NEW_KEY_ATTEMPTS):
+    taken = 0
+    while True:
         key = yield from _new_key(session)
         try:
             with session._trying(key):
                 yield Overridden(session, "save", options={"must_create": True})
             return
         except CreateError:
-            if attempt + 1 == _NEW_KEY_ATTEMPTS:
+            taken += 1
+            if taken == _NEW_KEY_ATTEMPTS:
                 raise
 
 

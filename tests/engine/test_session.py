@@ -359,6 +359,14 @@ def test_a_session_that_was_not_loaded_replaces_what_is_stored(session):
     assert session._baseline.cleared
 
 
+def test_what_a_subclass_has_loaded_does_not_replace_what_the_session_has_got_since(session):
+    session._adopt(snapshot_of(session, {"b": 2}))
+
+    session._adopt_overridden({"a": 1})
+
+    assert session._session_cache == {"b": 2}
+
+
 # Merging
 
 
