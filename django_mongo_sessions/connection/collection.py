@@ -32,6 +32,8 @@ class SessionCollection(NamedTuple):
     timeout: float | None = None  # seconds for one operation; None leaves it to the client
     owned: bool = False  # whether we made its client, and so close it
     gate: Gate = OPEN
+    # What waits for calls that are under way, by what they do; None if nothing waits.
+    queues: dict[type, Any] | None = None
 
     @property
     def client(self) -> Any:
@@ -78,8 +80,11 @@ def make_collection(kind: ClientClass) -> SessionCollection:
         client = _make_mock() if uses_mock() else make_client(kind)
     collection, seconds = _collection(client)
     logs.redact_commands(collection.database.name, collection.name)
-    gate = OPEN if is_mock(client) else Breaker(client, timeout(client))
-    return SessionCollection(collection, seconds, factory is None, gate)
+    if is_mock(client):
+        return SessionCollection(collection, seconds, factory is None)
+    gate = Breaker(client, timeout(client))
+    queues: dict[type, Any] | None = {} if conf.COALESCE else None
+    return SessionCollection(collection, seconds, factory is None, gate, queues)
 
 
 def uses_mock() -> bool:

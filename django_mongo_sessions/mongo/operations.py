@@ -10,6 +10,7 @@ from typing import Any
 from pymongo import IndexModel, WriteConcern
 from pymongo.topology_description import TopologyDescription
 
+from django_mongo_sessions.mongo.coalescing import Find, Insert, Update
 from django_mongo_sessions.mongo.runner import MAINTENANCE_TIMEOUT, Answer, Operation
 from django_mongo_sessions.storage import documents
 
@@ -22,6 +23,7 @@ def find(document_id: bytes, now: datetime) -> Operation[Mapping[str, Any] | Non
     return Operation(
         lambda collection: collection.find_one({"_id": document_id}, documents.PROJECTION),
         lambda reply: documents.live(reply, now),
+        joint=Find(document_id),
     )
 
 
@@ -47,7 +49,11 @@ def exists(document_id: bytes, now: datetime) -> Operation[bool]:
 
 def insert(document: Mapping[str, Any]) -> Operation[bool]:
     """Insert a new session; DuplicateKeyError if its id is taken."""
-    return Operation(lambda collection: collection.insert_one(document), lambda reply: True)
+    return Operation(
+        lambda collection: collection.insert_one(document),
+        lambda reply: True,
+        joint=Insert(document),
+    )
 
 
 def update(document_id: bytes, write_id: bytes, change: Mapping[str, Any]) -> Operation[bool]:
@@ -56,6 +62,7 @@ def update(document_id: bytes, write_id: bytes, change: Mapping[str, Any]) -> Op
     return Operation(
         lambda collection: collection.update_one(wanted, change),
         lambda reply: bool(reply.matched_count),
+        joint=Update(document_id, write_id, change),
     )
 
 

@@ -28,6 +28,8 @@ from pymongo.errors import PyMongoError
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.connection.breaker import OPEN, Gate
 from django_mongo_sessions.connection.collection import SessionCollection
+from django_mongo_sessions.mongo import coalescing
+from django_mongo_sessions.mongo.coalescing import Joint
 from django_mongo_sessions.mongo.tracebacks import forget_values, withhold_values
 
 MAINTENANCE_TIMEOUT = 600.0  # seconds for an operation that no request waits for
@@ -53,6 +55,8 @@ class Operation(Generic[Answer]):
     timeout: float | None = None
     # Whether the circuit breaker learns of it. One that a request can do without does not count.
     counts: bool = True
+    # How it is sent with others of its kind; None if it never is.
+    joint: Joint | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,7 @@ async def arun_on(
 
 
 # Makes the call of an operation within so many seconds.
-Call = Callable[[Operation[Any], Any, "float | None"], Awaitable[Any]]
+Call = Callable[[Operation[Any], SessionCollection, "float | None"], Awaitable[Any]]
 
 
 async def _drive(
@@ -181,7 +185,7 @@ async def _drive(
     sleep: Callable[[float], Awaitable[None]],
 ) -> Result:
     """Run the steps, whatever makes their calls."""
-    collection, timeout, _, gate = target
+    timeout, gate = target.timeout, target.gate
     handled = sys.exc_info()[1]
     step: Callable[[Any], Operation[Any] | Wait] = steps.send
     argument: Any = None
@@ -201,7 +205,7 @@ async def _drive(
             began = time.monotonic()
             try:
                 gate.enter(began)
-                reply = await call(operation, collection, seconds)
+                reply = await call(operation, target, seconds)
             except Exception as error:
                 withhold_values(error, handled)
                 if isinstance(error, PyMongoError):
@@ -221,20 +225,24 @@ async def _drive(
         steps.close()  # now, even if the call was given up
 
 
-async def _call(operation: Operation[Any], collection: Any, seconds: float | None) -> Any:
+async def _call(operation: Operation[Any], target: SessionCollection, seconds: float | None) -> Any:
     with _deadline(seconds):
-        return operation.call(collection)
+        return coalescing.call(operation, target, _remaining)
 
 
-async def _await(operation: Operation[Any], collection: Any, seconds: float | None) -> Any:
+async def _await(
+    operation: Operation[Any], target: SessionCollection, seconds: float | None
+) -> Any:
     with _deadline(seconds):
-        return await operation.call(collection)
+        return await coalescing.acall(operation, target, _remaining)
 
 
-async def _call_in_thread(operation: Operation[Any], collection: Any, seconds: float | None) -> Any:
+async def _call_in_thread(
+    operation: Operation[Any], target: SessionCollection, seconds: float | None
+) -> Any:
     def call() -> Any:
         with _deadline(seconds):
-            return operation.call(collection)
+            return coalescing.call(operation, target, _remaining)
 
     # In a context of its own: asgiref copies the thread's context back to the task, and if the
     # task was cancelled, the deadline would stay there and end every later call of PyMongo's.

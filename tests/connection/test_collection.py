@@ -23,7 +23,7 @@ def options():
 def test_our_defaults_are_set(use):
     use(URI=NOWHERE)
 
-    sessions, timeout, owned, _ = clients.collection()
+    sessions, timeout, owned, *_ = clients.collection()
 
     assert (sessions.database.name, sessions.name) == ("django", "sessions")
     assert sessions.codec_options.tz_aware
@@ -182,7 +182,7 @@ class Loops:
 def test_a_shared_client_is_asked_for_once_and_has_our_guarantees(use, shared):
     use(CLIENT=shared, COLLECTION="visits", TIMEOUT=2)
 
-    sessions, timeout, owned, _ = clients.collection()
+    sessions, timeout, owned, *_ = clients.collection()
 
     assert clients.collection().collection is sessions
     assert shared.calls == 1
@@ -282,7 +282,7 @@ def test_an_asynchronous_client_has_the_same_guarantees(use):
     loops = Loops()
     use(ASYNC_CLIENT=loops, TIMEOUT=2)
 
-    sessions, timeout, owned, _ = collection.make_collection(AsyncMongoClient)
+    sessions, timeout, owned, *_ = collection.make_collection(AsyncMongoClient)
 
     assert sessions.database.client is loops.client
     assert sessions.write_concern.document == {"w": "majority"}
