@@ -252,6 +252,7 @@ def test_a_call_that_meets_no_other_goes_out_alone(form, commands):
 
     (_, found), (_, updated), (_, inserted) = commands.sent[-3:]
     assert found["filter"] == {"_id": name(1)}
+    assert "projection" not in found
     assert updated["updates"][0]["q"] == {"_id": name(1), "write_id": FIRST}
     assert isinstance(updated["updates"][0]["u"], dict)
     assert len(inserted["documents"]) == 1
