@@ -234,6 +234,7 @@ class _Asker:
         self.operation, self.joint, self.size = operation, operation.joint, size
         self.deadline = time.monotonic() + seconds
         self.woken = woken  # what its thread or task sleeps on
+        self.timer: Any = None  # what wakes its task if nothing else does
         self.is_leader = False  # whether its thread is to make the next joint call
         self.turn: int | None = None  # with which it makes a call
         self.outcome: Outcome = None
@@ -479,7 +480,7 @@ class TaskQueue(Queue):
 
     async def _wait(self, asker: _Asker) -> None:
         """Wait until an operation has its outcome, or is to be called alone."""
-        timer = self.loop.call_later(asker.time_in_queue(), self._stop_queuing, asker)
+        asker.timer = self.loop.call_later(asker.time_in_queue(), self._stop_queuing, asker)
         try:
             await asker.woken
         except BaseException:
@@ -487,13 +488,13 @@ class TaskQueue(Queue):
             self._end(asker.turn)  # if it was to make the next call, another task does
             raise
         finally:
-            timer.cancel()
+            asker.timer.cancel()
 
     def _stop_queuing(self, asker: _Asker) -> None:
         if self._lose_patience(asker):
             _wake(asker)
         else:
-            self.loop.call_later(asker.time_on_board(), self._time_out, asker)
+            asker.timer = self.loop.call_later(asker.time_on_board(), self._time_out, asker)
 
     def _time_out(self, asker: _Asker) -> None:
         if not asker.woken.done():

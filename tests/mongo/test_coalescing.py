@@ -1,6 +1,8 @@
 """What many need at the same moment goes out as one command, and each keeps its own fate."""
 
 import asyncio
+import gc
+import os
 import threading
 import time
 from contextlib import nullcontext
@@ -23,6 +25,7 @@ from pymongo.errors import (
 )
 
 from django_mongo_sessions.connection import clients
+from django_mongo_sessions.connection.breaker import Gate
 from django_mongo_sessions.mongo import coalescing, operations, writes
 from django_mongo_sessions.mongo.coalescing import Find, ThreadQueue, Update
 from django_mongo_sessions.mongo.runner import Operation, arun_on, run_on
@@ -900,7 +903,7 @@ def test_saves_are_unknown_if_it_cannot_be_read_what_is_gone(form, fail):
 
 
 def test_a_task_that_is_cancelled_leaves_the_queue(mongod_engine, commands, settle_on, patient):
-    settle_on(ASYNC="native", TIMEOUT=60)
+    settle_on(ASYNC="native", TIMEOUT=60)  # after the listener
     form = Tasks()
 
     def cancel():
@@ -1047,8 +1050,192 @@ def test_a_call_of_an_earlier_turn_lets_nobody_go_on(form, script, monkeypatch):
     assert queue.under_way == 1
 
 
+@pytest.fixture
+def tasks(mongod_engine, settle_on, patient):
+    """Calls in tasks."""
+    settle_on(ASYNC="native", TIMEOUT=60)
+    form = Tasks()
+    yield form
+    form.close()
+
+
+def asker_of(form, script):
+    return coalescing._Asker(script.operation(1), 0, 60, form.loop.create_future())
+
+
+def test_a_task_that_has_its_reply_does_not_time_out(tasks):
+    queue = on_loop(tasks, None)
+    asker = asker_of(tasks, Script(tasks))
+    asker.outcome = "reply", None
+    coalescing._wake(asker)
+
+    queue._time_out(asker)
+
+    assert asker.result() == "reply"
+
+
+def test_a_joint_call_that_nobody_waits_for_any_more_is_not_made(tasks):
+    queue, script = on_loop(tasks, None), Script(tasks)
+    asker = asker_of(tasks, script)
+    queue.under_way, queue.waiting[asker] = 1, None
+    queue._end(0)
+    del queue.waiting[asker]
+
+    tasks.run(find(1))
+
+    assert script.calls == []
+    assert queue.under_way == 0
+
+
 def on_loop(form, collection):
     async def make():
         return coalescing.TaskQueue(collection)
 
     return form.loop.run_until_complete(make())
+
+
+# Loops, forks, many threads
+
+
+@pytest.fixture
+def quiet(caplog, recwarn):
+    """Fail if asyncio complains of what a loop has left behind."""
+    yield
+    gc.collect()
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []
+    assert [str(each.message) for each in recwarn if "never awaited" in str(each.message)] == []
+
+
+@pytest.mark.parametrize("is_hanging", [False, True])
+def test_a_loop_that_ends_leaves_nothing_behind(mongod_engine, settle_on, quiet, is_hanging):
+    settle_on(ASYNC="native", TIMEOUT=60)
+    left = []
+
+    async def main():
+        target = await clients.acollection()
+        script = Script(Tasks.__new__(Tasks))
+        script.hangs = is_hanging
+        for number in range(5):
+            steps = one(script.operation(number, ScriptedWrite))
+            left.append(asyncio.create_task(arun_on(target, steps)))
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+    assert all(task.done() for task in left)
+
+
+def test_only_the_call_may_be_cancelled_and_what_waits_goes_on(mongod_engine, settle_on, patient):
+    settle_on(ASYNC="native", TIMEOUT=60)
+    form = Tasks()
+    script = Script(form)
+
+    async def cancel():
+        while not (tasks := form.queue(ScriptedRead).tasks):
+            await asyncio.sleep(0)
+        next(iter(tasks)).cancel()  # before it has begun
+
+    async def main():
+        return asyncio.create_task(cancel())
+
+    held = script.operation(0)
+    form.run(held)
+    form.loop.run_until_complete(main())
+
+    assert form.alongside(*(script.operation(n) for n in range(3))) == [0, 1, 2]
+    assert form.queue(ScriptedRead).under_way == 0
+    form.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_of_a_fork_waits_for_no_call_of_its_parent(mongod_engine, settle_on, patient):
+    settle_on(TIMEOUT=60)
+    form = Threads()
+
+    def fork():
+        held = form.queue(Find)
+        with held.lock:  # as another thread may hold it
+            child = os.fork()
+        if child == 0:
+            status = 1
+            with_nobody = run_on(clients.collection(), one(find(1)))
+            if with_nobody is None and clients.collection().queues is not form.target.queues:
+                status = 0
+            os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    assert form.alongside(find(2), until=fork) == [None]
+
+
+def test_64_threads_lose_nothing(mongod_engine, commands, settle_on):
+    settle_on(TIMEOUT=60)
+    target = clients.collection()
+    collection().insert_many([document(number, count=0) for number in range(8)])
+    commands.sent.clear()
+
+    def count(number):
+        for _ in range(4):
+            while True:
+                found = run_on(target, one(find(number)))
+                fields = {"count": found["count"] + 1}
+                changed = documents.payload_update(
+                    os.urandom(12), found["revision"] + 1, b"new", LATER, LATER, fields
+                )
+                steps = writes.update(name(number), found["write_id"], found["revision"], changed)
+                if run_on(target, steps):
+                    break
+
+    threads = [threading.Thread(target=count, args=(number % 8,)) for number in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+
+    assert [stored(number)["count"] for number in range(8)] == [32] * 8
+    assert max(len(each["updates"]) for kind, each in commands.sent if kind == "update") > 1
+    assert {queue.under_way for queue in target.queues.values()} == {0}
+    assert not any(queue.waiting for queue in target.queues.values())
+
+
+# Others that are told
+
+
+class Noting(Gate):
+    """Notes what passes it."""
+
+    def __init__(self):
+        self.entered, self.left = 0, []
+
+    def enter(self, began):
+        self.entered += 1
+
+    def leave(self, began, error=None):
+        self.left.append(error)
+
+
+def test_a_gate_is_told_how_each_operation_ended(form, script):
+    gate = Noting()
+    form.target = form.target._replace(gate=gate)
+    script.outcomes = lambda joints: [(None, AutoReconnect("closed")), *[(1, None)] * 2]
+
+    form.alongside(*(script.operation(n) for n in range(3)))
+
+    assert gate.entered == 4
+    assert sorted(map(type, gate.left), key=str) == [type(None)] * 3 + [AutoReconnect]
+
+
+def test_an_error_of_joint_writes_shows_no_value(form, fail):
+    secret = "a value that nobody may see"
+    collection().create_index("account", unique=True, sparse=True)
+    store(1, 2)
+    store(3, account=secret)
+
+    errors = form.alongside(update(1, account=secret), update(2, account=secret))
+    collection().drop_indexes()
+
+    for error in errors:
+        assert isinstance(error, DuplicateKeyError)
+        while error is not None:
+            assert secret not in repr(error) + str(getattr(error, "details", ""))
+            error = error.__cause__ or error.__context__
