@@ -43,6 +43,7 @@ from pymongo.errors import (
     OperationFailure,
     PyMongoError,
     WriteConcernError,
+    WriteError,
     WTimeoutError,
 )
 from pymongo.results import InsertOneResult, UpdateResult
@@ -125,8 +126,8 @@ class Insert:
         outcomes: list[Outcome] = [
             (InsertOneResult(each.document_id, True), None) for each in inserts
         ]
-        for error in done["writeErrors"]:  # it was not inserted, and its own call tells why
-            outcomes[error["index"]] = None
+        for error in done["writeErrors"]:
+            outcomes[error["index"]] = _outcome(error)
         return outcomes
 
 
@@ -156,8 +157,9 @@ class Update:
         ]
         done = await _write(collection, statements, settle)
         outcomes: list[Outcome] = [_MATCHED] * len(updates)
-        for error in done["writeErrors"]:  # another request was faster, or its own call tells why
-            outcomes[error["index"]] = _UNMATCHED if documents.was_overtaken(error) else None
+        for error in done["writeErrors"]:
+            was_overtaken = documents.was_overtaken(error)
+            outcomes[error["index"]] = _UNMATCHED if was_overtaken else _outcome(error)
         if not any(outcomes):
             refusal = OperationFailure(
                 "all statements were refused", done["writeErrors"][0]["code"]
@@ -190,6 +192,16 @@ async def _write(collection: Any, statements: list[Any], settle: Settle) -> Mapp
         kind = WTimeoutError if details.get("code") == _WRITE_CONCERN_TIMEOUT else WriteConcernError
         raise kind(details.get("errmsg", ""), details.get("code"), details)
     return done  # type: ignore[no-any-return]
+
+
+def _outcome(error: Mapping[str, Any]) -> Outcome:
+    """Return the outcome of a statement that has failed: its own call tells why.
+
+    But if mongos has lost the connection to a shard, the statement may have been applied.
+    """
+    details = {name: value for name, value in error.items() if name != "op"}
+    failure = WriteError(details.get("errmsg", ""), details.get("code"), details)
+    return (None, failure) if is_outage(failure) else None
 
 
 async def _find_missing(
@@ -359,9 +371,12 @@ class Queue:
         """Return the outcomes of a call that ended in an error."""
         if len(batch) == 1:
             return [(None, error)]
+        is_write = batch[0].joint.is_write
+        if isinstance(error, OperationFailure) and not is_write and not error.timeout:
+            return [None] * len(batch)  # one shard of many may have refused it
         if isinstance(error, PyMongoError) and (is_outage(error) or reply_was_lost(error)):
             return [(None, copy.deepcopy(error)) for _ in batch]  # each with its own traceback
-        if batch[0].joint.is_write and isinstance(error, OperationFailure):
+        if isinstance(error, OperationFailure) and is_write:
             self._learn(error)
         return [None] * len(batch) if was_not_begun(error) else _unknown(batch, error)
 

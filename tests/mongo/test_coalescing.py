@@ -17,10 +17,12 @@ from bson.errors import InvalidBSON, InvalidDocument
 from pymongo import MongoClient, _csot
 from pymongo.errors import (
     AutoReconnect,
+    BulkWriteError,
     DuplicateKeyError,
     NetworkTimeout,
     OperationFailure,
     PyMongoError,
+    WriteError,
     WTimeoutError,
 )
 
@@ -643,7 +645,18 @@ def test_each_gets_an_error_of_its_own_if_the_reply_is_lost(form, script, kind, 
     assert {each.__context__ for each in errors} == {None}
 
 
-@pytest.mark.parametrize("error", [OperationFailure("no", 13), InvalidBSON("odd"), KeyError("?")])
+UNREACHABLE = 6  # what mongos says of a shard
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationFailure("no", 13),
+        OperationFailure("a shard", UNREACHABLE),
+        InvalidBSON("odd"),
+        KeyError("?"),
+    ],
+)
 def test_each_read_is_repeated_alone_if_something_else_fails(form, script, error):
     script.outcomes = fails(error)
 
@@ -670,6 +683,38 @@ def test_a_write_is_as_one_whose_reply_is_lost_if_it_is_unknown(form, script, er
     assert {type(each) for each in errors} == {AutoReconnect}
     assert len(set(map(id, errors))) == 3
     assert len(script.calls) == 1
+
+
+class Replying:
+    """A collection whose joint writes meet these errors."""
+
+    def __init__(self, matched, *errors):
+        self.details = {
+            "nMatched": matched,
+            "writeErrors": list(errors),
+            "writeConcernErrors": [],
+        }
+
+    def bulk_write(self, statements, ordered):
+        raise BulkWriteError(self.details)
+
+
+@pytest.mark.parametrize("kind", [update, insert])
+def test_a_statement_that_may_have_been_applied_all_the_same_is_not_repeated(kind):
+    error = {"index": 1, "code": UNREACHABLE, "errmsg": "a shard", "op": {"a": "value"}}
+    refused = {"index": 2, "code": 121, "errmsg": "a rule", "op": {}}
+    joints = [kind(number).joint for number in range(3)]
+
+    done = asyncio.run(
+        type(joints[0]).together(joints, Replying(1, error, refused), coalescing._returned)
+    )
+
+    assert done[0][1] is None
+    assert done[1][0] is None
+    assert isinstance(done[1][1], WriteError)
+    assert done[1][1].code == UNREACHABLE
+    assert "value" not in str(done[1][1])
+    assert done[2] is None
 
 
 def test_one_that_is_left_over_gets_its_own_error(form, script, monkeypatch):
