@@ -596,6 +596,25 @@ def test_a_thread_takes_nobody_along_who_may_wait_for_much_longer():
     assert list(queue.waiting) == [late]
 
 
+def test_a_thread_that_makes_the_call_lifts_its_own_deadline(form, script):
+    if isinstance(form, Tasks):
+        pytest.skip("a task of its own makes it")
+    queue = ThreadQueue(form.target.collection)
+    asleep = threading.Lock()
+    asleep.acquire()
+    lead, later = (
+        coalescing._Asker(script.operation(n), 0, seconds, asleep)
+        for n, seconds in enumerate((20, 20 + coalescing.GRACE / 2))
+    )
+    lead.turn, queue.under_way, queue.waiting = 0, 1, dict.fromkeys([lead, later])
+
+    with pymongo.timeout(10):
+        queue._lead(lead)
+
+    assert script.calls == [[0, 1]]
+    assert script.limits[1] > 10
+
+
 def test_the_thread_with_the_latest_deadline_makes_the_call(form):
     if isinstance(form, Tasks):
         pytest.skip("a task of its own makes it")
