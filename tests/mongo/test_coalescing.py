@@ -804,6 +804,7 @@ def test_a_server_that_does_not_know_joint_writes_gets_them_one_by_one(
     commands.sent.clear()
 
     assert form.alongside(update(1), update(2), update(3)) == [True] * 3
+    assert not form.queue(Update).takes_joint_calls
     assert form.alongside(update(4), update(5), until=lambda: len(commands.sent) == 6) == [True] * 2
 
     sizes = [len(command["updates"]) for _, command in commands.sent]
