@@ -194,7 +194,8 @@ class Tasks:
 
 @pytest.fixture
 def patient(monkeypatch):
-    """Let operations wait for as long as it takes."""
+    """Let operations wait for a single call, and for as long as it takes."""
+    monkeypatch.setattr(coalescing, "WIDTH", 1)
     monkeypatch.setattr(coalescing, "PATIENCE", 60)
 
 
@@ -262,6 +263,14 @@ def test_a_call_that_meets_no_other_goes_out_alone(form, commands):
     assert isinstance(updated["updates"][0]["u"], dict)
     assert len(inserted["documents"]) == 1
     assert {queue.under_way for queue in form.target.queues.values()} == {0}
+
+
+def test_nothing_waits_for_one_call_alone(form, commands, monkeypatch):
+    monkeypatch.setattr(coalescing, "WIDTH", 2)
+
+    assert form.alongside(find(1), until=lambda: commands.replies) == [None]
+
+    assert commands.sent[-1][1]["filter"] == {"_id": name(1)}
 
 
 def test_loads_go_out_together(form, commands):
@@ -433,6 +442,7 @@ def test_calls_that_hang_are_not_waited_for_any_more(form, commands, monkeypatch
 
 
 def test_a_deadline_passes_in_the_queue_too(form):
+    form.run(find(1))  # or a connection would be given up while it is opened
     late = (pymongo.timeout(0.000_001), find(1))
 
     error, found = form.alongside(late, find(2))
