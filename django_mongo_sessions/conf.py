@@ -100,6 +100,8 @@ class Conf:
     TIMEOUT = Key(5.0, "a number of seconds above 0", _is_seconds)
     #: Which event loops get a client of their own: those that run for a second, all, or none.
     ASYNC = Key("auto", '"auto", "native" or "threads"', ("auto", "native", "threads").__contains__)
+    #: Whether loads and saves that are due at the same moment go out as one command.
+    COALESCE = Key(True, "True or False", lambda value: isinstance(value, bool))
     #: What happens if two requests change one key: the later change wins, or SessionConflict.
     ON_CONFLICT = Key("merge", '"merge" or "raise"', ("merge", "raise").__contains__)
     #: Seconds after which the expiry of a session that is only read is moved; None for never.

@@ -21,6 +21,7 @@ VALUES = {
     "CLIENT_OPTIONS": ([{}, {"maxPoolSize": 5}], [None, [], {1: 2}, "maxPoolSize=5"]),
     "TIMEOUT": ([0.5, 5], [0, -1, "5", None, True, float("inf"), float("nan")]),
     "ASYNC": (["auto", "native", "threads"], ["sync", None, True]),
+    "COALESCE": ([True, False], ["yes", None, 1]),
     "ON_CONFLICT": (["merge", "raise"], ["overwrite", None, True]),
     "TOUCH_INTERVAL": ([None, 0.5, 3600], [0, -1, "5", True]),
     "ABSOLUTE_AGE": ([None, 0.5, 43_200], [0, -1, "5", True, float("inf")]),
@@ -40,6 +41,7 @@ def test_every_key_is_optional(settings):
     assert conf.CLIENT_OPTIONS == {}
     assert conf.TIMEOUT == 5.0
     assert conf.ASYNC == "auto"
+    assert conf.COALESCE is True
     assert conf.ON_CONFLICT == "merge"
     assert conf.TOUCH_INTERVAL is None
     assert conf.ABSOLUTE_AGE is None

@@ -55,7 +55,7 @@ class PyMongoCases(DjangoCases):
 
     def _find(self, document_id: bytes) -> dict[str, Any]:
         wanted = {"_id": document_id}
-        found: dict[str, Any] | None = self.collection.find_one(wanted, documents.PROJECTION)
+        found: dict[str, Any] | None = self.collection.find_one(wanted)
         assert found is not None
         return found
 

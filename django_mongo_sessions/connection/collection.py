@@ -35,6 +35,8 @@ class SessionCollection(NamedTuple):
     # Takes this collection once the owner of its shared client has closed that, and returns the
     # one that takes its place; awaitable if the collection is. None if nothing can take its place.
     reopen: Callable[[Any], Any] | None = None
+    # What waits for calls that are under way, by what they do; None if nothing waits.
+    queues: dict[type, Any] | None = None
 
     @property
     def client(self) -> Any:
@@ -82,8 +84,11 @@ def make_collection(kind: ClientClass) -> SessionCollection:
         client = _make_mock() if uses_mock() else make_client(kind)
     collection, seconds = _collection(client)
     logs.redact_commands(collection.database.name, collection.name)
-    gate = OPEN if is_mock(client) else Breaker(client, timeout(client))
-    return SessionCollection(collection, seconds, factory is None, gate)
+    if is_mock(client):
+        return SessionCollection(collection, seconds, factory is None)
+    gate = Breaker(client, timeout(client))
+    queues: dict[type, Any] | None = {} if conf.COALESCE else None
+    return SessionCollection(collection, seconds, factory is None, gate, queues=queues)
 
 
 def uses_mock() -> bool:

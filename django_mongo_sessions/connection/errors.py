@@ -42,6 +42,14 @@ _OUTAGES = frozenset(
 _OUTAGE_LABELS = ("RetryableWriteError", "RetryableError", "SystemOverloadedError")
 _ILLEGAL_OPERATION = 20
 _UNAUTHORIZED = 13
+# The codes with which a server rejects a command before it has done any of it: no privilege, a
+# value nested too deeply (Overflow), or something that it does not know (BadValue, FailedToParse,
+# TypeMismatch, CommandNotFound, CommandNotSupported, InvalidPipelineOperator, NotImplemented, and
+# an unknown stage of a pipeline).
+_TOO_DEEP = 15
+_REJECTIONS = {_UNAUTHORIZED, _TOO_DEEP, 2, 9, 14, 59, 115, 168, 238, 40324}
+# Rejections, and an interruption by an administrator, that do not depend on the kind of command.
+_OF_ANY_COMMAND = {_UNAUTHORIZED, _TOO_DEEP, 11601}
 _PRIVILEGES = {  # by the first word of the command that was refused
     "$collStats": "collStats",
     "aggregate": "find",
@@ -109,3 +117,13 @@ def reply_was_lost(error: PyMongoError) -> bool:
         # done nothing.
         return error.code == _ILLEGAL_OPERATION
     return isinstance(error, AutoReconnect) and not error.timeout
+
+
+def may_be_unsupported(error: OperationFailure) -> bool:
+    """Return whether the server may have refused a command because it does not support it."""
+    return error.code not in _OF_ANY_COMMAND
+
+
+def was_not_begun(error: Exception) -> bool:
+    """Return whether the server rejected a command before it had done any of it."""
+    return isinstance(error, OperationFailure) and error.code in _REJECTIONS

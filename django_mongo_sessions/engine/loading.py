@@ -78,8 +78,12 @@ def find(session: TrackedSession, key: str | None) -> Steps[Snapshot | None]:
     document_id = documents.document_id(key)
     if key is None or document_id is None:
         return None
+    now = dates.utc_now()
     try:
-        document = yield operations.find(document_id, dates.utc_now())
-    except InvalidBSON as error:  # it may contain a UUID of too few bytes
+        try:
+            document = yield operations.find(document_id, now)
+        except InvalidBSON:  # it may contain a UUID of too few bytes, in a field of the project's
+            document = yield operations.find_own_fields(document_id, now)
+    except InvalidBSON as error:
         return mapping.rejected(session, key, document_id, error)
     return None if document is None else mapping.opened(session, key, document_id, document)

@@ -10,15 +10,26 @@ from typing import Any
 from pymongo import IndexModel, WriteConcern
 from pymongo.topology_description import TopologyDescription
 
+from django_mongo_sessions.mongo.coalescing import Find, Insert, Update
 from django_mongo_sessions.mongo.runner import MAINTENANCE_TIMEOUT, Answer, Operation
 from django_mongo_sessions.storage import documents
 
 # One session. Reads filter by `_id` alone, which MongoDB serves without a query plan: a filter on
-# the date makes them a quarter slower. The date comes along and is checked in the reply.
+# the date makes them a quarter slower. The date comes along and is checked in the reply. There is
+# no projection, which would only leave out what `to_document()` returns.
 
 
 def find(document_id: bytes, now: datetime) -> Operation[Mapping[str, Any] | None]:
     """Read the document of a live session; None if there is none."""
+    return Operation(
+        lambda collection: collection.find_one({"_id": document_id}),
+        lambda reply: documents.live(reply, now),
+        joint=Find(document_id),
+    )
+
+
+def find_own_fields(document_id: bytes, now: datetime) -> Operation[Mapping[str, Any] | None]:
+    """See find(). The project's own fields are left out: one of them may not be decodable."""
     return Operation(
         lambda collection: collection.find_one({"_id": document_id}, documents.PROJECTION),
         lambda reply: documents.live(reply, now),
@@ -47,7 +58,11 @@ def exists(document_id: bytes, now: datetime) -> Operation[bool]:
 
 def insert(document: Mapping[str, Any]) -> Operation[bool]:
     """Insert a new session; DuplicateKeyError if its id is taken."""
-    return Operation(lambda collection: collection.insert_one(document), lambda reply: True)
+    return Operation(
+        lambda collection: collection.insert_one(document),
+        lambda reply: True,
+        joint=Insert(document),
+    )
 
 
 def update(document_id: bytes, write_id: bytes, change: Mapping[str, Any]) -> Operation[bool]:
@@ -56,6 +71,7 @@ def update(document_id: bytes, write_id: bytes, change: Mapping[str, Any]) -> Op
     return Operation(
         lambda collection: collection.update_one(wanted, change),
         lambda reply: bool(reply.matched_count),
+        joint=Update(document_id, write_id, change),
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -30,6 +31,8 @@ from pymongo.synchronous import client_session as synchronous
 from django_mongo_sessions.connection import clients, errors
 from django_mongo_sessions.connection.breaker import OPEN, Gate
 from django_mongo_sessions.connection.collection import SessionCollection
+from django_mongo_sessions.mongo import coalescing
+from django_mongo_sessions.mongo.coalescing import Joint
 from django_mongo_sessions.mongo.tracebacks import forget_values, withhold_values
 
 MAINTENANCE_TIMEOUT = 600.0  # seconds for an operation that no request waits for
@@ -55,6 +58,8 @@ class Operation(Generic[Answer]):
     timeout: float | None = None
     # Whether the circuit breaker learns of it. One that a request can do without does not count.
     counts: bool = True
+    # How it is sent with others of its kind; None if it never is.
+    joint: Joint | None = None
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,8 @@ async def arun_on(
 class _Form(NamedTuple):
     """How each kind of step is done."""
 
-    call: Callable[[Operation[Any], Any, float | None], Awaitable[Any]]  # within that many seconds
+    # Makes the call of an operation within that many seconds.
+    call: Callable[[Operation[Any], SessionCollection, float | None], Awaitable[Any]]
     sleep: Callable[[float], Awaitable[None]]
     call_overridden: Callable[[Overridden], Awaitable[Any]]
 
@@ -231,12 +237,13 @@ async def _drive(
             try:
                 gate.enter(began)
                 with _unbound():
-                    reply = await form.call(operation, target.collection, seconds)
+                    reply = await form.call(operation, target, seconds)
             except Exception as error:
                 if target.reopen and operation is not repeated and errors.client_was_closed(error):
                     # Not thrown into the steps, since nothing was sent. What the site's code raises
                     # ends the steps, as if it had been called before the first one.
-                    target = await form.call(Operation(target.reopen, _same), target, None)
+                    reopening = Operation[Any](partial(_reopen, target), _same)
+                    target = await form.call(reopening, target, None)
                     step, argument, repeated = _same, operation, operation
                     continue
                 withhold_values(error, handled)
@@ -261,20 +268,30 @@ def _same(value: Any) -> Any:
     return value
 
 
-async def _call(operation: Operation[Any], collection: Any, seconds: float | None) -> Any:
+def _reopen(closed: SessionCollection, collection: Any) -> Any:
+    """Return what takes the place of a collection whose shared client was closed."""
+    assert closed.reopen is not None
+    return closed.reopen(closed)
+
+
+async def _call(operation: Operation[Any], target: SessionCollection, seconds: float | None) -> Any:
     with _deadline(seconds):
-        return operation.call(collection)
+        return coalescing.call(operation, target, _remaining)
 
 
-async def _await(operation: Operation[Any], collection: Any, seconds: float | None) -> Any:
+async def _await(
+    operation: Operation[Any], target: SessionCollection, seconds: float | None
+) -> Any:
     with _deadline(seconds):
-        return await operation.call(collection)
+        return await coalescing.acall(operation, target, _remaining)
 
 
-async def _call_in_thread(operation: Operation[Any], collection: Any, seconds: float | None) -> Any:
+async def _call_in_thread(
+    operation: Operation[Any], target: SessionCollection, seconds: float | None
+) -> Any:
     def call() -> Any:
         with _deadline(seconds):
-            return operation.call(collection)
+            return coalescing.call(operation, target, _remaining)
 
     # In a context of its own: asgiref copies the thread's context back to the task, and if the
     # task was cancelled, the deadline would stay there and end every later call of PyMongo's.

@@ -61,6 +61,8 @@ _MAX_REVISION = 2**62  # a larger one was written by someone with access to the 
 _MARKER = -1  # the revision of a marker
 MARKER_AGE = 60  # seconds; longer than a request runs that loaded the session before
 _RESERVED = {"_id", "user_id", *_FIELDS}
+_OVERTAKEN = "mongo_sessions: another write was faster than "
+_CONVERSION_FAILURE = 241
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -271,6 +273,27 @@ def payload_update(
 def expiry_update(now: datetime, expires_at: datetime) -> dict[str, Any]:
     """Return the update that moves the expiry and leaves the payload alone."""
     return {"$set": {"expires_at": expires_at, "seen_at": now}}
+
+
+def update_or_fail(write_id: bytes, update: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return an update as a pipeline, which fails if that write was not the last one.
+
+    `was_overtaken` recognizes this error.
+    """
+    changed = {"$mergeObjects": ["$$ROOT", {"$literal": update["$set"]}]}
+    # No number, and no constant, which a server might evaluate even if it is not needed. On a
+    # server that made null of it, the update would fail too, since null is no document.
+    failure = {"$toInt": {"$concat": [_OVERTAKEN, {"$type": "$_id"}]}}
+    is_last = {"$eq": ["$write_id", write_id]}
+    pipeline: list[dict[str, Any]] = [{"$replaceWith": {"$cond": [is_last, changed, failure]}}]
+    if removed := update.get("$unset"):
+        pipeline.append({"$unset": list(removed)})
+    return pipeline
+
+
+def was_overtaken(error: Mapping[str, Any]) -> bool:
+    """Return whether an `update_or_fail` has failed because of another write."""
+    return error.get("code") == _CONVERSION_FAILURE and _OVERTAKEN in error.get("errmsg", "")
 
 
 def derived(data: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import logging
 
 import pytest
-from pymongo import MongoClient
+from pymongo import InsertOne, MongoClient, UpdateOne
 from pymongo.errors import OperationFailure
 
 from django_mongo_sessions.connection import logs
@@ -38,6 +38,14 @@ def logged(caplog):
         lambda sessions: sessions.insert_one({"_id": b"1", "payload": b"", "account": VALUE}),
         lambda sessions: sessions.insert_one({"_id": b"2", "a": "x" * 2000, "account": VALUE}),
         lambda sessions: sessions.update_one({"_id": b"1"}, {"$set": {"account": VALUE}}),
+        lambda sessions: sessions.bulk_write(
+            [UpdateOne({"_id": bytes([n])}, [{"$set": {"account": VALUE}}]) for n in range(9)],
+            ordered=False,
+        ),
+        lambda sessions: sessions.bulk_write(
+            [InsertOne({"_id": bytes([n]), "account": VALUE}) for n in range(9, 15)], ordered=False
+        ),
+        lambda sessions: list(sessions.find({"_id": {"$in": [b"\3", b"\4"]}})),
         lambda sessions: sessions.replace_one({"_id": b"1"}, {"account": VALUE}),
         lambda sessions: list(sessions.find({"account": VALUE})),
         lambda sessions: list(sessions.find({"_id": {"$gt": b""}}, batch_size=1)),

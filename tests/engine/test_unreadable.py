@@ -100,6 +100,24 @@ def test_a_field_that_pymongo_cannot_decode_counts_as_one_of_a_wrong_type(
     assert count_sessions() == 0
 
 
+@pytest.mark.only("mongod")
+def test_a_field_of_the_projects_own_that_pymongo_cannot_decode_does_no_harm(
+    do, stored, logged, settings
+):
+    key = stored(a=1).session_key
+    change_document(account=Binary(b"short", UUID_SUBTYPE))
+    options = {**settings.MONGO_SESSIONS["CLIENT_OPTIONS"], "uuidRepresentation": "standard"}
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "CLIENT_OPTIONS": options}
+    store = SessionStore(key)
+
+    assert loaded(do, store) == {"a": 1}
+
+    store["b"] = 2
+    do(store, "save")
+    assert loaded(do, SessionStore(key)) == {"a": 1, "b": 2}
+    assert logged() == []
+
+
 def test_a_payload_of_another_session_does_not_open(do, stored, logged):
     mine, other = stored(a=1), stored(b=2)
     documents_ = {document["_id"]: document for document in collection().find({})}

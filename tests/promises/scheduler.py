@@ -182,7 +182,8 @@ def scheduled_in_threads():
     loop = asyncio.new_event_loop()
     scheduler = ThreadScheduler(loop)
     real, age = clients.collection(), clients.PROMOTION_AGE
-    clients._clients.blocking = real._replace(collection=Blocking(scheduler, real.collection))
+    calls = Blocking(scheduler, real.collection)
+    clients._clients.blocking = real._replace(collection=calls, queues=None)
     clients.PROMOTION_AGE = float("inf")
     try:
         yield scheduler
