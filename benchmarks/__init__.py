@@ -4,5 +4,5 @@
 sessions hold. `suite` is one full run: it starts the `servers`, gives each contender a process
 (`worker`) with a site (`site`), and takes `measurements`. `machine` describes where it ran.
 `targets` judges the results, and `report` and `plots` show them. `counts` compares the commands and
-the bytes that the engine sends with expected.json.
+the bytes that the engine sends with expected.json. `compression` has the figures behind `COMPRESS`.
 """

@@ -1,4 +1,7 @@
-"""`python -m benchmarks`: `run` measures, `report` writes the pages, `quick` only counts."""
+"""`python -m benchmarks`: `run` measures, `report` writes the pages, `quick` only counts.
+
+`compress` measures what compressing costs and saves.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,8 @@ def main() -> int:
     quick = commands.add_parser("quick", help="count commands and bytes, and judge no times")
     quick.add_argument("--write", action="store_true", help="expect these counts from now on")
     quick.set_defaults(do=_quick)
+    compress = commands.add_parser("compress", help="measure compression at several levels")
+    compress.set_defaults(do=_compress)
     arguments = parser.parse_args()
     try:
         status: int = arguments.do(arguments)
@@ -94,6 +99,20 @@ def _quick(arguments: argparse.Namespace) -> int:
     if differences:
         print("If the difference is intended: python -m benchmarks quick --write", file=sys.stderr)
     return 1 if differences else 0
+
+
+def _compress(arguments: argparse.Namespace) -> int:
+    from django.conf import settings
+
+    from benchmarks import compression
+
+    settings.configure()  # for Django's HMAC
+    with (
+        tempfile.TemporaryDirectory(prefix="benchmarks-") as folder,
+        mongod.running(Path(folder) / "mongodb") as uri,
+    ):
+        print(compression.as_markdown(compression.measure(uri)))
+    return 0
 
 
 if __name__ == "__main__":
