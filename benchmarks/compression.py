@@ -177,7 +177,7 @@ def _busy(collection: Any) -> int:
 
 def _sealed(body: bytes, level: int | None) -> bytes:
     stored = body if level is None else zlib.compress(body, level)
-    return codec.seal(stored, _BINDING, _KEY, None)
+    return codec.seal(stored, _BINDING, _KEY, False)
 
 
 def _opened(payload: bytes, level: int | None) -> bytes:
