@@ -32,6 +32,7 @@ CONNECTIONS = 64
 SIZE = payloads.SIZES[0]
 _SESSIONS = 256
 _ROUNDS, _SECONDS = 5, 5
+_MIN_SECONDS = 3  # of a scaled run
 _START_TIMEOUT = 60  # seconds
 _ROOT = Path(__file__).resolve().parent.parent
 # Each request has the cookie of the next session.
@@ -118,11 +119,11 @@ class Site:
 
 
 def parse(output: str) -> dict[str, float]:
-    """Return what wrk has printed. Raise ServerError if a request failed."""
-    if "Non-2xx" in output or "Socket errors" in output:
-        raise ServerError(f"The responses to some measured requests were errors:\n{output}")
-    latencies = dict(re.findall(r"^ +(50|99)% +([\d.]+[a-z]+) *$", output, re.MULTILINE))
+    """Return what wrk has printed. Raise ServerError if a request failed, or none was served."""
     [requests] = re.findall(r"(\d+) requests in", output)
+    if "Non-2xx" in output or "Socket errors" in output or requests == "0":
+        raise ServerError(f"Some measured requests failed, or none was served:\n{output}")
+    latencies = dict(re.findall(r"^ +(50|99)% +([\d.]+[a-z]+) *$", output, re.MULTILINE))
     [per_second] = re.findall(r"Requests/sec: +([\d.]+)", output)
     return {
         "requests": float(requests),
@@ -162,7 +163,7 @@ def _serving(workers: list[Worker], addresses: Addresses) -> Iterator[dict[str, 
 
 def measure(workers: list[Worker], addresses: Addresses, scale: float) -> list[dict[str, Any]]:
     """Return a row for each view, with the medians of the rounds of each contender."""
-    seconds = max(1, round(_SECONDS * scale))
+    seconds = max(_MIN_SECONDS, round(_SECONDS * scale))
     rounds: dict[tuple[str, str], list[dict[str, float]]] = {}
     with _serving(workers, addresses) as sites:
         for turn in range(_ROUNDS + 1):

@@ -29,5 +29,10 @@ def test_the_figures_are_requests_per_second_and_microseconds():
 
 @pytest.mark.parametrize("line", ["Non-2xx or 3xx responses: 1", "Socket errors: timeout 1"])
 def test_a_request_that_failed_is_an_error(line):
-    with pytest.raises(ServerError, match="errors"):
+    with pytest.raises(ServerError, match="failed"):
         serving.parse(OUTPUT + line)
+
+
+def test_a_site_that_serves_no_request_is_an_error():
+    with pytest.raises(ServerError, match="none was served"):
+        serving.parse(OUTPUT.replace("174 requests", "0 requests"))
