@@ -1,4 +1,7 @@
-"""`python -m benchmarks`: `run` measures, `report` writes the pages, `quick` only counts."""
+"""`python -m benchmarks`: `run` measures, `report` writes the pages, `quick` only counts.
+
+`compress` measures what compressing costs and saves. `memory` watches the memory of one process.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def main() -> int:
     """Run the command that the command line names, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    run = commands.add_parser("run", help="measure everything, in about half an hour")
+    run = commands.add_parser("run", help="measure everything, in about 45 minutes")
     run.add_argument(
         "--scale",
         type=float,
@@ -41,6 +44,13 @@ def main() -> int:
     quick = commands.add_parser("quick", help="count commands and bytes, and judge no times")
     quick.add_argument("--write", action="store_true", help="expect these counts from now on")
     quick.set_defaults(do=_quick)
+    compress = commands.add_parser("compress", help="measure compression at several levels")
+    compress.set_defaults(do=_compress)
+    flat = commands.add_parser("memory", help="use one process for long, and watch its memory")
+    flat.add_argument(
+        "--operations", type=int, default=1_000_000, help="loads and saves; %(default)s"
+    )
+    flat.set_defaults(do=_memory)
     arguments = parser.parse_args()
     try:
         status: int = arguments.do(arguments)
@@ -66,14 +76,16 @@ def _report(arguments: argparse.Namespace) -> int:
     if not arguments.input.exists():
         print(f"{arguments.input} does not exist. `make bench` writes it.", file=sys.stderr)
         return 1
-    from benchmarks import plots, report
+    from benchmarks import picture, plots, report
 
     results = json.loads(arguments.input.read_text())
     if results["scale"] != 1 and arguments.root == ROOT:
         print("These are the results of a trial. Name another clone with --root.", file=sys.stderr)
         return 1
-    images = plots.draw(results, arguments.root / "docs" / "_static")
-    for path in [*images.values(), *report.write(results, images, arguments.root)]:
+    folder = arguments.root / "docs" / "_static"
+    images = plots.draw(results, folder)
+    drawn = [*images.values(), picture.draw(results, folder)]
+    for path in [*drawn, *report.write(results, images, arguments.root)]:
         print(path)
     return 0
 
@@ -94,6 +106,37 @@ def _quick(arguments: argparse.Namespace) -> int:
     if differences:
         print("If the difference is intended: python -m benchmarks quick --write", file=sys.stderr)
     return 1 if differences else 0
+
+
+def _compress(arguments: argparse.Namespace) -> int:
+    from django.conf import settings
+
+    from benchmarks import compression
+
+    settings.configure()  # for Django's HMAC
+    with (
+        tempfile.TemporaryDirectory(prefix="benchmarks-") as folder,
+        mongod.running(Path(folder) / "mongodb") as uri,
+    ):
+        print(compression.as_markdown(compression.measure(uri)))
+    return 0
+
+
+def _memory(arguments: argparse.Namespace) -> int:
+    from benchmarks import memory
+
+    with (
+        tempfile.TemporaryDirectory(prefix="benchmarks-") as folder,
+        mongod.running(Path(folder) / "mongodb") as uri,
+    ):
+        samples = []
+        addresses = Addresses(uri, postgresql=0, redis="", folder=folder)
+        for sample in memory.watch(addresses, arguments.operations):
+            print(memory.describe(sample), flush=True)
+            samples.append(sample)
+    fault = memory.fault(samples)
+    print(fault or "The memory stayed flat.")
+    return 1 if fault else 0
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ strengthened for the comparison, unless the contender's title says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.cases import ALL, OWN_CPU, TASKS
+from benchmarks.cases import ALL, OWN_CPU, TASKS, THREADS, VIEWS
 from benchmarks.servers import Addresses
+from django_mongo_sessions.conf import KEYS
 
 DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 OUR_MIDDLEWARE = "django_mongo_sessions.middleware.SessionMiddleware"
@@ -38,8 +39,8 @@ class Contender:
 # Settings
 
 
-def _ours(name: str, **options: Any) -> Settings:
-    """Return the settings for this engine, with its own collection and client options."""
+def _ours(name: str, own: Mapping[str, Any] | None = None, **options: Any) -> Settings:
+    """Return the settings for this engine, with its own collection, keys and client options."""
 
     def settings(addresses: Addresses) -> dict[str, Any]:
         return {
@@ -49,6 +50,7 @@ def _ours(name: str, **options: Any) -> Settings:
                 "DATABASE": _DATABASE,
                 "COLLECTION": name,
                 "CLIENT_OPTIONS": options,
+                **(own or {}),
             },
         }
 
@@ -140,7 +142,18 @@ def _file(addresses: Addresses) -> dict[str, Any]:
 _JOURNALED = "w=majority: on a single mongod, fsync of the journal"
 _WAL = "fsync of the log at each commit"
 _IN_MEMORY = "w=1: fsync of the journal within 100 ms"
-OURS, RAW, POSTGRESQL, CACHE, BACKEND = "ours", "pymongo", "db-postgresql", "cache-redis", "backend"
+OURS, ALONE, RAW, BACKEND = "ours", "ours-alone", "pymongo", "backend"
+POSTGRESQL, POOL, CACHE = "db-postgresql", "db-postgresql-pool", "cache-redis"
+
+_ONE_BY_ONE = Contender(
+    ALONE,
+    "django_mongo_sessions, COALESCE = False",
+    _JOURNALED,
+    _ours("alone", {"COALESCE": False}),
+    [*TASKS, *THREADS, *VIEWS],
+    durable=True,
+    middleware=OUR_MIDDLEWARE,
+)
 
 CONTENDERS = [
     Contender(
@@ -148,7 +161,7 @@ CONTENDERS = [
         "django_mongo_sessions",
         _JOURNALED,
         _ours("sessions"),
-        [*ALL, OWN_CPU],
+        [*ALL, OWN_CPU, *VIEWS],
         durable=True,
         cases_class="benchmarks.cases.ours.OurCases",
         middleware=OUR_MIDDLEWARE,
@@ -168,22 +181,23 @@ CONTENDERS = [
         _ours("acknowledged", w=1),
         middleware=OUR_MIDDLEWARE,
     ),
+    *([_ONE_BY_ONE] if "COALESCE" in KEYS else []),
     Contender(
         RAW,
-        "PyMongo alone, same commands",
+        "PyMongo alone, one by one",
         _JOURNALED,
         _ours("raw"),
-        ["load", "save", "load-change-save"],
+        ["load", "save", "load-change-save", *TASKS, *THREADS],
         durable=True,
         cases_class="benchmarks.cases.pymongo.PyMongoCases",
     ),
     Contender(POSTGRESQL, "Django db, PostgreSQL", _WAL, _db(_postgresql), durable=True),
     Contender(
-        "db-postgresql-pool",
+        POOL,
         "Django db, PostgreSQL, psycopg's pool",
         _WAL,
         _db(lambda addresses: _postgresql(addresses, pool=True)),
-        ["ASGI request", *TASKS],
+        ["ASGI request", *TASKS, *VIEWS],
         durable=True,
     ),
     Contender("db-sqlite", "Django db, SQLite in WAL mode", _WAL, _db(_sqlite), durable=True),
@@ -200,7 +214,7 @@ CONTENDERS = [
         _cached_db,
         durable=True,
     ),
-    Contender(CACHE, "Django cache, Redis", "none: lost if Redis stops", _cache),
+    Contender(CACHE, "Django cache, Redis", "none: lost if Redis stops", _cache, [*ALL, *VIEWS]),
     Contender("file", "Django file", "none: no fsync", _file),
     Contender(
         "flask-session",

@@ -18,7 +18,7 @@ from benchmarks.servers import Addresses
 
 _DISTRIBUTIONS = [
     *("Django", "pymongo", "django-mongodb-backend", "Flask-Session"),
-    *("psycopg", "redis", "hiredis"),
+    *("psycopg", "redis", "hiredis", "uvicorn", "uvloop"),
 ]
 
 

@@ -7,13 +7,14 @@ writes.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import counts, payloads
-from benchmarks.cases import OWN_CPU, REQUESTS, TASKS, THREADS, VERBS
-from benchmarks.contenders import BY_NAME, CONTENDERS, OURS, RAW
+from benchmarks import counts, network, payloads, picture
+from benchmarks.cases import OWN_CPU, REQUESTS, TASKS, THREADS, VERBS, VIEWS
+from benchmarks.contenders import BY_NAME, CACHE, CONTENDERS, OURS, POSTGRESQL, RAW
 from benchmarks.targets import judge
 
 Results = dict[str, Any]
@@ -21,8 +22,10 @@ BEGIN = "<!-- benchmarks: what is below is made by `python -m benchmarks report`
 END = "<!-- benchmarks: end -->"
 Cell = Callable[[dict[str, Any]], str]
 
-_IN_THE_README = ["load", "load-change-save", "login", "WSGI request"]
-_PEERS = [one.name for one in CONTENDERS if one.name not in ("ours-journal", "ours-w1")]
+_SUMMARY = ["load", "load-change-save", "login", "WSGI request"]
+_PEERS = [
+    one.name for one in CONTENDERS if one.name not in ("ours-journal", "ours-w1", "ours-alone")
+]
 
 
 def write(results: Results, plots: dict[str, Path], root: Path) -> list[Path]:
@@ -42,6 +45,9 @@ def page(results: Results, plots: dict[str, str]) -> str:
     images = {name: f"![{name}]({path})" for name, path in plots.items()}
     small, *larger = payloads.SIZES
     parts = ["## The targets", targets(results), "## Where it was measured", machine(results)]
+    parts += ["## Side by side"]
+    parts += [f"Medians in microseconds, for a session of {payloads.label(small)}:"]
+    parts += [side_by_side(results, _SUMMARY, small, _median, _PEERS)]
     parts += ["## One session", images["load-change-save"]]
     parts += [_section(results, VERBS, small, times)]
     for size in larger:
@@ -51,9 +57,18 @@ def page(results: Results, plots: dict[str, str]) -> str:
     parts += ["## Several sessions at once", images["tasks"]]
     parts += ["Load-change-save, in operations per second."]
     parts += [_section(results, [*TASKS, *THREADS], small, throughput)]
+    parts += ["## A site under load"]
+    parts += [
+        "Requests per second to uvicorn from 64 connections, the median and the p99 of a request "
+        "in milliseconds, and the processor time of the site's process for one request in "
+        "microseconds."
+    ]
+    parts += [side_by_side(results, [*VIEWS], small, served)]
+    parts += ["## On a network", on_a_network(results)]
     parts += ["## Processor time"]
     parts += ["Of the contender's own process, in microseconds per operation."]
-    parts += [_section(results, ["load", "load-change-save", "WSGI request"], small, processor)]
+    measured = ["load", "load-change-save", "WSGI request", *TASKS, *THREADS]
+    parts += [_section(results, measured, small, processor)]
     parts += [own_time(results), "## Growth", growth(results), images["growth"], images["memory"]]
     # As committed: a run compares what it sends with that, and so does `make bench-quick`.
     parts += ["## What is sent", counts.as_markdown(counts.expected())]
@@ -61,15 +76,33 @@ def page(results: Results, plots: dict[str, str]) -> str:
 
 
 def readme(results: Results) -> str:
-    """Return the generated part of the README: a small table of medians."""
-    about, small = results["machine"], payloads.SIZES[0]
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    """Return the generated part of the README: three lines, and the picture."""
+    about = results["machine"]
+    cases = _cases(results)
+    turnarounds = results["network"]["turnarounds"]["login"]
+    login = {
+        name: network.modelled(cases["login"][name]["median"], turnarounds[name], 0.5) / 1_000
+        for name in (OURS, POSTGRESQL)
+    }
+    many = {name: throughput(cases["64 tasks"][name]) for name in (OURS, RAW, CACHE, POSTGRESQL)}
+    load = {name: _median(cases["load"][name]) for name in (OURS, RAW, POSTGRESQL)}
+    lines = [
+        f"- **64 requests at once in one process:** {many[OURS]} sessions are loaded, changed and "
+        f"saved per second. Django's `db` on PostgreSQL manages {many[POSTGRESQL]}, and `cache` on "
+        f"Redis, which writes nothing to the disk, {many[CACHE]}. PyMongo alone, one by one, "
+        f"manages {many[RAW]}.",
+        f"- **One at a time:** a load takes {load[OURS]} µs. PyMongo's own call takes {load[RAW]}, "
+        f"and `db` {load[POSTGRESQL]}.",
+        f"- **With the database 0.5 ms away:** a login takes {login[OURS]:.1f} ms, in "
+        f"{turnarounds[OURS]:g} round trips. With `db`, it takes {login[POSTGRESQL]:.1f} ms, in "
+        f"{turnarounds[POSTGRESQL]:g}.",
+    ]
     return "\n\n".join(
         [
-            f"Medians in microseconds for a session of {payloads.label(small)}, all from one run "
-            f"on {about['cores']} cores of {about['processor']}:",
-            side_by_side(results, _IN_THE_README, small, _median, _PEERS),
-            f"Versions: {versions}.",
+            f"From one run on {about['cores']} cores of {about['processor']}, with all servers on "
+            "the same machine:",
+            "\n".join(textwrap.fill(line, 100, subsequent_indent="  ") for line in lines),
+            f"![{picture.describe(picture.throughput(results))}](docs/_static/speed.svg)",
         ]
     )
 
@@ -100,6 +133,18 @@ def throughput(figures: dict[str, Any]) -> str:
 def processor(figures: dict[str, Any]) -> str:
     """Format the processor time per operation."""
     return f"{figures['cpu']:.0f}"
+
+
+def served(figures: dict[str, Any]) -> str:
+    """Format the requests per second, the median and the p99, and the processor time."""
+    median, p99 = (figures[what] / 1_000 for what in ("median", "p99"))
+    return f"{throughput(figures)}; {median:.0f} / {p99:.0f} ms; {processor(figures)} µs"
+
+
+def _cases(results: Results) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the results for the smallest session, by case and contender."""
+    size = payloads.SIZES[0]
+    return {row["case"]: row["results"] for row in results["cases"] if row["bytes"] == size}
 
 
 def _section(results: Results, cases: list[str], size: int, cell: Cell) -> str:
@@ -155,9 +200,7 @@ def machine(results: Results) -> str:
 
 def own_time(results: Results) -> str:
     """Return the paragraph about the engine's own time."""
-    cases = {
-        row["case"]: row["results"] for row in results["cases"] if row["bytes"] == payloads.SIZES[0]
-    }
+    cases = _cases(results)
     own, both = cases[OWN_CPU][OURS], cases["load-change-save"]
     return (
         "The engine's own share of load-change-save, measured with a collection that replies at "
@@ -166,6 +209,32 @@ def own_time(results: Results) -> str:
         f"engine's process uses {both[OURS]['cpu'] - both[RAW]['cpu']:.0f} µs more than PyMongo "
         "alone."
     )
+
+
+def on_a_network(results: Results) -> str:
+    """Return the tables of times on a network, and of how the model was checked."""
+    cases, parts = _cases(results), []
+    for case, turnarounds in results["network"]["turnarounds"].items():
+        rows = []
+        for name, number in turnarounds.items():
+            if number:  # an engine without a server has no network
+                median = cases[case][name]["median"]
+                delays = (0, *network.ROUND_TRIPS)
+                times = [network.modelled(median, number, delay) / 1_000 for delay in delays]
+                rows.append([BY_NAME[name].title, f"{number:g}", *(f"{ms:.2f}" for ms in times)])
+        head = ["", "round trips", "on loopback", *(f"{ms:g} ms" for ms in network.ROUND_TRIPS)]
+        parts += [f"{case}, in milliseconds by the time of a round trip:", table(head, rows)]
+    parts += [
+        "The check: what a proxy that delays what it passes on has added to an operation, and, in "
+        "parentheses, what it should have added, in milliseconds by the time of a round trip:"
+    ]
+    checks: dict[tuple[str, str], list[str]] = {}
+    for check in results["network"]["checks"]:
+        added = f"{check['measured']:.2f} ({check['expected']:.2f})"
+        checks.setdefault((BY_NAME[check["contender"]].title, check["case"]), []).append(added)
+    rows = [[*which, *added] for which, added in checks.items()]
+    parts += [table(["", "case", *(f"{ms:g} ms" for ms in network.ROUND_TRIPS)], rows)]
+    return "\n\n".join(parts)
 
 
 def growth(results: Results) -> str:

@@ -40,6 +40,7 @@ class Addresses(NamedTuple):
 def running() -> Iterator[Addresses]:
     """Run all servers during the block, and yield their addresses."""
     redis_server = find("redis-server")
+    find("wrk")  # now, and not after half of the run
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
         folder.chmod(0o755)  # for PostgreSQL's user, whose data is in it
@@ -59,8 +60,9 @@ def find(program: str) -> str:
     if found:
         return found
     raise ServerError(
-        f"{program} is not installed. The benchmarks measure PostgreSQL and Redis too. On Debian: "
-        "apt-get install postgresql redis-server. `make bench-quick` needs neither."
+        f"{program} is not installed. The benchmarks measure PostgreSQL and Redis too, and load "
+        "sites with wrk. On Debian: apt-get install postgresql redis-server wrk. "
+        "`make bench-quick` needs none of them."
     )
 
 

@@ -52,7 +52,12 @@ async def acount(request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(number))
 
 
-urlpatterns = [path("", count), path("async", acount)]
+async def aread(request: HttpRequest) -> HttpResponse:
+    """Read the session."""
+    return HttpResponse(str(await request.session.aget("count")))
+
+
+urlpatterns = [path("", count), path("async", acount), path("read", aread)]
 
 _handler = cache(WSGIHandler)
 _async_handler = cache(ASGIHandler)

@@ -1,4 +1,4 @@
-"""A full run: all cases of all contenders, growth, and the counts of what is sent."""
+"""A full run: all cases of all contenders, sites, round trips, growth, and what is sent."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import psutil
 from pymongo import MongoClient
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import counts, machine, measurements, payloads, servers
-from benchmarks.cases import MATRIX, concurrency
+from benchmarks import counts, machine, measurements, network, payloads, servers, serving
+from benchmarks.cases import MATRIX, VIEWS, concurrency
 from benchmarks.contenders import CONTENDERS, GROWTH
 from benchmarks.servers import Addresses
 from benchmarks.worker import Worker, running
@@ -37,6 +37,7 @@ def run(scale: float) -> dict[str, Any]:
             "machine": machine.describe(Path(addresses.folder)),
             "versions": machine.versions(addresses),
             "cases": _cases(addresses, scale, progress),
+            "network": _network(addresses, progress),
             "growth": _growth(addresses, scale, progress),
             "counts": _counts(addresses),
         }
@@ -55,6 +56,17 @@ def _cases(addresses: Addresses, scale: float, progress: Progress) -> list[dict[
             results = measurements.run(taking_part, case, size, operations, concurrency(case))
             measured.append({"case": case, "bytes": size, "results": results})
             progress.advance(task)
+        serving_sites = [worker for worker in workers if VIEWS.keys() & {*worker.contender.cases}]
+        task = progress.add_task("sites that uvicorn serves", total=1)
+        measured += serving.measure(serving_sites, addresses, scale)
+        progress.advance(task)
+    return measured
+
+
+def _network(addresses: Addresses, progress: Progress) -> dict[str, Any]:
+    task = progress.add_task("round trips", total=1)
+    measured = network.measure(CONTENDERS, addresses)
+    progress.advance(task)
     return measured
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from benchmarks import network
 from benchmarks.cases import OWN_CPU
-from benchmarks.contenders import BACKEND, CACHE, OURS, POSTGRESQL, RAW
+from benchmarks.contenders import ALONE, BACKEND, CACHE, OURS, POOL, POSTGRESQL, RAW
 
 _SMALL = 400  # bytes of JSON
 # Microseconds of a `find_one` on the machine for which the bound of the engine's own time was set.
 _REFERENCE = 300
+_NETWORK = 0.5  # milliseconds of a round trip
 _FLAT = 1.05  # times the memory that a process has after a tenth of the sessions
 
 
@@ -29,18 +31,62 @@ class Target(NamedTuple):
 def judge(results: dict[str, Any]) -> Iterator[Target]:
     """Yield all targets, as a run met or missed them."""
 
+    cases = {row["case"]: row["results"] for row in results["cases"] if row["bytes"] == _SMALL}
+
     def figure(case: str, name: str, what: str = "median") -> float:
-        [row] = [row for row in results["cases"] if (row["case"], row["bytes"]) == (case, _SMALL)]
-        value: float = row["results"][name][what]
+        value: float = cases[case][name][what]
         return value
 
     def ratio(case: str, slower: str, faster: str) -> float:
         return figure(case, slower) / figure(case, faster)
 
+    def throughput(case: str, *others: str) -> float:
+        """Return the engine's throughput relative to that of the fastest of the others."""
+        rates = [figure(case, other, "per_second") for other in others if other in cases[case]]
+        return figure(case, OURS, "per_second") / max(rates)
+
     growth = results["growth"]
     both = "load-change-save"
-    yield _at_most("`load`: time relative to PyMongo's own call", ratio("load", OURS, RAW), 1.15)
+    yield _at_least("64 tasks: throughput relative to PyMongo", throughput("64 tasks", RAW), 3)
+    yield _at_least(
+        "64 tasks: throughput relative to `db` on PostgreSQL",
+        throughput("64 tasks", POSTGRESQL, POOL),
+        8,
+    )
+    yield _at_least(
+        "64 tasks: throughput relative to `cache` on Redis", throughput("64 tasks", CACHE), 3
+    )
+    yield _at_least(
+        "16 threads: throughput relative to PyMongo", throughput("16 threads", RAW), 1.8
+    )
+    yield _at_least(
+        "uvicorn, a view that reads and writes: requests relative to `db` on PostgreSQL",
+        throughput("view that reads and writes", POSTGRESQL, POOL),
+        4,
+    )
+    for case in ("1 task", "1 thread"):
+        if ALONE in cases[case]:  # the engine has the setting
+            what = f"{case}: time relative to `COALESCE = False`"
+            yield _at_most(what, ratio(case, OURS, ALONE), 1.02)
+    for case in (both, "login"):
+        times = [
+            network.modelled(
+                figure(case, name), results["network"]["turnarounds"][case][name], _NETWORK
+            )
+            for name in (OURS, POSTGRESQL)
+        ]
+        yield _at_least(
+            f"{case} at {_NETWORK} ms a round trip: speed relative to `db` on PostgreSQL",
+            times[1] / times[0],
+            2,
+        )
+    yield _at_most("`load`: time relative to PyMongo's own call", ratio("load", OURS, RAW), 1.25)
     yield _at_most("`save`: time relative to PyMongo's own call", ratio("save", OURS, RAW), 1.20)
+    yield _at_most(
+        f"{both}: processor time relative to PyMongo",
+        figure(both, OURS, "cpu") / figure(both, RAW, "cpu"),
+        1.25,
+    )
     yield _own_time(figure(OWN_CPU, OURS), figure("load", RAW))
     yield _at_least(
         f"{both}: speed relative to `db` on PostgreSQL", ratio(both, POSTGRESQL, OURS), 2
@@ -60,9 +106,6 @@ def judge(results: dict[str, Any]) -> Iterator[Target]:
         yield _at_most(
             f"`{case}` with {many:,} stored sessions: time relative to {few:,}", measured, 1.2
         )
-    throughput = [figure("64 tasks", name, "per_second") for name in (OURS, POSTGRESQL)]
-    what = "64 tasks: throughput relative to Django `db` on PostgreSQL"
-    yield _at_least(what, throughput[0] / throughput[1], 4)
     yield _memory(growth["memory"])
     differences = results["counts"]["differences"]
     counted = f"{len(differences)} differences" if differences else "as expected"

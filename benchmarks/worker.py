@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
-from benchmarks.cases import REQUESTS, TASKS, THREADS, AsyncOperation, Operation
+from benchmarks.cases import TASKS, THREADS, AsyncOperation, Operation, concurrency
 from benchmarks.contenders import BY_NAME, Contender
 from benchmarks.servers import Addresses
 from benchmarks.site import set_up
@@ -110,8 +110,9 @@ class Runner:
         self.cases = import_string(contender.cases_class)()
         self.loop = asyncio.new_event_loop()
         self.loop_is_old = False
-        self.executor = ThreadPoolExecutor(8)
+        self.executor = ThreadPoolExecutor(max(map(concurrency, THREADS)))
         self.case = ""
+        self.next: Sequence[Any] = ()
 
     def prepare(self, case: str, size: int) -> None:
         """Store the sessions that the case needs. `size` is in bytes of JSON."""
@@ -129,13 +130,23 @@ class Runner:
     def _in_a_loop(self) -> bool:
         return self.case in TASKS or self.case == "ASGI request"
 
+    def ready(self, number: int) -> None:
+        """Prepare that many operations of the case, which may send commands of its own."""
+        self.next = self.operations(number)
+
     def run(self, number: int) -> dict[str, Any]:
-        """Run that many operations of the case, and return times in nanoseconds.
+        """Prepare that many operations of the case, and run them: see `run_ready()`."""
+        self.ready(number)
+        return self.run_ready()
+
+    def run_ready(self) -> dict[str, Any]:
+        """Run the operations that are ready, and return times in nanoseconds.
 
         They are the `durations` of the operations, the `wall` time of the whole, and `cpu`, this
         process's processor time for the whole.
         """
-        operations = self.operations(number)
+        operations, self.next = self.next, ()
+        number = len(operations)
         gc.collect()
         cpu, wall = process_time_ns(), perf_counter_ns()
         durations = self._run(operations)
@@ -146,11 +157,16 @@ class Runner:
 
     def _run(self, operations: Any) -> list[int]:
         if self._in_a_loop:
-            count = 1 if self.case in REQUESTS else int(self.case.split()[0])
-            return self.loop.run_until_complete(_in_tasks(operations, count))
+            return self.loop.run_until_complete(_in_tasks(operations, concurrency(self.case)))
         if self.case in THREADS:
-            return _in_threads(self.executor, operations, int(self.case.split()[0]))
+            return _in_threads(self.executor, operations, concurrency(self.case))
         return _one_by_one(operations)
+
+    def memory(self) -> int:
+        """Return the resident memory of this process in bytes."""
+        import psutil  # the quick counts do without it
+
+        return int(psutil.Process().memory_info().rss)
 
     def call(self, method: str, **arguments: Any) -> Any:
         """Call a method that only the cases of this contender have."""

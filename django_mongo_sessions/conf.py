@@ -71,6 +71,10 @@ def _is_age(value: Any) -> bool:
     return value is None or _is_seconds(value)
 
 
+def _is_threshold(value: Any) -> bool:
+    return value is False or (type(value) is int and value >= 0)
+
+
 class Conf:
     """`settings.MONGO_SESSIONS`, key by key, and the signing keys."""
 
@@ -111,6 +115,9 @@ class Conf:
     ABSOLUTE_AGE = Key[float | None](None, "a number of seconds above 0, or None", _is_age)
     #: Whether `modified` notices changes inside values.
     TRACK_NESTED = Key(False, "True or False", lambda value: isinstance(value, bool))
+    #: Bytes of a serialized session from which it is compressed; False for never. What is stored
+    #: opens whatever this says.
+    COMPRESS = Key[int](4096, "a whole number of bytes, or False", _is_threshold)
 
     @property
     def given(self) -> Mapping[str, Any]:

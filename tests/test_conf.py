@@ -26,6 +26,7 @@ VALUES = {
     "TOUCH_INTERVAL": ([None, 0.5, 3600], [0, -1, "5", True]),
     "ABSOLUTE_AGE": ([None, 0.5, 43_200], [0, -1, "5", True, float("inf")]),
     "TRACK_NESTED": ([True, False], ["yes", None, 1]),
+    "COMPRESS": ([False, 0, 1, 100_000], [True, None, -1, "4096", 4096.0]),
 }
 
 
@@ -46,6 +47,7 @@ def test_every_key_is_optional(settings):
     assert conf.TOUCH_INTERVAL is None
     assert conf.ABSOLUTE_AGE is None
     assert conf.TRACK_NESTED is False
+    assert conf.COMPRESS == 4096
 
 
 def test_settings_are_read_live(settings):

@@ -15,7 +15,7 @@ AsyncOperation = Callable[[], Awaitable[object]]
 VERBS = ["load", "save", "load-change-save", "first save", "login", "logout", "unchanged save"]
 REQUESTS = ["WSGI request", "ASGI request"]
 TASKS = ["1 task", "8 tasks", "64 tasks"]
-THREADS = ["1 thread", "8 threads"]
+THREADS = ["1 thread", "8 threads", "16 threads"]
 # The engine's own processor time, without MongoDB and PyMongo.
 OWN_CPU = "own CPU"
 ALL = [*VERBS, *REQUESTS, *TASKS, *THREADS]
@@ -29,6 +29,12 @@ MATRIX = [
     *((case, _LARGE) for case in ["load", "load-change-save"]),
     *(("WSGI request", size) for size in (_MEDIUM, _LARGE)),
 ]
+
+
+# Cases whose round trips are counted, and timed with a network in between.
+NETWORK = ["load", "load-change-save", "login"]
+# A view of a site that uvicorn serves, by the path of the view. It has 64 requests at once.
+VIEWS = {"view that reads": "/read", "view that reads and writes": "/async"}
 
 
 def concurrency(case: str) -> int:

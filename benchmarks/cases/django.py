@@ -103,6 +103,10 @@ class DjangoCases:
 
     # Preparing
 
+    def stored_keys(self, number: int) -> list[str]:
+        """Return the keys of that many stored sessions, for processes that use them too."""
+        return self._next(number)
+
     def _next(self, number: int) -> list[str]:
         return list(islice(self.keys, number))
 

@@ -183,7 +183,7 @@ def _seal(session: TrackedSession, expected: Snapshot) -> bytes:
             raise DocumentTooLarge(f"{message} At most {codec.MAX_BODY:,} bytes can be stored.")
         logger.warning("%s Every request that uses the session loads all of it.", message)
     binding = documents.binding(expected.document_id, expected.created_at)
-    return codec.seal(expected.body, binding, conf.SIGNING_KEYS[0])
+    return codec.seal(expected.body, binding, conf.SIGNING_KEYS[0], conf.COMPRESS)
 
 
 def _expires_at(

@@ -2,9 +2,11 @@
 
 from datetime import datetime, timezone
 
+import pytest
+
 from django_mongo_sessions.engine import mapping
 from django_mongo_sessions.engine.session import Content, TrackedSession
-from django_mongo_sessions.storage import documents
+from django_mongo_sessions.storage import codec, documents
 
 KEY = "0123456789abcdefghijklmnopqrstuv"
 DOCUMENT_ID = documents.document_id(KEY)
@@ -18,6 +20,22 @@ def test_what_is_stored_is_what_is_read():
 
     opened = mapping.opened(session, KEY, DOCUMENT_ID, document)
     assert opened == expected._replace(expires_at=opened.expires_at)  # known of own writes alone
+
+
+@pytest.mark.parametrize(
+    ("compress", "form"), [(0, codec.DEFLATED), (False, codec.PLAIN), (4096, codec.PLAIN)]
+)
+@pytest.mark.parametrize("later", [0, False])
+def test_what_is_stored_opens_whatever_compress_says_later(settings, compress, form, later):
+    session = TrackedSession()
+    settings.MONGO_SESSIONS = {"COMPRESS": compress}
+    document, expected = mapping.new(
+        session, KEY, DOCUMENT_ID, session._content({"a": "x" * 100}), None
+    )
+    settings.MONGO_SESSIONS = {"COMPRESS": later}
+
+    assert document["payload"][:1] == form
+    assert mapping.opened(session, KEY, DOCUMENT_ID, document) == expected
 
 
 def test_an_expiry_past_every_calendar_is_the_last_date_that_there_is():

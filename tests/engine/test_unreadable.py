@@ -233,7 +233,7 @@ def test_an_empty_fallback_key_opens_nothing(do, stored, settings, logged):
     store = stored(a=1)
     document = the_document()
     binding = documents.binding(document["_id"], document["created_at"])
-    change_document(payload=codec.seal(b'{"a":2}', binding, ""))
+    change_document(payload=codec.seal(b'{"a":2}', binding, "", False))
 
     assert loaded(do, store) == {}
     assert len(logged()) == 1

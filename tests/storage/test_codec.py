@@ -22,6 +22,10 @@ class PickleSerializer:
         return pickle.loads(body)
 
 
+def sealed(body, key="key", binding=BINDING, compress_from=1024):
+    return codec.seal(body, binding, key, compress_from)
+
+
 def opened(payload, keys=("key",), binding=BINDING):
     return codec.unseal(payload, binding, list(keys))
 
@@ -75,19 +79,29 @@ def test_a_body_that_is_not_a_dict_is_refused(body):
 def test_a_sealed_body_opens(size):
     body = b"x" * size
 
-    assert opened(codec.seal(body, BINDING, "key")) == (body, True)
+    assert opened(sealed(body)) == (body, True)
 
 
 def test_large_bodies_are_compressed_and_small_or_random_ones_are_not():
-    assert codec.seal(b"x" * 1023, BINDING, "key")[:1] == codec.PLAIN
-    assert codec.seal(b"x" * 1024, BINDING, "key")[:1] == codec.DEFLATED
-    assert len(codec.seal(b"x" * 100_000, BINDING, "key")) < 1000
-    assert codec.seal(secrets.token_bytes(2000), BINDING, "key")[:1] == codec.PLAIN
+    assert sealed(b"x" * 1023)[:1] == codec.PLAIN
+    assert sealed(b"x" * 1024)[:1] == codec.DEFLATED
+    assert len(sealed(b"x" * 100_000)) < 1000
+    assert sealed(secrets.token_bytes(2000))[:1] == codec.PLAIN
+
+
+@pytest.mark.parametrize(
+    ("compress_from", "form"), [(0, codec.DEFLATED), (101, codec.PLAIN), (False, codec.PLAIN)]
+)
+def test_a_body_is_compressed_from_a_size_on_or_never(compress_from, form):
+    payload = sealed(b"x" * 100, compress_from=compress_from)
+
+    assert payload[:1] == form
+    assert opened(payload) == (b"x" * 100, True)
 
 
 @pytest.mark.parametrize("key", ["a key", b"a key in bytes"])
 def test_the_seal_is_made_with_djangos_salted_hmac(key):
-    payload = codec.seal(b"body", b"binding", key)
+    payload = sealed(b"body", key, b"binding")
 
     signed = b"\x01" + b"binding" + b"body"
     seal = salted_hmac("django_mongo_sessions.codec", signed, secret=key, algorithm="sha256")
@@ -96,7 +110,7 @@ def test_the_seal_is_made_with_djangos_salted_hmac(key):
 
 @pytest.mark.parametrize("body", [b'{"a":1}', b"x" * 5000])
 def test_no_byte_of_a_payload_can_be_altered_or_cut(body):
-    payload = codec.seal(body, BINDING, "key")
+    payload = sealed(body)
 
     for position in range(len(payload)):
         altered = bytearray(payload)
@@ -110,7 +124,7 @@ def test_no_byte_of_a_payload_can_be_altered_or_cut(body):
 
 
 def test_a_payload_opens_only_for_its_own_document():
-    payload = codec.seal(b"{}", BINDING, "key")
+    payload = sealed(b"{}")
 
     with pytest.raises(BadSignature):
         opened(payload, binding=BINDING[:-1] + b"x")
@@ -133,7 +147,7 @@ def test_a_body_that_cannot_be_decompressed_is_refused_even_if_its_seal_is_valid
 
 
 def test_a_fallback_key_opens_and_is_reported():
-    payload = codec.seal(b"{}", BINDING, "old")
+    payload = sealed(b"{}", "old")
 
     assert opened(payload, ["new", "old"]) == (b"{}", False)
     with pytest.raises(BadSignature):
@@ -174,10 +188,10 @@ def test_a_payload_that_an_earlier_version_has_stored_still_opens(payload, body)
 
 def test_a_body_is_not_decompressed_past_the_limit(monkeypatch):
     monkeypatch.setattr(codec, "MAX_BODY", 2_000)
-    assert opened(codec.seal(b"x" * 2_000, BINDING, "key")) == (b"x" * 2_000, True)
+    assert opened(sealed(b"x" * 2_000)) == (b"x" * 2_000, True)
 
     with pytest.raises(ValueError, match="more than 2,000 bytes"):
-        opened(codec.seal(b"x" * 2_001, BINDING, "key"))
+        opened(sealed(b"x" * 2_001))
 
     bomb = codec.seal(bytes(20_000_000), BINDING, "key")
     tracemalloc.start()
@@ -207,7 +221,7 @@ def test_a_pointer_names_a_document_and_is_not_a_body():
     with pytest.raises(ValueError, match="form 05 is unknown"):
         opened(payload)
     with pytest.raises(ValueError, match="form 01 is not a pointer"):
-        codec.unseal_pointer(codec.seal(b"{}", BINDING, "key"), BINDING, ["key"])
+        codec.unseal_pointer(sealed(b"{}"), BINDING, ["key"])
 
 
 def test_a_pointer_is_sealed_to_its_document():

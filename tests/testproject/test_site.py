@@ -106,7 +106,8 @@ def test_the_page_shows_both_sides_of_a_session(client):
     assert "absent, because no user is signed in" in text
 
 
-def test_the_page_says_that_it_cannot_show_a_compressed_payload(client):
+def test_the_page_says_that_it_cannot_show_a_compressed_payload(client, settings):
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "COMPRESS": 1024}
     post(client, "set_key", key="novel", value="Holmes " * 170)
     size = len(document(client)["payload"]) - 33
 
