@@ -29,13 +29,18 @@ WAYS = [
     ("mongomock", "threads"),
 ]
 # `make test` and tox use the short profile. .ci/run uses the long one too: more examples, and every
-# combination.
-for profile in ("short", "long"):
+# combination. Both try the same examples each time, so that a change is judged by what it changes.
+# "search" is the long one with new examples each time.
+_PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "short")
+IS_LONG = _PROFILE in ("long", "search")
+for profile in ("short", "long", "search"):
     hypothesis.settings.register_profile(
-        profile, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+        profile,
+        deadline=None,
+        derandomize=profile != "search",
+        suppress_health_check=list(hypothesis.HealthCheck),
     )
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
-IS_LONG = hypothesis.settings.get_current_profile_name() == "long"
+hypothesis.settings.load_profile(_PROFILE)
 # A database of our own, even on a user's server.
 DATABASE = f"test_django_mongo_sessions_{secrets.token_hex(4)}"
 

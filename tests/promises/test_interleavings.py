@@ -160,13 +160,13 @@ class Sessions(RuleBasedStateMachine):
 
         def ask(client, verb, *args):
             store, runs = client.store, ("_run", "_arun", "_write", "_awrite")
+            ends = self.commands_that_end(client.key) if verb in ("delete", "flush") else iter(())
 
             def meddle():
                 self.meddle(n, meddling.pop(0) if meddling else None)
                 if client.key in self.stored:
                     client.seen.append(self.stored[client.key])
-                    if verb in ("delete", "flush"):  # the next command deletes it
-                        del self.stored[client.key]
+                next(ends, None)
 
             def meddled_run(run):
                 return lambda steps: run(step_by_step(steps, meddle))
@@ -238,19 +238,30 @@ class Sessions(RuleBasedStateMachine):
 
     def flush(self, client, ask):
         ask(client, "flush")
-        self.end(client.key)
+        if ask == self.ask:
+            self.end(client.key)
         # The documents that it has left are deleted too.
         self.moved = {old: to for old, to in self.moved.items() if to[1] is not client.store}
         client.__init__(client.store, None)
 
     def delete(self, client, ask):
         ask(client, "delete")
-        self.end(client.key)
+        if ask == self.ask:
+            self.end(client.key)
 
     def end(self, key):
         """Delete the session of a key, or follow it to where it has moved."""
-        if self.stored.pop(key, None) is None and key in self.moved:
-            self.end(self.moved[key][0])
+        for _ in self.commands_that_end(key):
+            pass
+
+    def commands_that_end(self, key):
+        """Do the same, command by command."""
+        while key is not None:
+            if self.stored.pop(key, None) is not None:
+                return
+            yield  # it was not there to be deleted
+            key, _ = self.moved.get(key, (None, None))
+            yield  # looked for where it has moved
 
     def holds(self, client, key, data):
         """The session is stored under the key, and the client knows it as it is stored."""
