@@ -171,11 +171,13 @@ class SessionStore(TrackedSession):
     @classmethod
     def clear_expired(cls) -> int:  # type: ignore[override]  # Django's returns nothing
         """Delete the sessions that have expired, in batches; return how many there were."""
+        _recommend_the_app()
         return run(deleting.clear_expired())
 
     @classmethod
     async def aclear_expired(cls) -> int:  # type: ignore[override]
         """See clear_expired()."""
+        _recommend_the_app()
         return await arun(deleting.clear_expired())
 
     # When it ends: as Django says, but never later than ABSOLUTE_AGE allows. With `modification` or

@@ -1,7 +1,10 @@
 """The engine works without its app, and recommends it once."""
 
+import asyncio
+
 import pytest
 from django.apps import apps
+from pymongo.errors import PyMongoError
 
 from django_mongo_sessions.backends import mongodb
 from django_mongo_sessions.backends.mongodb import SessionStore
@@ -18,7 +21,7 @@ def a_new_process(settings):
         settings.DEBUG = True
         mongodb._recommend_the_app.cache_clear()
         settings.INSTALLED_APPS = [*apps]
-        settings.MONGO_SESSIONS = {"URI": NOWHERE}
+        settings.MONGO_SESSIONS = {"URI": NOWHERE, "TIMEOUT": 0.2}
 
     yield begin
     mongodb._recommend_the_app.cache_clear()
@@ -39,6 +42,19 @@ def test_a_missing_app_is_logged_once(a_new_process, settings, caplog, logged, d
     assert (record.name, record.levelname) == ("django_mongo_sessions", level)
     assert "'django_mongo_sessions' is not in INSTALLED_APPS" in record.getMessage()
     assert "Add 'django_mongo_sessions' to INSTALLED_APPS." in record.getMessage()
+
+
+@pytest.mark.parametrize("form", ["sync", "async"])
+def test_what_removes_expired_sessions_recommends_it_too(a_new_process, logged, form):
+    a_new_process()
+
+    with pytest.raises(PyMongoError):
+        if form == "sync":
+            SessionStore.clear_expired()
+        else:
+            asyncio.run(SessionStore.aclear_expired())
+
+    assert "'django_mongo_sessions' is not in INSTALLED_APPS" in logged()[0].getMessage()
 
 
 def test_an_installed_app_is_not_mentioned(a_new_process, logged):

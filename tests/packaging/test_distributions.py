@@ -107,7 +107,15 @@ def test_the_sdist_holds_no_corpus_no_results_and_no_logs(sdist):
 
 
 def test_the_tests_of_the_sdist_are_collected_and_only_those_of_the_corpus_skipped(source):
-    tests = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "the_corpus_does_no_harm"]
+    tests = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "the_corpus_does_no_harm",
+    ]
     done = subprocess.run([*tests, "-rs"], cwd=source, stdout=subprocess.PIPE, text=True)
 
     assert "The sdist does not have the corpus." in done.stdout
