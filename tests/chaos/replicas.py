@@ -16,7 +16,7 @@ from pymongo.errors import AutoReconnect, PyMongoError
 from testproject import mongod
 
 ELECTION = 2.0  # seconds without a primary after which another is elected
-_WAIT = 60  # seconds
+_WAIT = 180  # seconds: a member that was rolled back copies what it has missed
 _NAME = "chaos"
 
 

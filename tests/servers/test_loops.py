@@ -14,13 +14,16 @@ LOOPS = 1000
 # Begins with some seconds of loops, in which everything that stays is opened: the connections of
 # the blocking client and of its monitor, and the thread that serves young loops.
 PROGRAM = """
-import asyncio, gc, os, threading, time
+import asyncio, gc, logging, os, threading, time
 import django
 django.setup()
 from asgiref.sync import async_to_sync
 from django.test import Client
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.backends.mongodb import SessionStore
+
+# On a busy machine, asyncio's debug mode warns of steps that take long.
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 async def use():
     store = SessionStore()
