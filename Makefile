@@ -7,6 +7,8 @@ FUZZ_PYTHON ?= python3.11
 PORT ?= 8000
 SCALE ?= 1
 SECONDS ?= 60
+# Three for two cores: some tests wait for a server most of the time.
+WORKERS ?= $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN) / 2)
 export PORT
 
 VENVS := .venv .venv-bench .venv-chaos .venv-fuzz
@@ -24,7 +26,7 @@ demo-async: demo ## serve the demo site with uvicorn: the same as make demo ARGS
 
 test: .venv/ready ## run the tests on every core, and require full coverage
 	@.venv/bin/coverage erase
-	.venv/bin/coverage run -m pytest -n auto --dist worksteal $(ARGS)
+	.venv/bin/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 	@.venv/bin/coverage combine --quiet
 	@.venv/bin/coverage report
 
