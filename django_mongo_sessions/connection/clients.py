@@ -6,7 +6,7 @@ loop that has run for a while gets one: for a short loop a client costs more tha
 connects at import.
 
 A client that the site shares is made by the site's code, which may take its time, use a session
-itself, fork, or switch to another greenlet. So nothing is locked meanwhile: threads that come at
+itself, fork, or switch to another greenlet. So no lock is held while it runs: threads that come at
 once each make a client, and the first one is used by all.
 """
 
@@ -142,7 +142,7 @@ async def _aopen(closed: SessionCollection | None) -> SessionCollection:
         if current.factories.get(loop) is factory:
             current.by_loop[loop] = made, holder
             return made
-        await holder.aclose()  # reset() was called meanwhile
+        await holder.aclose()  # reset() was called in between
 
 
 def _make(

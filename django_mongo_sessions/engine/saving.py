@@ -269,7 +269,7 @@ def tidy_up(session: TrackedSession) -> Steps[None]:
 
 
 def finish_move(session: TrackedSession) -> Steps[None]:
-    """Put a pointer in the place of the old document, if it is unknown whether one is there.
+    """Replace the old document with a pointer, if it is unknown whether that was done.
 
     What another request has stored under the old key since is first stored under the new one.
     """
