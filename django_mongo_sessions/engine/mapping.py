@@ -178,7 +178,9 @@ def _seal(session: TrackedSession, expected: Snapshot) -> bytes:
     if size > LARGE_BODY:
         sizes = codec.largest_keys(session.serializer, expected.data)
         named = ", ".join(f"{key!r} ({length:,} bytes)" for key, length in sizes.items())
-        message = f"A session has {size:,} bytes before compression. Largest keys: {named}."
+        message = (
+            f"A session's payload has {size:,} bytes before compression. Largest keys: {named}."
+        )
         if size > codec.MAX_BODY:
             raise DocumentTooLarge(f"{message} At most {codec.MAX_BODY:,} bytes can be stored.")
         logger.warning("%s Every request that uses the session loads all of it.", message)
