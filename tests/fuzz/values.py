@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import bson
 from bson import (
     Binary,
     Code,
@@ -20,6 +21,7 @@ from bson import (
 )
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import InvalidBSON
 
 from tests.fuzz.data import Data
 
@@ -35,6 +37,17 @@ _DEEPEST = 6
 _EDGES = [-62135596800000, -62135596800001, 253402300799999, 253402300800000, 2**63 - 1, -(2**63)]
 
 _MOMENTS = ["2026-01-02T03:04:05+00:00", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00+14:00"]
+
+
+def holds(value: Any) -> bool:
+    """Return whether PyMongo decodes a value with the options above. Before 4.20, it decodes no
+    UUID of another length than 16 bytes.
+    """
+    try:
+        bson.decode(bson.encode({"value": value}), AS_HELD)
+    except InvalidBSON:
+        return False
+    return True
 
 
 def equals(held: Any, value: Any) -> bool:
