@@ -1,6 +1,7 @@
 """What was acknowledged is there exactly once, whatever meets in the commands that are sent."""
 
 import asyncio
+import gc
 import threading
 from collections import Counter
 from contextlib import suppress
@@ -133,7 +134,8 @@ def run(mongod_engine, settings):
             keys.append(store.session_key)
         return Run(keys)
 
-    return begin
+    yield begin
+    gc.collect()  # what a cancelled task left is this test's, and not the next one's
 
 
 # PyMongo leaves a connection to the garbage collector if its task is cancelled while it is opened.
