@@ -13,9 +13,6 @@ queue for long, and whatever cannot be told exactly from a joint reply is called
                  └── the joint call failed, and did nothing ─┤ _take()
                                                              ▼
             reply, or the error of its own call ◀──────── on board
-
-A joint write is exact. A statement of an `update` command that has lost its race *fails*, because
-the server reports errors one by one, but matched documents only as a total.
 """
 
 from __future__ import annotations
@@ -26,27 +23,14 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Awaitable, Coroutine
+from contextlib import AbstractContextManager, suppress
 from contextvars import Context
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import bson
-import pymongo
-from pymongo import InsertOne, UpdateOne
-from pymongo.errors import (
-    AutoReconnect,
-    BulkWriteError,
-    NetworkTimeout,
-    OperationFailure,
-    PyMongoError,
-    WriteConcernError,
-    WriteError,
-    WTimeoutError,
-)
-from pymongo.results import InsertOneResult, UpdateResult
+from pymongo.errors import NetworkTimeout, OperationFailure, PyMongoError
 
 from django_mongo_sessions.connection.collection import SessionCollection
 from django_mongo_sessions.connection.errors import (
@@ -55,12 +39,14 @@ from django_mongo_sessions.connection.errors import (
     reply_was_lost,
     was_not_begun,
 )
-from django_mongo_sessions.storage import documents
+from django_mongo_sessions.mongo import deadlines
+from django_mongo_sessions.mongo.joint import Joint, Outcome, Settle, lost_reply
 
-# Calls of one kind that are under way before an operation waits. With two, one is on its way while
-# the reply to the other is dealt with: 64 tasks, and 8 or 16 threads, were faster than with one.
+MAX_BATCH = 32  # operations that go out together
+# Calls of one kind that are under way at most. A further one begins only while a full batch waits.
+# Then one is on its way while the replies to the other are dealt with: 64 tasks were faster with
+# two, and 8 tasks and 16 threads with one, since smaller batches cost more.
 WIDTH = 2
-MAX_BATCH = 100  # operations
 MAX_BYTES = 1_000_000  # of the statements of a batch together
 # Seconds in a queue, and never more than half of the time that an operation has. Then it is called
 # alone: a server that hangs costs it little more time than without a queue.
@@ -72,194 +58,47 @@ _LONGEST_SLEEP = 1_000_000.0  # seconds, of an operation without a deadline
 
 logger = logging.getLogger("django_mongo_sessions")
 
-# The reply to an operation, or its error. None: it is to be called alone.
-Outcome = tuple[Any, Exception | None] | None
-# Awaits what an asynchronous collection returns, and passes on what a blocking one has returned.
-Settle = Callable[[Any], Awaitable[Any]]
-# How many seconds the caller has left, in its context; None if there is no limit.
-Remaining = Callable[[], float | None]
-
-
-# What can be joined
-
-
-@dataclass(frozen=True)
-class Find:
-    """Read one document; None if there is none."""
-
-    document_id: bytes
-
-    is_write: ClassVar[bool] = False
-
-    def fields(self) -> Mapping[str, Any]:
-        """Return what counts as its size."""
-        return {}
-
-    @staticmethod
-    async def together(finds: list[Find], collection: Any, settle: Settle) -> list[Outcome]:
-        """Read the documents of these, and return one outcome for each."""
-        wanted = {"_id": {"$in": list({each.document_id for each in finds})}}
-        found = await settle(collection.find(wanted).to_list())
-        by_id = {document["_id"]: document for document in found}
-        return [(by_id.get(each.document_id), None) for each in finds]
-
-
-@dataclass(frozen=True)
-class Insert:
-    """Insert one document."""
-
-    document: Mapping[str, Any]
-
-    is_write: ClassVar[bool] = True
-
-    @property
-    def document_id(self) -> bytes:
-        """The id of the document."""
-        return self.document["_id"]  # type: ignore[no-any-return]
-
-    def fields(self) -> Mapping[str, Any]:
-        """Return what counts as its size."""
-        return self.document
-
-    @staticmethod
-    async def together(inserts: list[Insert], collection: Any, settle: Settle) -> list[Outcome]:
-        """Insert the documents of these, and return one outcome for each."""
-        done = await _write(collection, [InsertOne(each.document) for each in inserts], settle)
-        outcomes: list[Outcome] = [
-            (InsertOneResult(each.document_id, True), None) for each in inserts
-        ]
-        for error in done["writeErrors"]:
-            outcomes[error["index"]] = _outcome(error)
-        return outcomes
-
-
-@dataclass(frozen=True)
-class Update:
-    """Change one document if that write was its last."""
-
-    document_id: bytes
-    write_id: bytes
-    change: Mapping[str, Any]  # `$set`, and perhaps `$unset`
-
-    is_write: ClassVar[bool] = True
-
-    def fields(self) -> Mapping[str, Any]:
-        """Return what counts as its size."""
-        return self.change["$set"]  # type: ignore[no-any-return]
-
-    @staticmethod
-    async def together(updates: list[Update], collection: Any, settle: Settle) -> list[Outcome]:
-        """Make the changes of these, and return one outcome for each."""
-        statements = [
-            UpdateOne(
-                {"_id": each.document_id},
-                documents.update_or_fail(each.write_id, each.change),
-            )
-            for each in updates
-        ]
-        done = await _write(collection, statements, settle)
-        outcomes: list[Outcome] = [_MATCHED] * len(updates)
-        for error in done["writeErrors"]:
-            was_overtaken = documents.was_overtaken(error)
-            outcomes[error["index"]] = _UNMATCHED if was_overtaken else _outcome(error)
-        if not any(outcomes):
-            refusal = OperationFailure(
-                "all statements were refused", done["writeErrors"][0]["code"]
-            )
-            if was_not_begun(refusal):  # the server does not know such updates
-                raise refusal
-        if done["nMatched"] < outcomes.count(_MATCHED):
-            await _find_missing(updates, outcomes, collection, settle)
-        return outcomes
-
-
-Joint = Find | Insert | Update
-
-_WRITE_CONCERN_TIMEOUT = 64
-_MATCHED: Outcome = UpdateResult({"n": 1}, True), None
-_UNMATCHED: Outcome = UpdateResult({"n": 0}, True), None
-
-
-async def _write(collection: Any, statements: list[Any], settle: Settle) -> Mapping[str, Any]:
-    """Send statements as one command; return the counts and the errors of PyMongo's bulk API.
-
-    Raises WriteConcernError if their durability is unknown, which then is so for all of them.
-    """
-    try:
-        done = (await settle(collection.bulk_write(statements, ordered=False))).bulk_api_result
-    except BulkWriteError as error:
-        done = error.details
-    if unsure := done["writeConcernErrors"]:
-        details = unsure[-1]
-        kind = WTimeoutError if details.get("code") == _WRITE_CONCERN_TIMEOUT else WriteConcernError
-        raise kind(details.get("errmsg", ""), details.get("code"), details)
-    return done  # type: ignore[no-any-return]
-
-
-def _outcome(error: Mapping[str, Any]) -> Outcome:
-    """Return the outcome of a statement that has failed: its own call tells why.
-
-    But if mongos has lost the connection to a shard, the statement may have been applied.
-    """
-    details = {name: value for name, value in error.items() if name != "op"}
-    failure = WriteError(details.get("errmsg", ""), details.get("code"), details)
-    return (None, failure) if is_outage(failure) else None
-
-
-async def _find_missing(
-    updates: list[Update], outcomes: list[Outcome], collection: Any, settle: Settle
-) -> None:
-    """Correct the outcomes of updates that seem to have matched, some of which have not.
-
-    A document that is missing now was deleted before the update or after it: the session has ended
-    either way. One that bears this update's identity was updated. One that bears another may have
-    been missing and inserted since, or have been overwritten: its update is as one whose reply was
-    lost.
-    """
-    unsure = [index for index, outcome in enumerate(outcomes) if outcome is _MATCHED]
-    wanted = {"_id": {"$in": [updates[index].document_id for index in unsure]}}
-    try:
-        found = await settle(collection.find(wanted, {"write_id": True}).to_list())
-    except Exception as error:
-        for index in unsure:
-            outcomes[index] = None, _lost_reply(type(error).__name__)
-        return
-    there = {document["_id"]: document.get("write_id") for document in found}
-    for index in unsure:
-        update = updates[index]
-        if update.document_id not in there:
-            outcomes[index] = _UNMATCHED
-        elif there[update.document_id] != update.change["$set"].get("write_id", update.write_id):
-            outcomes[index] = None, _lost_reply("another write followed")
-
-
-def _lost_reply(reason: str) -> AutoReconnect:
-    """Return the error of a write of which it is unknown whether it was applied."""
-    return AutoReconnect(f"It is unknown whether a write was applied, sent with others: {reason}")
-
-
 # The queue of a client
 
 
 class _Asker:
     """An operation that waits in a queue, or is under way with others."""
 
+    __slots__ = (
+        "deadline",
+        "is_leader",
+        "is_on_board",
+        "joint",
+        "operation",
+        "outcome",
+        "size",
+        "turn",
+        "until",
+        "woken",
+    )
+
     def __init__(self, operation: Any, size: float, seconds: float, woken: Any) -> None:
         self.operation, self.joint, self.size = operation, operation.joint, size
-        self.deadline = time.monotonic() + seconds
+        now = time.monotonic()
+        self.deadline = now + seconds
+        self.until = now + min(PATIENCE, seconds / 2)  # how long it waits for a joint call
         self.woken = woken  # what its thread or task sleeps on
-        self.timer: Any = None  # what wakes its task if nothing else does
+        self.is_on_board = False  # whether `until` is the end of its wait for a reply
         self.is_leader = False  # whether its thread is to make the next joint call
         self.turn: int | None = None  # with which it makes a call
         self.outcome: Outcome = None
 
     def time_in_queue(self) -> float:
-        """Return how many seconds it waits for a joint call."""
-        return max(0.0, min(PATIENCE, (self.deadline - time.monotonic()) / 2))
+        """Return how many seconds are left to wait for a joint call."""
+        return max(0.0, self.until - time.monotonic())
 
     def time_on_board(self) -> float:
         """Return how many seconds it waits for the reply to a joint call."""
-        return min(max(0.0, self.deadline - time.monotonic()) + GRACE, _LONGEST_SLEEP)
+        return min(self.time_left() + GRACE, _LONGEST_SLEEP)
+
+    def time_left(self) -> float:
+        """Return how many seconds are left until its deadline."""
+        return max(0.0, self.deadline - time.monotonic())
 
     def time_out(self) -> None:
         """End it with the error of a call whose reply has not come in time."""
@@ -295,20 +134,24 @@ class Queue:
 
     def _begin(self) -> int | None:
         """Let a call begin, and return its turn; None if it has to wait."""
-        if self.under_way >= WIDTH:
+        if not self._has_room(self.under_way):
             return None
         self.under_way += 1
         return self.turn
 
-    def _join(self, operation: Any, remaining: Remaining, woken: Any) -> _Asker | None:
+    def _has_room(self, others: int) -> bool:
+        """Return whether a call may begin while so many others are under way."""
+        return others == 0 or (others < WIDTH and len(self.waiting) >= MAX_BATCH)
+
+    def _join(self, operation: Any, seconds: float | None, woken: Any) -> _Asker | None:
         """Let an operation wait; None if it cannot go out with others."""
         size = _size(operation.joint, self.collection) if self.takes_joint_calls else math.inf
         if size > MAX_BYTES:
             return None
-        seconds = remaining()
-        if seconds is None:
-            seconds = self.collection.database.client.options.timeout or math.inf
-        asker = _Asker(operation, size, seconds, woken)
+        limits = [limit for limit in (seconds, deadlines.remaining()) if limit is not None]
+        if not limits:
+            limits = [self.collection.database.client.options.timeout or math.inf]
+        asker = _Asker(operation, size, min(limits), woken)
         self.waiting[asker] = None
         return asker
 
@@ -355,7 +198,7 @@ class Queue:
         seconds = max(map(_deadline, batch)) - time.monotonic()
         outcomes: list[Outcome] | None = None
         try:
-            with nullcontext() if seconds == math.inf else pymongo.timeout(max(seconds, 0.001)):
+            with _within(seconds):
                 if len(batch) == 1:
                     reply = await settle(batch[0].operation.call(self.collection))
                     outcomes = [(reply, None)]
@@ -405,20 +248,21 @@ class ThreadQueue(Queue):
         super().__init__(collection)
         self.lock = threading.Lock()
 
-    def call(self, operation: Any, remaining: Remaining) -> Any:
-        """Make the call of an operation, alone or with others."""
+    def call(self, operation: Any, seconds: float | None) -> Any:
+        """Make the call of an operation within that many seconds, alone or with others."""
         asker = None
         with self.lock:
             turn = self._begin()
             if turn is None:
-                asker = self._join(operation, remaining, threading.Lock())
+                asker = self._join(operation, seconds, threading.Lock())
         if asker is not None:
             self._wait(asker)
             if asker.outcome is not None:
                 return asker.result()
-            turn = asker.turn
+            turn, seconds = asker.turn, asker.time_left()
         try:
-            return operation.call(self.collection)
+            with _within(seconds):
+                return operation.call(self.collection)
         finally:
             self._end(turn)
 
@@ -460,7 +304,7 @@ class ThreadQueue(Queue):
             if turn != self.turn:
                 return
             candidates = [asker for asker in self.waiting if not asker.is_leader]
-            if not candidates:
+            if not candidates or not self._has_room(self.under_way - 1):
                 self.under_way -= 1
                 return
             leader = max(candidates, key=_deadline)
@@ -479,25 +323,37 @@ class TaskQueue(Queue):
         super().__init__(collection)
         self.loop = asyncio.get_running_loop()
         self.tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks only weakly
+        self.askers: set[_Asker] = set()  # that wait, or are on board
+        self.timer: asyncio.TimerHandle | None = None  # one for all of them
+        self.timer_ends = math.inf  # time.monotonic(), which need not be the loop's clock
+        # Whether the last joint call was for several. Then the tasks that it has woken are likely
+        # to need their next call together, so the first of them goes out with those that arrive in
+        # the same turn of the loop.
+        self.has_company = False
 
-    async def call(self, operation: Any, remaining: Remaining) -> Any:
+    async def call(self, operation: Any, seconds: float | None) -> Any:
         """See ThreadQueue.call()."""
-        turn = self._begin()
+        turn = None if self.has_company else self._begin()
         if turn is None:
-            asker = self._join(operation, remaining, self.loop.create_future())
+            asker = self._join(operation, seconds, self.loop.create_future())
             if asker is not None:
+                if (begun := self._begin()) is not None:
+                    self._start(begun)
                 await self._wait(asker)
                 if asker.outcome is not None:
                     return asker.result()
-                turn = asker.turn
+                turn, seconds = asker.turn, asker.time_left()
         try:
-            return await operation.call(self.collection)
+            with _within(seconds):
+                return await operation.call(self.collection)
         finally:
             self._end(turn)
 
     async def _wait(self, asker: _Asker) -> None:
         """Wait until an operation has its outcome, or is to be called alone."""
-        asker.timer = self.loop.call_later(asker.time_in_queue(), self._stop_queuing, asker)
+        self.askers.add(asker)
+        if asker.until < self.timer_ends:
+            self._set_timer(asker.until)
         try:
             await asker.woken
         except BaseException:
@@ -505,22 +361,35 @@ class TaskQueue(Queue):
             self._end(asker.turn)  # if it was to make the next call, another task does
             raise
         finally:
-            asker.timer.cancel()
+            self.askers.discard(asker)
 
-    def _stop_queuing(self, asker: _Asker) -> None:
-        if self._lose_patience(asker):
-            _wake(asker)
-        else:
-            asker.timer = self.loop.call_later(asker.time_on_board(), self._time_out, asker)
+    def _set_timer(self, at: float) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer_ends = at
+        self.timer = self.loop.call_later(at - time.monotonic(), self._look_at_the_time)
 
-    def _time_out(self, asker: _Asker) -> None:
-        if not asker.woken.done():
-            asker.time_out()
-            _wake(asker)
+    def _look_at_the_time(self) -> None:
+        """Let those go that have waited long enough: in the queue, or for the reply."""
+        self.timer, self.timer_ends, now = None, math.inf, time.monotonic()
+        for asker in [asker for asker in self.askers if asker.until <= now]:
+            if asker.woken.done():
+                continue
+            if self._lose_patience(asker):
+                _wake(asker)
+            elif asker.is_on_board:
+                asker.time_out()
+                _wake(asker)
+            else:
+                asker.is_on_board, asker.until = True, now + asker.time_on_board()
+        if limits := [asker.until for asker in self.askers if not asker.woken.done()]:
+            self._set_timer(min(limits))
 
     async def _lead(self) -> None:
         """Make a joint call for what waits by now."""
-        if batch := self._take([]):
+        batch = self._take([])
+        self.has_company = len(batch) > 1
+        if batch:
             try:
                 await self._serve(batch, _same)
             finally:
@@ -531,9 +400,13 @@ class TaskQueue(Queue):
         """End a call of this turn, and let the next one be made if operations wait."""
         if turn != self.turn:
             return
-        if not self.waiting:
+        if self.waiting and self._has_room(self.under_way - 1):
+            self._start(turn)
+        else:
             self.under_way -= 1
-            return
+
+    def _start(self, turn: int) -> None:
+        """Begin a joint call of this turn, which ends by itself."""
 
         def end(task: asyncio.Task[None]) -> None:
             self.tasks.discard(task)
@@ -567,21 +440,29 @@ def _unknown(batch: list[_Asker], error: Exception | None) -> list[Outcome]:
     if not batch[0].joint.is_write:
         return [None] * len(batch)
     reason = "the call was given up" if error is None else type(error).__name__
-    return [(None, _lost_reply(reason)) for _ in batch]
+    return [(None, lost_reply(reason)) for _ in batch]
 
 
 def _size(joint: Joint, collection: Any) -> float:
     """Return about how many bytes an operation has; infinity if they cannot be told."""
     size, others = 0, {}
     for name, value in joint.fields().items():
-        if isinstance(value, bytes):
+        if isinstance(value, bytes) or (isinstance(value, str) and value.isascii()):
             size += len(value)
-        elif not isinstance(value, datetime):
+        elif not isinstance(value, (datetime, int)):
             others[name] = value
+    if not others:
+        return size
     try:
         return size + len(bson.encode(others, codec_options=collection.codec_options))
     except Exception:  # its own call raises it
         return math.inf
+
+
+def _within(seconds: float | None) -> AbstractContextManager[None]:
+    if seconds is None or seconds == math.inf:
+        return deadlines.within(None)
+    return deadlines.within(max(seconds, 0.001))  # PyMongo takes 0 for no limit
 
 
 # What the runner calls
@@ -589,23 +470,25 @@ def _size(joint: Joint, collection: Any) -> float:
 QueueOf = TypeVar("QueueOf", bound=Queue)
 
 
-def call(operation: Any, target: SessionCollection, remaining: Remaining) -> Any:
+def call(operation: Any, target: SessionCollection, seconds: float | None) -> Any:
     """Make the blocking call of an operation: at once, or with what other threads need.
 
-    Raises what the call raises.
+    Raises what the call raises. After that many seconds, that is PyMongo's error of a timeout.
     """
     queue = _queue(ThreadQueue, operation, target)
     if queue is None:
-        return operation.call(target.collection)
-    return queue.call(operation, remaining)
+        with deadlines.within(seconds):
+            return operation.call(target.collection)
+    return queue.call(operation, seconds)
 
 
-async def acall(operation: Any, target: SessionCollection, remaining: Remaining) -> Any:
+async def acall(operation: Any, target: SessionCollection, seconds: float | None) -> Any:
     """See call(). The collection is an asynchronous one."""
     queue = _queue(TaskQueue, operation, target)
     if queue is None:
-        return await operation.call(target.collection)
-    return await queue.call(operation, remaining)
+        with deadlines.within(seconds):
+            return await operation.call(target.collection)
+    return await queue.call(operation, seconds)
 
 
 def _queue(kind: type[QueueOf], operation: Any, target: SessionCollection) -> QueueOf | None:

@@ -10,7 +10,7 @@ from typing import Any
 from pymongo import IndexModel, WriteConcern
 from pymongo.topology_description import TopologyDescription
 
-from django_mongo_sessions.mongo.coalescing import Find, Insert, Update
+from django_mongo_sessions.mongo.joint import Find, Insert, Update
 from django_mongo_sessions.mongo.runner import MAINTENANCE_TIMEOUT, Answer, Operation
 from django_mongo_sessions.storage import documents
 

@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-import pymongo
 from asgiref.sync import sync_to_async
 from bson.errors import InvalidBSON
 from django.contrib.sessions.backends import base
@@ -31,8 +30,8 @@ from pymongo.synchronous import client_session as synchronous
 from django_mongo_sessions.connection import clients, errors
 from django_mongo_sessions.connection.breaker import OPEN, Gate
 from django_mongo_sessions.connection.collection import SessionCollection
-from django_mongo_sessions.mongo import coalescing
-from django_mongo_sessions.mongo.coalescing import Joint
+from django_mongo_sessions.mongo import coalescing, deadlines
+from django_mongo_sessions.mongo.joint import Joint
 from django_mongo_sessions.mongo.tracebacks import forget_values, withhold_values
 
 MAINTENANCE_TIMEOUT = 600.0  # seconds for an operation that no request waits for
@@ -46,7 +45,7 @@ logger = logging.getLogger("django_mongo_sessions")
 _MACHINERY = (str(Path(__file__).parents[1]), base.__file__)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Operation(Generic[Answer]):
     """One awaitable call on the collection, and how to interpret its reply."""
 
@@ -62,14 +61,14 @@ class Operation(Generic[Answer]):
     joint: Joint | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Wait:
     """A pause between two operations."""
 
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Overridden:
     """A method that a subclass of the store overrides, to be called or awaited."""
 
@@ -275,27 +274,16 @@ def _reopen(closed: SessionCollection, collection: Any) -> Any:
 
 
 async def _call(operation: Operation[Any], target: SessionCollection, seconds: float | None) -> Any:
-    with _deadline(seconds):
-        return coalescing.call(operation, target, _remaining)
-
-
-async def _await(
-    operation: Operation[Any], target: SessionCollection, seconds: float | None
-) -> Any:
-    with _deadline(seconds):
-        return await coalescing.acall(operation, target, _remaining)
+    return coalescing.call(operation, target, seconds)
 
 
 async def _call_in_thread(
     operation: Operation[Any], target: SessionCollection, seconds: float | None
 ) -> Any:
-    def call() -> Any:
-        with _deadline(seconds):
-            return coalescing.call(operation, target, _remaining)
-
     # In a context of its own: asgiref copies the thread's context back to the task, and if the
     # task was cancelled, the deadline would stay there and end every later call of PyMongo's.
-    return await sync_to_async(copy_context().run)(call)
+    call = copy_context().run
+    return await sync_to_async(call)(coalescing.call, operation, target, seconds)
 
 
 async def _sleep(seconds: float) -> None:
@@ -312,13 +300,8 @@ async def _await_overridden(step: Overridden) -> Any:
 
 
 _BLOCKING = _Form(_call, _sleep, _call_overridden)
-_NATIVE = _Form(_await, asyncio.sleep, _await_overridden)
+_NATIVE = _Form(coalescing.acall, asyncio.sleep, _await_overridden)
 _IN_THREADS = _Form(_call_in_thread, asyncio.sleep, _await_overridden)
-
-
-def _deadline(seconds: float | None) -> AbstractContextManager[None]:
-    # pymongo.timeout(None) would lift a limit that the caller has set.
-    return nullcontext() if seconds is None else pymongo.timeout(seconds)
 
 
 # Where PyMongo 4.17 keeps the session of a `ClientSession.bind()`, with no public way to leave it.
@@ -347,18 +330,12 @@ def _left(bound: list[tuple[ContextVar[Any], Any]]) -> Iterator[None]:
             variable.set(session)
 
 
-# PyMongo has no public way to ask for the caller's deadline. Without this one it is not known.
-_remaining: Callable[[], float | None] = getattr(
-    getattr(pymongo, "_csot", None), "remaining", lambda: None
-)
-
-
 def _has_shorter_deadline(seconds: float | None, began: float) -> bool:
     """Return whether the caller gave a call less time than this, by its own `pymongo.timeout()`.
 
     An error that such a call meets says nothing about the server.
     """
-    left = _remaining()
+    left = deadlines.remaining()
     if left is None:
         return False
     return seconds is None or left + time.monotonic() - began < seconds

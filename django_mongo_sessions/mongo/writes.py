@@ -62,9 +62,8 @@ def update(
     """
     write = operations.update(document_id, write_id, change)
     new_id = change["$set"].get("write_id")
-    look = None if new_id is None else operations.confirm(document_id, new_id)
-    done, lost = yield from _once(write, look)
-    if not done and look is not None and lost is not None:
+    done, lost = yield from _once(write, document_id, new_id)
+    if not done and new_id is not None and lost is not None:
         newest = yield operations.find_marker(document_id)
         # A single write since is another request's, which this one can no longer replace.
         if newest is not None and documents.writes_since(newest, revision) > 1:
@@ -74,8 +73,8 @@ def update(
 
 def move(document_id: bytes, write_id: bytes, marker: Mapping[str, Any]) -> Steps[bool]:
     """Replace a document with a marker if that write was its last; return whether it was."""
-    look = operations.confirm(document_id, marker["write_id"])
-    done, _ = yield from _once(operations.replace_with(document_id, write_id, marker), look)
+    write = operations.replace_with(document_id, write_id, marker)
+    done, _ = yield from _once(write, document_id, marker["write_id"])
     return done
 
 
@@ -84,7 +83,7 @@ def delete(document_id: bytes) -> Steps[bool]:
 
     If a reply was lost and the document is gone, it returns False.
     """
-    done, _ = yield from _once(operations.delete(document_id), None)
+    done, _ = yield from _once(operations.delete(document_id))
     return done
 
 
@@ -92,18 +91,19 @@ def occupy(marker: Mapping[str, Any]) -> Steps[None]:
     """Put a marker at an id, so that a write on its way there will not be applied."""
     write = operations.occupy(marker)
     try:
-        yield from _once(write, None)
+        yield from _once(write)
     except DuplicateKeyError:  # a write arrived at the same moment, and is replaced now
         yield write
 
 
 def _once(
-    write: Operation[bool], look: Operation[bool] | None
+    write: Operation[bool], document_id: bytes = b"", write_id: bytes | None = None
 ) -> Steps[tuple[bool, PyMongoError | None]]:
-    """Do a write. If its reply is lost, find out by `look` whether it was applied; if not, repeat.
+    """Do a write. If its reply is lost, find out by its `write_id` whether it was applied; if not,
+    repeat it.
 
-    Without a `look`, repeating it does no harm. Returns whether it was applied, and the error if
-    the reply was lost.
+    Without a `write_id`, repeating it does no harm. Returns whether it was applied, and the error
+    if the reply was lost.
     """
     try:
         return bool((yield write)), None
@@ -111,8 +111,9 @@ def _once(
         if not reply_was_lost(error):
             raise
         lost = error
-    if look is None:
+    if write_id is None:
         return bool((yield write)), lost
+    look = operations.confirm(document_id, write_id)
     if (yield from _after(lost, look)) or (yield from _after(lost, write)):
         return True, lost
     # The first attempt may have arrived after the first look.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
 
 from django.utils import timezone as django_timezone
@@ -9,11 +10,13 @@ from django.utils import timezone as django_timezone
 EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
 LATEST = datetime.max.replace(microsecond=999_000, tzinfo=timezone.utc)  # BSON holds milliseconds
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MILLISECOND = timedelta(milliseconds=1)
+
 
 def utc_now() -> datetime:
     """Return the current time as aware UTC in whole milliseconds, as BSON stores it."""
-    now = datetime.now(timezone.utc)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+    return _EPOCH + _MILLISECOND * (time.time_ns() // 1_000_000)
 
 
 def utc(date: datetime) -> datetime:

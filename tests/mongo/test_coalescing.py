@@ -28,8 +28,9 @@ from pymongo.errors import (
 
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.connection.breaker import Gate
-from django_mongo_sessions.mongo import coalescing, operations, writes
-from django_mongo_sessions.mongo.coalescing import Find, ThreadQueue, Update
+from django_mongo_sessions.mongo import coalescing, joint, operations, writes
+from django_mongo_sessions.mongo.coalescing import ThreadQueue
+from django_mongo_sessions.mongo.joint import Find, Update
 from django_mongo_sessions.mongo.runner import Operation, arun_on, run_on
 from django_mongo_sessions.storage import dates, documents
 from testproject import mongod
@@ -54,6 +55,47 @@ def document(number, write_id=FIRST, **fields):
         "user_id": "1",
         **fields,
     }
+
+
+def test_the_next_calls_of_tasks_that_were_woken_together_go_out_together(
+    mongod_engine, commands, tasks
+):
+    store(1, 2, 3)
+    tasks.alongside(find(1), find(2), find(3))
+    commands.sent.clear()
+
+    async def gather(*numbers):
+        return await asyncio.gather(*(arun_on(tasks.target, one(find(n))) for n in numbers))
+
+    found = tasks.loop.run_until_complete(gather(1, 2, 3))
+    assert [each["_id"] for each in found] == [name(1), name(2), name(3)]
+    assert commands.names() == ["find"]
+    assert tasks.queue(Find).under_way == 0
+
+    tasks.loop.run_until_complete(gather(1))  # nobody else was there, which is remembered
+    assert not tasks.queue(Find).has_company
+    assert commands.names() == ["find"]
+
+
+def test_the_timer_ends_with_the_first_of_those_that_wait(tasks):
+    queue, script = on_loop(tasks, None), Script(tasks)
+    first, second = asker_of(tasks, script), asker_of(tasks, script)
+    first.until, second.until = (time.monotonic() + seconds for seconds in (1000, 500))
+
+    async def wait():
+        waiting = [asyncio.create_task(queue._wait(asker)) for asker in (first, second)]
+        await asyncio.sleep(0)
+        assert queue.timer_ends == second.until
+        coalescing._wake(second)
+        await waiting[1]
+        queue._look_at_the_time()
+        assert queue.timer_ends == first.until
+        coalescing._wake(first)
+        await waiting[0]
+        queue._look_at_the_time()
+        assert queue.timer is None
+
+    tasks.loop.run_until_complete(wait())
 
 
 def store(*numbers, **fields):
@@ -171,6 +213,8 @@ class Tasks:
                 return await arun_on(self.target, verb(each))
 
         async def main():
+            if queue := self.target.queues.get(kind):
+                queue.has_company = False
             held = Operation(hold, lambda reply: reply, joint=kind.__new__(kind))
             holding = asyncio.create_task(run(held))
             await asyncio.sleep(0)
@@ -265,12 +309,16 @@ def test_a_call_that_meets_no_other_goes_out_alone(form, commands):
     assert {queue.under_way for queue in form.target.queues.values()} == {0}
 
 
-def test_nothing_waits_for_one_call_alone(form, commands, monkeypatch):
+def test_a_further_call_begins_while_a_full_batch_waits(form, commands, monkeypatch):
+    store(*range(1, 6))
     monkeypatch.setattr(coalescing, "WIDTH", 2)
+    monkeypatch.setattr(coalescing, "MAX_BATCH", 2)
+    commands.sent.clear()
 
-    assert form.alongside(find(1), until=lambda: commands.replies) == [None]
+    found = form.alongside(*map(find, range(1, 6)), until=lambda: len(commands.replies) > 1)
 
-    assert commands.sent[-1][1]["filter"] == {"_id": name(1)}
+    assert [each["_id"] for each in found] == [name(n) for n in range(1, 6)]
+    assert form.queue(Find).under_way == 0
 
 
 def test_loads_go_out_together(form, commands):
@@ -916,13 +964,13 @@ def test_a_save_of_a_session_that_is_gone_is_told_so(form, commands):
 
 def between(monkeypatch, function):
     """Call a function between the joint write and the read that tells what is gone."""
-    real = coalescing._find_missing
+    real = joint._find_missing
 
     async def find_missing(*args):
         function()
         await real(*args)
 
-    monkeypatch.setattr(coalescing, "_find_missing", find_missing)
+    monkeypatch.setattr(joint, "_find_missing", find_missing)
 
 
 def test_a_session_that_is_deleted_after_its_save_has_ended(form, monkeypatch):
@@ -1141,12 +1189,14 @@ def asker_of(form, script):
 def test_a_task_that_has_its_reply_does_not_time_out(tasks):
     queue = on_loop(tasks, None)
     asker = asker_of(tasks, Script(tasks))
-    asker.outcome = "reply", None
+    asker.outcome, asker.is_on_board, asker.until = ("reply", None), True, 0
     coalescing._wake(asker)
+    queue.askers.add(asker)
 
-    queue._time_out(asker)
+    queue._look_at_the_time()
 
     assert asker.result() == "reply"
+    assert queue.timer is None
 
 
 def test_a_joint_call_that_nobody_waits_for_any_more_is_not_made(tasks):

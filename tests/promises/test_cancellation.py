@@ -88,6 +88,7 @@ def answer(scheduler, kind, verb, key, steps, status):
     request = scheduler.start(kind(view)(page))
     while not verbs:
         scheduler.settle()
+    scheduler.settle()  # the verb may not have begun
     for _ in range(steps):
         scheduler.step(request)
     was_cancelled = verbs[0].cancel()
