@@ -1,16 +1,28 @@
-"""The app: registers the checks, and creates the index with `migrate`."""
+"""The app: registers the checks, creates the indexes with `migrate`, and follows accounts."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import logging
+from functools import partial
+
 from django.apps import AppConfig
-from django.db import DEFAULT_DB_ALIAS
-from django.db.models.signals import post_migrate
+from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_logged_in
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db.models.signals import post_delete, post_migrate, post_save
+from django.http import HttpRequest
+from pymongo.errors import PyMongoError
 
 from django_mongo_sessions import checks
+from django_mongo_sessions.checks.settings import uses_engine
+from django_mongo_sessions.conf import conf
 from django_mongo_sessions.mongo import indexes
 from django_mongo_sessions.mongo.runner import run
+
+logger = logging.getLogger("django_mongo_sessions")
 
 
 class MongoSessionsConfig(AppConfig):
@@ -23,10 +35,13 @@ class MongoSessionsConfig(AppConfig):
         """Register the checks and the signal handler. Nothing connects."""
         checks.register()
         post_migrate.connect(create_indexes, sender=self)
+        user_logged_in.connect(remember_client, dispatch_uid=self.name)
+        post_save.connect(follow_account, dispatch_uid=self.name)
+        post_delete.connect(follow_account, dispatch_uid=self.name)
 
 
 def create_indexes(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
-    """Create the TTL index if it is missing. An outage is a warning, and never stops `migrate`.
+    """Create the indexes that are missing. An outage is a warning, and never stops `migrate`.
 
     It runs once for each `migrate`, and not for the `flush` of Django's tests, which sends the same
     signal without a plan.
@@ -34,3 +49,46 @@ def create_indexes(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
     if using != DEFAULT_DB_ALIAS or "plan" not in kwargs:
         return
     run(indexes.ensure())
+    run(indexes.ensure_user_index())
+
+
+def remember_client(request: HttpRequest | None = None, **kwargs: Any) -> None:
+    """Let a sign-in record its client, also with Django's own middleware."""
+    from django_mongo_sessions.middleware.client_info import ClientInfo
+    from django_mongo_sessions.middleware.deferred import own_session
+
+    session = None if request is None else own_session(request)
+    if request is not None and session is not None:
+        session._client = ClientInfo(request)
+
+
+def follow_account(
+    sender: Any,
+    instance: Any,
+    using: str,
+    created: bool = False,
+    raw: bool = False,
+    **kwargs: Any,
+) -> None:
+    """End the sessions of a user who is deleted, or saved as inactive, once that is committed."""
+    from django_mongo_sessions.users import id_of
+
+    if created or raw or not conf.REVOKE_WITH_ACCOUNT or not issubclass(sender, get_user_model()):
+        return
+    is_deleted = kwargs["signal"] is post_delete
+    if (is_deleted or getattr(instance, "is_active", True) is False) and uses_engine():
+        # Now, since Django takes the id of a deleted object away.
+        transaction.on_commit(partial(_revoke, id_of(instance)), using=using)
+
+
+def _revoke(user_id: str) -> None:
+    from django_mongo_sessions.engine import signed_in
+
+    try:
+        run(signed_in.revoke(user_id, lambda found: True, "account"))
+    except (PyMongoError, ImproperlyConfigured) as error:
+        logger.warning(
+            "The sessions of a user who was deleted or deactivated could not be ended: %s. Run "
+            "`manage.py mongosessions revoke` for them.",
+            error,
+        )

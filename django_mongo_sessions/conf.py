@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 Value = TypeVar("Value")
 Factory = Callable[[], Any] | str | None
@@ -118,6 +119,41 @@ class Conf:
     #: Bytes of a serialized session from which it is compressed; False for never. What is stored
     #: opens whatever this says.
     COMPRESS = Key[int](4096, "a whole number of bytes, or False", _is_threshold)
+
+    #: Whether the browser's `User-Agent` is stored with a session.
+    USER_AGENT = Key(False, "True or False", lambda value: isinstance(value, bool))
+    #: Whether the client's address is stored with a session: its network, all of it, or not at all.
+    ADDRESS = Key[str | None](
+        None, '"prefix", "full" or None', ("prefix", "full", None).__contains__
+    )
+    #: A callable that returns the client's address for a request, or None; None for REMOTE_ADDR.
+    ADDRESS_FROM = Key[Factory](
+        None, "a callable that takes a request, its dotted path, or None", _is_factory
+    )
+    #: How many sessions a user may have; the least recently seen end first.
+    MAX_SESSIONS = Key[int | Factory](
+        None,
+        "a whole number above 0, a callable that takes a user's id, its dotted path, or None",
+        lambda value: _is_factory(value) or (type(value) is int and value > 0),
+    )
+    #: Whether the sessions of a user end if the account is deleted, or saved as inactive.
+    REVOKE_WITH_ACCOUNT = Key(True, "True or False", lambda value: isinstance(value, bool))
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """Return the callable that a key names, by itself or by its dotted path.
+
+        Raises ImproperlyConfigured if it cannot be imported.
+        """
+        value = getattr(self, name)
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]
+        try:
+            found = import_string(value)
+        except ImportError as error:
+            raise ImproperlyConfigured(f"MONGO_SESSIONS[{name!r}]: {error}") from error
+        if not callable(found):
+            raise ImproperlyConfigured(f"MONGO_SESSIONS[{name!r}]: {value} cannot be called.")
+        return found  # type: ignore[no-any-return]
 
     @property
     def given(self) -> Mapping[str, Any]:

@@ -60,6 +60,21 @@ def flush(session: TrackedSession) -> Steps[None]:
     session._flushed()
 
 
+def clear_all() -> Steps[int]:
+    """Delete every session, in batches; return how many there were.
+
+    No signal is sent: what has ended is not read.
+    """
+    yield operations.ping()
+    count = 0
+    while True:
+        edge = yield operations.find_any(skip=EXPIRED_BATCH - 1)
+        removed: int = yield operations.delete_any(up_to=edge)
+        count += removed
+        if edge is None:
+            return count
+
+
 def clear_expired() -> Steps[int]:
     """Delete the sessions that have expired, in batches; return how many there were.
 

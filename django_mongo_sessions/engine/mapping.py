@@ -48,6 +48,7 @@ def opened(
         revision=stored.revision,
         write_id=stored.write_id,
         sealed_with_current_key=is_current,
+        recorded=stored.recorded,
     )
 
 
@@ -97,6 +98,7 @@ def new(
     now = dates.utc_now()
     start = began(origin, data, now)
     expires_at = _expires_at(session, data, now, start, ends)
+    recorded = _stored(_recorded(session, data, {} if origin is None else origin.recorded))
     expected = Snapshot(
         key,
         document_id,
@@ -107,6 +109,7 @@ def new(
         user_id=documents.user_id(data),
         write_id=documents.new_write_id(),
         expires_at=expires_at,
+        recorded=recorded,
     )
     document = documents.new(
         document_id,
@@ -115,7 +118,7 @@ def new(
         start,
         now,
         expires_at,
-        _fields(session, data),
+        {**_fields(session, data), **recorded},
     )
     return document, expected
 
@@ -131,9 +134,18 @@ def update(
     now = dates.utc_now()
     start = began(stored, content.data, now)
     expires_at = _expires_at(session, content.data, now, start, ends)
+    recorded = _recorded(session, content.data, stored.recorded)
+    changed = {
+        name: value for name, value in recorded.items() if stored.recorded.get(name) != value
+    }
     if content.body == stored.body and stored.sealed_with_current_key:
-        expected = stored._replace(data=content.data, cleared=False, expires_at=expires_at)
-        return documents.expiry_update(now, expires_at), expected
+        expected = stored._replace(
+            data=content.data,
+            cleared=False,
+            expires_at=expires_at,
+            recorded=_stored(recorded),
+        )
+        return documents.expiry_update(now, expires_at, changed), expected
     expected = stored._replace(
         data=content.data,
         cleared=False,
@@ -144,6 +156,7 @@ def update(
         revision=stored.revision + 1,
         write_id=documents.new_write_id(),
         sealed_with_current_key=True,
+        recorded=_stored(recorded),
     )
     change = documents.payload_update(
         expected.write_id,
@@ -151,7 +164,7 @@ def update(
         _seal(session, expected),
         now,
         expires_at,
-        _fields(session, content.data),
+        {**_fields(session, content.data), **changed},
         created_at=None if start == stored.created_at else start,
     )
     return change, expected
@@ -171,6 +184,29 @@ def moves_expiry(
 
 def _fields(session: TrackedSession, data: dict[str, Any]) -> dict[str, Any]:
     return documents.derived(data, session.to_document(data))
+
+
+def _recorded(
+    session: TrackedSession, data: Mapping[str, Any], before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the RECORDED fields as they are to be; None for one that is to be removed.
+
+    What is not known of the client of this write stays as it was.
+    """
+    now = {name: before.get(name) for name in documents.RECORDED}
+    now["auth_hash"] = documents.auth_hash(data)
+    now["impersonator_id"] = session.impersonator_id(data)
+    if session._client is not None:
+        now.update(session._client.describe())
+    if not conf.USER_AGENT:
+        now["user_agent"] = None
+    if conf.ADDRESS is None:
+        now["address"] = None
+    return {name: value for name, value in now.items() if value is not None or name in before}
+
+
+def _stored(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in recorded.items() if value is not None}
 
 
 def _seal(session: TrackedSession, expected: Snapshot) -> bytes:

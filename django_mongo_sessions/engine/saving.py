@@ -17,7 +17,7 @@ from django.contrib.sessions.backends.base import CreateError, UpdateError
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from django_mongo_sessions.connection.errors import may_have_applied
-from django_mongo_sessions.engine import loading, mapping
+from django_mongo_sessions.engine import loading, mapping, signed_in
 from django_mongo_sessions.engine.session import Content, Snapshot, TrackedSession, Write
 from django_mongo_sessions.mongo import indexes, operations, writes
 from django_mongo_sessions.mongo.runner import Overridden, Steps
@@ -110,6 +110,8 @@ def _compare_and_set(
                 session.modified = True  # so that the cookie's expiry moves with the document's
             if (yield from writes.update(*_target(stored), update)):
                 session._acknowledge(write)
+                yield from signed_in.announce_client(session, stored, expected)
+                yield from signed_in.enforce_limit(session, stored, expected)
                 return result
             session._withdraw(write)
         else:
@@ -190,9 +192,11 @@ def _insert(
     session: TrackedSession, key: str | None, ours: Content, content: Content
 ) -> Steps[None]:
     """Store a new session under this key, or a new one, and take over that key."""
-    expected = yield from insert(session, key, content, session._origin)
+    origin = session._origin
+    expected = yield from insert(session, key, content, origin)
     session._inserted(expected, ours, content)
     yield from indexes.ensure_once()
+    yield from signed_in.enforce_limit(session, origin, expected)
 
 
 def insert(
@@ -332,4 +336,5 @@ def touch(session: TrackedSession) -> Steps[bool]:
     if moved:
         expected = expected._replace(data=stored.data)
         session._acknowledge(Write(stored, stored, content, content, expected))
+        yield from signed_in.announce_client(session, stored, expected)
     return moved

@@ -44,10 +44,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, NamedTuple
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from django.contrib.sessions.backends.base import VALID_KEY_CHARS, SessionBase, UpdateError
 from django.core.signing import JSONSerializer
+from django.http import HttpRequest
 from django.utils.crypto import get_random_string
 
 from django_mongo_sessions.conf import conf
@@ -85,10 +87,22 @@ class Snapshot(NamedTuple):
     readable: bool = True  # False: the document was rejected, and nothing else is known of it
     cleared: bool = False  # True: the next write replaces what is stored, without a merge
     expires_at: datetime = dates.EARLIEST  # as this store has written it
+    recorded: Mapping[str, Any] = MappingProxyType({})  # documents.RECORDED, as stored
 
     def holds(self, content: Content) -> bool:
         """Return whether this content is what is stored, sealed with the current key."""
         return self.body == content.body and self.sealed_with_current_key and not self.cleared
+
+
+class Client(Protocol):
+    """Who has sent the request that a session belongs to."""
+
+    @property
+    def request(self) -> HttpRequest | None:
+        """The request, while it lives."""
+
+    def describe(self) -> Mapping[str, str | None]:
+        """Return the `user_agent` and the `address`, each None if it is not known."""
 
 
 class Content(NamedTuple):
@@ -148,6 +162,7 @@ class TrackedSession(SessionBase):
     _rejection_logged = False
     _methods: ClassVar[dict[str, overriding.Method]] = {}  # that subclasses may override
     _gate: Gate = OPEN  # the middleware puts a RequestBreaker here
+    _client: Client | None = None  # who has sent the request, if that is known
 
     def __init__(self, session_key: str | None = None) -> None:
         self._known = Known()
@@ -170,6 +185,16 @@ class TrackedSession(SessionBase):
         or contain a `.`, raise ValueError.
         """
         return {}
+
+    def impersonator_id(self, data: Mapping[str, Any]) -> str | None:
+        """Return the id of whoever uses the session in the user's name; None if nobody does.
+
+        Such a session is not one of the user's own: it is neither listed nor limited, and does not
+        end with theirs. This is what django-hijack stores; override it for another package. It must
+        do no I/O.
+        """
+        history = data.get("hijack_history")
+        return str(history[0]) if isinstance(history, list) and history else None
 
     @property
     def _itself(self) -> TrackedSession:

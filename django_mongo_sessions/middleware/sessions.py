@@ -17,6 +17,7 @@ from django.utils.cache import patch_vary_headers
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import errors
 from django_mongo_sessions.connection.breaker import OPEN, RequestBreaker
+from django_mongo_sessions.middleware.client_info import ClientInfo
 from django_mongo_sessions.middleware.deferred import (
     DeferredSession,
     NeedsIO,
@@ -43,6 +44,7 @@ class SessionMiddleware(middleware.SessionMiddleware):
         session = own_session(request)
         if session is not None:
             session._gate = RequestBreaker()
+            session._client = ClientInfo(request)
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """See Django's: what happens around a view."""

@@ -16,7 +16,7 @@ from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection import errors
 from django_mongo_sessions.mongo import operations
 from django_mongo_sessions.mongo.runner import Operation, Step, Steps
-from django_mongo_sessions.storage.documents import TTL_INDEX
+from django_mongo_sessions.storage.documents import TTL_INDEX, USER_INDEX, Index
 
 logger = logging.getLogger("django_mongo_sessions")
 
@@ -26,10 +26,14 @@ _MAX_DOCUMENTS = 10_000
 _REQUEST_TIMEOUT = 1.0  # seconds that a request waits for the index
 _MEND_ATTEMPTS = 3
 
+INDEXES = (TTL_INDEX, USER_INDEX)
+
 _TTL = "expireAfterSeconds"
-# The same index in the other direction, which does the same.
-_DESCENDING = [(field, -1) for field, _ in TTL_INDEX.keys]
-_OURS = re.compile(rf"{TTL_INDEX.name}(_\d+)?")  # an index of any other name is foreign
+_PARTIAL = "partialFilterExpression"
+_UNIQUE = {
+    TTL_INDEX.name: "it rejects a session that expires at the same moment as another",
+    USER_INDEX.name: "it rejects a second session of a user",
+}
 
 _ensured: set[tuple[str, str | None, str]] = set()
 
@@ -40,6 +44,7 @@ class IndexReport(NamedTuple):
     name: str
     state: str  # ok, missing, foreign, or what is wrong with one of ours
     detail: str = ""
+    serves: Index | None = None  # the index that it is, or should be; None for a foreign one
 
     @property
     def is_wrong(self) -> bool:
@@ -63,47 +68,63 @@ def wrong() -> Steps[list[IndexReport]]:
     it.
     """
     found = [index for index in (yield from report()) if index.is_wrong]
-    if found and found[0].state == "missing" and not (yield operations.estimated_count()):
-        return []
+    if any(index.state == "missing" for index in found) and not (
+        yield operations.estimated_count()
+    ):
+        return [index for index in found if index.state != "missing"]
     return found
 
 
 def compare(known: Mapping[str, Mapping[str, Any]]) -> list[IndexReport]:
-    """Compare the indexes that exist, by name, with the one that should.
+    """Compare the indexes that exist, by name, with those that should.
 
-    First the index that removes expired sessions, by whatever name, then those that are wrong, then
-    foreign ones.
+    First those that serve, by whatever name, then those that are wrong, then foreign ones.
     """
     found = [_compare(name, info) for name, info in known.items() if name != "_id_"]
-    if all(index.state == "foreign" for index in found):
-        found.append(IndexReport(TTL_INDEX.name, "missing"))
+    served = [index.serves for index in found]
+    found += [
+        IndexReport(wanted.name, "missing", serves=wanted)
+        for wanted in INDEXES
+        if wanted not in served
+    ]
     order = {"ok": 0, "foreign": 2}
     return sorted(found, key=lambda index: order.get(index.state, 1))
 
 
 def _compare(name: str, info: Mapping[str, Any]) -> IndexReport:
-    state, detail = _state(info)
-    if state == "ok" or _OURS.fullmatch(name):
-        return IndexReport(name, state, detail)
+    states = {wanted.name: _state(wanted, info) for wanted in INDEXES}
+    for wanted in INDEXES:
+        state, detail = states[wanted.name]
+        if state == "ok" or re.fullmatch(rf"{wanted.name}(_\d+)?", name):
+            return IndexReport(name, state, detail, wanted)
     return IndexReport(name, "foreign", _describe(info))
 
 
-def _state(info: Mapping[str, Any]) -> tuple[str, str]:
-    """Return whether an index removes expired sessions, or why it does not.
+def _state(wanted: Index, info: Mapping[str, Any]) -> tuple[str, str]:
+    """Return whether an index serves for one that should exist, or why it does not.
 
-    A descending, sparse or hidden one does, and so does one with a collation: dates have none.
+    It may be descending or sparse, and have a collation: neither dates nor ids in `find` have one.
     """
-    if [tuple(pair) for pair in info["key"]] not in (TTL_INDEX.keys, _DESCENDING):
+    if [tuple(pair) for pair in info["key"]] not in (wanted.keys, _descending(wanted)):
         return "wrong keys", _describe(info)
-    if "partialFilterExpression" in info:
+    partial = info.get(_PARTIAL)
+    if partial is not None and dict(partial) != wanted.options.get(_PARTIAL):
         return "partial", "it covers only some of the sessions"
     if info.get("unique"):
-        return "unique", "it rejects a session that expires at the same moment as another"
+        return "unique", _UNIQUE[wanted.name]
+    if wanted is USER_INDEX:
+        # A hidden one removes expired documents all the same, but no query uses it.
+        return ("hidden", "no query uses it") if info.get("hidden") else ("ok", "")
     if _TTL not in info:
         return "not TTL", "expireAfterSeconds is not set"
-    if info[_TTL] != TTL_INDEX.options[_TTL]:
+    if info[_TTL] != wanted.options[_TTL]:
         return "wrong TTL", f"expireAfterSeconds is {info[_TTL]}, not 0"
     return "ok", ""
+
+
+def _descending(index: Index) -> list[tuple[str, int]]:
+    """Return the keys of the same index in the other direction, which does the same."""
+    return [(field, -1) for field, _ in index.keys]
 
 
 def _describe(info: Mapping[str, Any]) -> str:
@@ -159,7 +180,7 @@ def ensure(most: float = math.inf) -> Steps[None]:
     problem = "Cannot find out whether there is a TTL index"
     try:
         known = yield operations.index_information()
-        ours = compare(known)[0]
+        ours = _serving(TTL_INDEX, compare(known))[0]
         if not ours.is_wrong:
             return
         problem = "There is no TTL index"
@@ -169,7 +190,7 @@ def ensure(most: float = math.inf) -> Steps[None]:
         elif documents > most:
             why = f"it holds {documents:,} documents, too many to index during a request"
         else:
-            yield from _create(known)
+            yield from _create(known, TTL_INDEX)
             return
     except PyMongoError as error:
         why = errors.explain(error)
@@ -179,6 +200,29 @@ def ensure(most: float = math.inf) -> Steps[None]:
         "`manage.py mongosessions indexes --apply`; until then, run `manage.py clearsessions` "
         "regularly.",
         problem,
+        conf.COLLECTION,
+        why,
+    )
+
+
+def ensure_user_index() -> Steps[None]:
+    """Create the index by which the sessions of a user are found, if it is missing.
+
+    Never fails: if it cannot be done, one warning says why.
+    """
+    try:
+        known = yield operations.index_information()
+        ours = _serving(USER_INDEX, compare(known))[0]
+        if ours.state == "missing":
+            yield from _create(known, USER_INDEX)
+        if not ours.is_wrong or ours.state == "missing":
+            return
+        why = f"its index {ours.name} is in the way: {ours.state}, {ours.detail}"
+    except PyMongoError as error:
+        why = errors.explain(error)
+    logger.warning(
+        "There is no index on the users of the collection %r: %s. Listing the sessions of a user "
+        "works without it, but reads every session. Run `manage.py mongosessions indexes --apply`.",
         conf.COLLECTION,
         why,
     )
@@ -204,18 +248,25 @@ def mend() -> Steps[list[str]]:
 
 def _mend(done: list[str]) -> Steps[None]:
     known = yield operations.index_information()
-    first, *others = compare(known)
-    if first.state != "ok":
-        if first.state in ("wrong TTL", "not TTL") and (yield from _change(first.name)):
-            done.append(f"changed {first.name} with collMod")
-        else:
-            created = yield from _create(known)
-            done.append(f"created {created}")
-            others.append(first)
-    for index in others:
-        if index.is_wrong and index.name in known:
-            yield operations.drop_index(index.name)
-            done.append(f"dropped {index.name}")
+    found = compare(known)
+    for wanted in INDEXES:
+        first, *others = _serving(wanted, found)
+        if first.state != "ok":
+            if first.state in ("wrong TTL", "not TTL") and (yield from _change(first.name)):
+                done.append(f"changed {first.name} with collMod")
+            else:
+                created = yield from _create(known, wanted)
+                done.append(f"created {created}")
+                others.append(first)
+        for index in others:
+            if index.is_wrong and index.name in known:
+                yield operations.drop_index(index.name)
+                done.append(f"dropped {index.name}")
+
+
+def _serving(wanted: Index, found: list[IndexReport]) -> list[IndexReport]:
+    """Return what there is of an index that should exist, or that it is missing; the best first."""
+    return [index for index in found if index.serves is wanted]
 
 
 def _change(name: str) -> Steps[bool]:
@@ -229,10 +280,10 @@ def _change(name: str) -> Steps[bool]:
     return True
 
 
-def _create(known: Mapping[str, Any]) -> Steps[str]:
-    """Create our index beside those that exist, and return its name."""
-    names = chain([TTL_INDEX.name], (f"{TTL_INDEX.name}_{number}" for number in count(2)))
-    index = TTL_INDEX._replace(name=next(name for name in names if name not in known))
+def _create(known: Mapping[str, Any], wanted: Index) -> Steps[str]:
+    """Create an index of ours beside those that exist, and return its name."""
+    names = chain([wanted.name], (f"{wanted.name}_{number}" for number in count(2)))
+    index = wanted._replace(name=next(name for name in names if name not in known))
     try:
         yield operations.create_index(index)
     except OperationFailure as error:
@@ -240,5 +291,5 @@ def _create(known: Mapping[str, Any]) -> Steps[str]:
             raise
         # An index with these keys exists. One in the other direction does the same, and may exist
         # beside it.
-        yield operations.create_index(index._replace(keys=_DESCENDING))
+        yield operations.create_index(index._replace(keys=_descending(wanted)))
     return index.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -124,7 +124,83 @@ def _delete(wanted: Mapping[str, Any]) -> Operation[bool]:
     )
 
 
+# The sessions of a user
+
+
+def find_of_user(user_id: str) -> Operation[list[dict[str, Any]]]:
+    """Read the sessions of a user, without their payloads, also those that have expired."""
+    wanted = documents.of_user(user_id)
+    return Operation(lambda collection: _all(collection.find(wanted, documents.LISTED)), _unchanged)
+
+
+def delete_of_user(user_id: str, ids: Sequence[bytes]) -> Operation[int]:
+    """Delete those sessions with these ids that are a user's; return how many there were."""
+    wanted = documents.some_of_user(user_id, ids)
+    return Operation(
+        lambda collection: _majority(collection).delete_many(wanted),
+        lambda reply: int(reply.deleted_count),
+    )
+
+
+def delete_last_seen(document_id: bytes, seen_at: datetime) -> Operation[bool]:
+    """Delete a session that was not seen since; return whether it was there."""
+    return _delete(documents.last_seen(document_id, seen_at))
+
+
+def count_signed_in() -> Operation[int]:
+    """Count the sessions of everybody who is signed in, in the index alone."""
+    return Operation(lambda collection: collection.count_documents(documents.SIGNED_IN), _unchanged)
+
+
+def signed_in_user_ids() -> Operation[list[str]]:
+    """Read the ids of everybody who is signed in, in the index alone."""
+    return Operation(
+        lambda collection: collection.distinct("user_id", documents.SIGNED_IN),
+        lambda reply: sorted(found for found in reply if isinstance(found, str)),
+    )
+
+
+def _all(cursor: Any) -> Any:
+    return cursor.to_list() if hasattr(cursor, "to_list") else list(cursor)  # mongomock's has none
+
+
+def count_of_user(user_id: str) -> Operation[int]:
+    """Count the sessions of a user, also those that have expired."""
+    wanted = documents.of_user(user_id)
+    return Operation(lambda collection: collection.count_documents(wanted), _unchanged)
+
+
+def count_by_user() -> Operation[dict[str, int]]:
+    """Count the sessions of each user who is signed in: the most first. For blocking calls only."""
+    return Operation(
+        lambda collection: list(collection.aggregate(documents.COUNTS)),
+        lambda reply: {each["_id"]: each["count"] for each in reply},
+        timeout=MAINTENANCE_TIMEOUT,
+    )
+
+
 # Many sessions
+
+
+def find_any(skip: int) -> Operation[bytes | None]:
+    """Read the id of the session that many places further on, in the order of ids."""
+    return Operation(
+        lambda collection: collection.find_one(
+            documents.any_up_to(None), {"_id": True}, sort=[("_id", 1)], skip=skip
+        ),
+        lambda reply: reply and reply["_id"],
+        timeout=MAINTENANCE_TIMEOUT,
+    )
+
+
+def delete_any(up_to: bytes | None) -> Operation[int]:
+    """Delete the sessions up to an id, or all; return how many there were."""
+    wanted = documents.any_up_to(up_to)
+    return Operation(
+        lambda collection: _majority(collection).delete_many(wanted),
+        lambda reply: int(reply.deleted_count),
+        timeout=MAINTENANCE_TIMEOUT,
+    )
 
 
 def find_expired(now: datetime, after: bytes | None, skip: int) -> Operation[bytes | None]:

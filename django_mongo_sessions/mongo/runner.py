@@ -23,6 +23,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from asgiref.sync import sync_to_async
 from bson.errors import InvalidBSON
 from django.contrib.sessions.backends import base
+from django.dispatch import Signal
 from pymongo.asynchronous import client_session as asynchronous
 from pymongo.errors import PyMongoError
 from pymongo.synchronous import client_session as synchronous
@@ -78,7 +79,16 @@ class Overridden:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-Step = Operation[Any] | Wait | Overridden
+@dataclass(slots=True)
+class Send:
+    """A signal to be sent. A receiver that raises is logged by Django."""
+
+    signal: Signal
+    sender: Any
+    arguments: Mapping[str, Any]
+
+
+Step = Operation[Any] | Wait | Overridden | Send
 Steps = Generator[Step, Any, Result]
 
 
@@ -203,6 +213,7 @@ class _Form(NamedTuple):
     call: Callable[[Operation[Any], SessionCollection, float | None], Awaitable[Any]]
     sleep: Callable[[float], Awaitable[None]]
     call_overridden: Callable[[Overridden], Awaitable[Any]]
+    send: Callable[[Send], Awaitable[Any]]
 
 
 async def _drive(
@@ -230,6 +241,9 @@ async def _drive(
                     step, argument = steps.send, await form.call_overridden(operation)
                 except Exception as error:
                     step, argument = steps.throw, error
+                continue
+            if isinstance(operation, Send):
+                step, argument = steps.send, await form.send(operation)
                 continue
             seconds = target.timeout if operation.timeout is None else operation.timeout
             gate, began = target.gate, time.monotonic()
@@ -299,9 +313,20 @@ async def _await_overridden(step: Overridden) -> Any:
     return await method(*step.arguments, **step.options)
 
 
-_BLOCKING = _Form(_call, _sleep, _call_overridden)
-_NATIVE = _Form(coalescing.acall, asyncio.sleep, _await_overridden)
-_IN_THREADS = _Form(_call_in_thread, asyncio.sleep, _await_overridden)
+async def _send(step: Send) -> None:
+    step.signal.send_robust(step.sender, **step.arguments)
+
+
+async def _asend(step: Send) -> None:
+    if hasattr(step.signal, "asend_robust"):
+        await step.signal.asend_robust(step.sender, **step.arguments)
+    else:  # Django 4.2
+        await sync_to_async(step.signal.send_robust)(step.sender, **step.arguments)
+
+
+_BLOCKING = _Form(_call, _sleep, _call_overridden, _send)
+_NATIVE = _Form(coalescing.acall, asyncio.sleep, _await_overridden, _asend)
+_IN_THREADS = _Form(_call_in_thread, asyncio.sleep, _await_overridden, _asend)
 
 
 # Where PyMongo 4.17 keeps the session of a `ClientSession.bind()`, with no public way to leave it.

@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from django.contrib.auth import HASH_SESSION_KEY
 from django.contrib.auth import SESSION_KEY as USER_ID_KEY
 
 from django_mongo_sessions.storage import codec
@@ -31,6 +32,7 @@ class Sealed(NamedTuple):
     seen_at: datetime
     revision: int
     write_id: bytes
+    recorded: dict[str, Any]  # of the fields that are named RECORDED
 
 
 class Index(NamedTuple):
@@ -56,11 +58,14 @@ _FIELDS = {
     "revision": int,
     "write_id": bytes,
 }
+# What tells a user's sessions apart. Each is missing if it is not known, or not to be stored.
+RECORDED = ("auth_hash", "impersonator_id", "user_agent", "address")
+_AUTH_HASH_LENGTH = 16  # bytes
 _WRITE_ID_LENGTH = 12  # bytes
 _MAX_REVISION = 2**62  # a larger one was written by someone with access to the database
 _MARKER = -1  # the revision of a marker
 MARKER_AGE = 60  # seconds; longer than a request runs that loaded the session before
-_RESERVED = {"_id", "user_id", *_FIELDS}
+_RESERVED = {"_id", "user_id", *_FIELDS, *RECORDED}
 _OVERTAKEN = "mongo_sessions: another write was faster than "
 _CONVERSION_FAILURE = 241
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -68,9 +73,17 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 # The engine's fields that a load reads, and none of the project's own.
 PROJECTION = dict.fromkeys(_FIELDS, True)
+# What a list of sessions shows: everything but the payload.
+LISTED = dict.fromkeys(("user_id", "created_at", "seen_at", "expires_at", *RECORDED), True)
 EXISTENCE = {"expires_at": True, "revision": True}
 MARKER = {"payload": True, "created_at": True, "revision": True}
 TTL_INDEX = Index("mongo_sessions_expires_at", [("expires_at", 1)], {"expireAfterSeconds": 0})
+# Without the dates, which each save would change in the index too. A user has few sessions.
+USER_INDEX = Index(
+    "mongo_sessions_user_id",
+    [("user_id", 1)],
+    {"partialFilterExpression": {"user_id": {"$exists": True}}},
+)
 
 
 # Ids
@@ -113,6 +126,37 @@ def expired(now: datetime, after: bytes | None, up_to: bytes | None = None) -> d
     """
     ids = {"$gt": after or b""} if up_to is None else {"$gt": after or b"", "$lte": up_to}
     return {"expires_at": {"$lte": now}, "_id": ids}
+
+
+def of_user(user_id: str) -> dict[str, Any]:
+    """Match the sessions of a user who is signed in. No marker has the field."""
+    return {"user_id": user_id}
+
+
+def some_of_user(user_id: str, ids: Sequence[bytes]) -> dict[str, Any]:
+    """Match those sessions with these ids that are a user's."""
+    return {"_id": {"$in": list(ids)}, "user_id": user_id}
+
+
+def last_seen(document_id: bytes, seen_at: datetime) -> dict[str, Any]:
+    """Match a session that was not seen since."""
+    return {"_id": document_id, "seen_at": seen_at}
+
+
+# Matches every session of somebody who is signed in. With $exists, the index would not be enough.
+SIGNED_IN: dict[str, Any] = {"user_id": {"$gt": ""}}
+# Counts the sessions of each user, the most first.
+COUNTS: list[dict[str, Any]] = [
+    {"$match": SIGNED_IN},
+    {"$group": {"_id": "$user_id", "count": {"$sum": 1}}},
+    {"$sort": {"count": -1, "_id": 1}},
+]
+
+
+def any_up_to(document_id: bytes | None) -> dict[str, Any]:
+    """Match whatever the engine has stored under ids up to this one; None matches all of it."""
+    ids = {"$gt": b""} if document_id is None else {"$gt": b"", "$lte": document_id}
+    return {"_id": ids}
 
 
 def summary(now: datetime) -> dict[str, Any]:
@@ -160,7 +204,13 @@ def read(document: Mapping[str, Any]) -> Sealed:
         _utc(document["seen_at"]),
         document["revision"],
         document["write_id"],
+        recorded(document),
     )
+
+
+def recorded(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the RECORDED fields that a document has."""
+    return {name: document[name] for name in RECORDED if name in document}
 
 
 def _utc(date: datetime) -> datetime:
@@ -262,17 +312,24 @@ def payload_update(
     }
     if created_at is not None:
         update["$set"]["created_at"] = created_at
+    return _with_fields(update, fields)
+
+
+def expiry_update(now: datetime, expires_at: datetime, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the update that moves the expiry and leaves the payload alone.
+
+    `fields` with the value None are unset.
+    """
+    return _with_fields({"$set": {"expires_at": expires_at, "seen_at": now}}, fields)
+
+
+def _with_fields(update: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in fields.items():
         if value is None:
             update.setdefault("$unset", {})[name] = True
         else:
             update["$set"][name] = value
     return update
-
-
-def expiry_update(now: datetime, expires_at: datetime) -> dict[str, Any]:
-    """Return the update that moves the expiry and leaves the payload alone."""
-    return {"$set": {"expires_at": expires_at, "seen_at": now}}
 
 
 def update_or_fail(write_id: bytes, update: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -320,7 +377,7 @@ def describe(document: Mapping[str, Any]) -> dict[str, Any]:
         shown["payload"] = codec.describe(payload)
     if isinstance(document.get("write_id"), bytes):
         shown["write_id"] = document["write_id"].hex()
-    own = ("revision", "created_at", "seen_at", "expires_at", "user_id")
+    own = ("revision", "created_at", "seen_at", "expires_at", "user_id", *RECORDED)
     shown.update({name: document[name] for name in own if name in document})
     return {**shown, **{name: value for name, value in document.items() if name not in shown}}
 
@@ -329,3 +386,14 @@ def user_id(data: Mapping[str, Any]) -> str | None:
     """Return the id of the user who is signed in with these data; None if no user is."""
     given = data.get(USER_ID_KEY)
     return None if given is None else str(given)
+
+
+def auth_hash(data: Mapping[str, Any]) -> bytes | None:
+    """Return what tells whether the user's password is still the one of the sign-in."""
+    given = data.get(HASH_SESSION_KEY)
+    return hash_of(given) if isinstance(given, str) else None
+
+
+def hash_of(session_auth_hash: str) -> bytes:
+    """Return what is stored of a user's `get_session_auth_hash()`."""
+    return sha256(session_auth_hash.encode()).digest()[:_AUTH_HASH_LENGTH]

@@ -1,4 +1,4 @@
-"""`manage.py mongosessions`: the indexes, the numbers, and one session behind a cookie."""
+"""`manage.py mongosessions`: the indexes, the numbers, who is signed in, and one session."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from pymongo.errors import PyMongoError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients, collection, errors
-from django_mongo_sessions.mongo import indexes
-from django_mongo_sessions.mongo.runner import run
+from django_mongo_sessions.engine import deleting, signed_in
+from django_mongo_sessions.mongo import indexes, operations
+from django_mongo_sessions.mongo.runner import Operation, Steps, run
 from django_mongo_sessions.mongo.status import SAMPLE, status
 from django_mongo_sessions.storage import dates, documents
 
@@ -30,7 +31,7 @@ class Command(BaseCommand):
     help = "Manage the sessions in MongoDB."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Define `indexes`, `status` and `show`."""
+        """Define the subcommands."""
         subcommands = parser.add_subparsers(dest="subcommand", required=True)
 
         command = subcommands.add_parser("indexes", help="Report on the indexes, or correct them.")
@@ -50,6 +51,20 @@ class Command(BaseCommand):
         )
         command.add_argument("--data", action="store_true", help="show the session's data too")
 
+        command = subcommands.add_parser("users", help="Show who is signed in, and how often.")
+        command.add_argument("--json", action="store_true", help="print JSON")
+
+        command = subcommands.add_parser("revoke", help="End sessions.")
+        which = command.add_mutually_exclusive_group(required=True)
+        which.add_argument("--user", metavar="ID", help="all sessions of the user with this id")
+        which.add_argument(
+            "--key",
+            help="the session of a cookie, by its value, or - to read it from standard input",
+        )
+        which.add_argument("--all", action="store_true", help="every session of everybody")
+        command.add_argument("--yes", action="store_true", help="do not ask")
+        command.add_argument("--json", action="store_true", help="print JSON")
+
     def handle(self, *args: Any, subcommand: str, **options: Any) -> None:
         """Run a subcommand. Wrong settings and PyMongo's errors become a CommandError."""
         try:
@@ -62,6 +77,10 @@ class Command(BaseCommand):
                 self._indexes(options["apply"])
             elif subcommand == "status":
                 self._status(options["json"], options["exact"])
+            elif subcommand == "users":
+                self._users(options["json"])
+            elif subcommand == "revoke":
+                self._revoke(options)
             else:
                 self._show(options["key"], options["data"])
         except ImproperlyConfigured as error:
@@ -108,13 +127,45 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"{indent}{_escape(name)}: {_text(value)}")
 
+    def _users(self, as_json: bool) -> None:
+        counts = run(_single(operations.count_by_user()))
+        if as_json:
+            self.stdout.write(json.dumps(counts, indent=2))
+            return
+        for user_id, count in counts.items():
+            self.stdout.write(f"{_escape(user_id)}: {_times(count)}")
+        if not counts:
+            self.stdout.write("Nobody is signed in.")
+
+    def _revoke(self, options: Mapping[str, Any]) -> None:
+        steps: Steps[int]
+        if options["all"]:
+            count, steps = run(_single(operations.estimated_count())), deleting.clear_all()
+            what = f"all sessions, about {count:,}, of everybody"
+        elif options["user"] is not None:
+            count = run(_single(operations.count_of_user(options["user"])))
+            what = f"{_times(count)} of the user {_escape(options['user'])}"
+            steps = _ended(options["user"])
+        else:
+            key = _key(options["key"])
+            count = int(SessionStore().exists(key))
+            what = _times(count) + " of this cookie"
+            steps = _deleted(key)
+        if not options["yes"] and count and not self._agrees(what):
+            raise CommandError("Nothing was ended.")
+        ended = run(steps) if count else 0
+        self.stdout.write(
+            json.dumps({"ended": ended}) if options["json"] else f"{_times(ended)} ended."
+        )
+
+    def _agrees(self, what: str) -> bool:
+        try:
+            return input(f"This ends {what}. Type 'yes' to continue: ").strip() == "yes"
+        except EOFError:
+            return False
+
     def _show(self, key: str, with_data: bool) -> None:
-        if key == "-":
-            key = sys.stdin.readline().strip()
-        if documents.document_id(key) is None:
-            raise CommandError(
-                "This is not the value of a session cookie, which has 32 characters of a-z, 0-9."
-            )
+        key = _key(key)
         shown = SessionStore(key).describe(with_data=with_data)
         if shown is None:
             raise CommandError(
@@ -136,6 +187,33 @@ class Command(BaseCommand):
                 )
             lines = pformat(data).splitlines()
             self.stdout.write("\n".join(["data:", *map(_escape, lines)]))
+
+
+def _key(given: str) -> str:
+    """Return the value of a cookie, which `-` takes from standard input."""
+    key = sys.stdin.readline().strip() if given == "-" else given
+    if documents.document_id(key) is None:
+        raise CommandError(
+            "This is not the value of a session cookie, which has 32 characters of a-z, 0-9."
+        )
+    return key
+
+
+def _times(count: int) -> str:
+    return "1 session" if count == 1 else f"{count:,} sessions"
+
+
+def _single(operation: Operation[Any]) -> Steps[Any]:
+    return (yield operation)
+
+
+def _ended(user_id: str) -> Steps[int]:
+    return len((yield from signed_in.revoke(user_id, lambda found: True, "admin")))
+
+
+def _deleted(key: str) -> Steps[int]:
+    yield from deleting.delete(SessionStore(), key)
+    return 1
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,260 @@
+"""The sessions of a user: which there are, how they are ended, and how many there may be.
+
+The sessions themselves are the index, by the field `user_id`. No payload is read. A session is live
+if it would authenticate now: it has not expired, its password hash is one of the user's, and nobody
+else uses it in the user's name.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.http import HttpRequest
+from django.utils.crypto import constant_time_compare, salted_hmac
+from pymongo.errors import PyMongoError
+
+from django_mongo_sessions.conf import conf
+from django_mongo_sessions.devices import Device, device
+from django_mongo_sessions.mongo import operations
+from django_mongo_sessions.mongo.runner import Send, Steps
+from django_mongo_sessions.signals import session_client_changed, session_revoked
+from django_mongo_sessions.storage import dates, documents
+
+if TYPE_CHECKING:
+    from django_mongo_sessions.engine.session import Snapshot, TrackedSession
+
+_SALT = "django_mongo_sessions.users"
+_HANDLE_LENGTH = 16  # bytes
+_REVOKE_ATTEMPTS = 3
+_TRIM_ATTEMPTS = 50
+
+logger = logging.getLogger("django_mongo_sessions")
+
+# The hashes of the passwords with which a session of a user still authenticates; None if they are
+# not known.
+Hashes = Collection[bytes] | None
+
+
+@dataclass(frozen=True)
+class UserSession:
+    """A session of a user who is signed in. It has neither the session's key nor its data."""
+
+    #: What revoke_session() takes. It changes with SECRET_KEY, and opens nothing.
+    id: str
+    user_id: str
+    #: When the user signed in.
+    created_at: datetime
+    #: When the session was last stored, or its expiry moved: see TOUCH_INTERVAL.
+    last_seen_at: datetime
+    expires_at: datetime
+    #: The client's address or network, if ADDRESS records it.
+    address: str | None
+    #: The browser's `User-Agent`, if USER_AGENT records it.
+    user_agent: str | None
+    impersonator_id: str | None
+    #: Whether it is the session of the request that asks.
+    is_current: bool
+
+    @property
+    def device(self) -> Device:
+        """The browser and what it runs on, such as "Firefox on Linux"."""
+        return device(self.user_agent)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold: dates as ISO 8601, the device as text."""
+        shown = {name: _plain(value) for name, value in vars(self).items()}
+        return {**shown, "device": str(self.device)}
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+@dataclass(frozen=True)
+class Found:
+    """A session of a user, and what it takes to end it."""
+
+    document_id: bytes
+    auth_hash: bytes | None
+    shown: UserSession
+
+    def is_live(self, hashes: Hashes) -> bool:
+        """Return whether it would authenticate now, and is the user's own."""
+        return self.shown.impersonator_id is None and not self.is_stale(hashes)
+
+    def is_stale(self, hashes: Hashes) -> bool:
+        """Return whether a new password has ended it."""
+        return hashes is not None and self.auth_hash is not None and self.auth_hash not in hashes
+
+
+def handle(user_id: str, document_id: bytes, key: str | bytes) -> str:
+    """Return the name of a session among those of its user, which nobody else can make up."""
+    # The id has a fixed length, so no two pairs are the same bytes.
+    mac = salted_hmac(_SALT, document_id + user_id.encode(), secret=key, algorithm="sha256")
+    return base64.urlsafe_b64encode(mac.digest()[:_HANDLE_LENGTH]).rstrip(b"=").decode()
+
+
+def names(found: Found, given: object) -> bool:
+    """Return whether a handle is that of a session, with any of the signing keys."""
+    user_id, text = found.shown.user_id, given if isinstance(given, str) else ""
+    text = text.encode(errors="replace").decode()  # it may hold lone surrogates
+    is_named = False
+    for key in conf.SIGNING_KEYS:  # all of them, so that the time tells nothing
+        is_named |= constant_time_compare(handle(user_id, found.document_id, key), text)
+    return is_named
+
+
+def find(user_id: str, current: bytes | None = None) -> Steps[list[Found]]:
+    """Read the sessions of a user that have not expired; the current one first, then the newest."""
+    documents_of_user = yield operations.find_of_user(user_id)
+    now = dates.utc_now()
+    found = [_found(each, current) for each in documents_of_user if _is_whole(each, now)]
+    return sorted(
+        found, key=lambda each: (each.shown.is_current, each.shown.created_at), reverse=True
+    )
+
+
+def _is_whole(document: dict[str, Any], now: datetime) -> bool:
+    """Return whether a document is one that the engine has stored, and has not expired."""
+    moments = [document.get(name) for name in ("created_at", "seen_at", "expires_at")]
+    return all(isinstance(moment, datetime) for moment in moments) and document["expires_at"] > now
+
+
+def _found(document: dict[str, Any], current: bytes | None) -> Found:
+    document_id = bytes(document["_id"])
+    auth_hash, *shown = map(document.get, documents.RECORDED)
+    impersonator_id, user_agent, address = (
+        value if isinstance(value, str) else None for value in shown
+    )
+    return Found(
+        document_id,
+        auth_hash if isinstance(auth_hash, bytes) else None,
+        UserSession(
+            handle(document["user_id"], document_id, conf.SIGNING_KEYS[0]),
+            document["user_id"],
+            document["created_at"],
+            document["seen_at"],
+            document["expires_at"],
+            address,
+            user_agent,
+            impersonator_id,
+            document_id == current,
+        ),
+    )
+
+
+def listed(user_id: str, hashes: Hashes, current: bytes | None) -> Steps[list[UserSession]]:
+    """Return the live sessions of a user."""
+    found = yield from find(user_id, current)
+    return [each.shown for each in found if each.is_live(hashes)]
+
+
+def revoke(
+    user_id: str,
+    chosen: Callable[[Found], bool],
+    reason: str,
+    request: HttpRequest | None = None,
+    current: bytes | None = None,
+) -> Steps[list[UserSession]]:
+    """Delete those sessions of a user that are chosen, and return them.
+
+    A session that moves to a new key in the meantime is looked for again.
+    """
+    ended: dict[bytes, UserSession] = {}
+    for _ in range(_REVOKE_ATTEMPTS):
+        found = [each for each in (yield from find(user_id, current)) if chosen(each)]
+        if not found or not (
+            yield operations.delete_of_user(user_id, [each.document_id for each in found])
+        ):
+            break
+        ended.update({each.document_id: each.shown for each in found})
+    yield from _announce(ended.values(), reason, request)
+    return list(ended.values())
+
+
+def _announce(
+    sessions: Iterable[UserSession], reason: str, request: HttpRequest | None
+) -> Steps[None]:
+    for session in sessions:
+        yield Send(
+            session_revoked, UserSession, {"session": session, "reason": reason, "request": request}
+        )
+
+
+# The limit
+
+
+def enforce_limit(session: TrackedSession, before: Snapshot | None, after: Snapshot) -> Steps[None]:
+    """End the sessions of a user that are too many, if this write has signed the user in.
+
+    Those that a new password has ended go first, then the least recently seen. Sign-ins of the same
+    moment agree on that order, so at rest there are never more and never fewer.
+    """
+    user_id = after.user_id
+    if user_id is None or (before is not None and before.user_id == user_id):
+        return
+    if "impersonator_id" in after.recorded:
+        return
+    limit = conf.function("MAX_SESSIONS")
+    if callable(limit):
+        limit = limit(user_id)
+    if limit is None:
+        return
+    auth_hash = after.recorded.get("auth_hash")
+    hashes = None if auth_hash is None else {auth_hash}
+    try:
+        ended = yield from _trim(user_id, limit, hashes)
+    except PyMongoError as error:
+        logger.warning("The sessions of a user could not be limited: %s", error)
+        return
+    request = None if session._client is None else session._client.request
+    yield from _announce(ended, "limit", request)
+
+
+def _trim(user_id: str, limit: int, hashes: Hashes) -> Steps[list[UserSession]]:
+    ended: list[UserSession] = []
+    for _ in range(_TRIM_ATTEMPTS):
+        found = yield from find(user_id)
+        own = [each for each in found if each.shown.impersonator_id is None]
+        own.sort(
+            key=lambda each: (
+                not each.is_stale(hashes),
+                each.shown.last_seen_at,
+                each.document_id,
+            )
+        )
+        was_seen = False
+        for each in own[: max(len(own) - limit, 0)]:
+            if (yield operations.delete_last_seen(each.document_id, each.shown.last_seen_at)):
+                ended.append(each.shown)
+            else:
+                was_seen = True
+        if not was_seen:
+            break
+    return ended
+
+
+# The client
+
+
+def announce_client(session: TrackedSession, before: Snapshot, after: Snapshot) -> Steps[None]:
+    """Send a signal if a write has recorded another client than the one before."""
+    if before.recorded == after.recorded or not session_client_changed.receivers:
+        return
+    was, is_now = _client(before), _client(after)
+    if any(was[name] and is_now[name] and was[name] != is_now[name] for name in was):
+        request = None if session._client is None else session._client.request
+        yield Send(
+            session_client_changed,
+            type(session),
+            {"request": request, "before": was, "after": is_now},
+        )
+
+
+def _client(snapshot: Snapshot) -> dict[str, Any]:
+    return {name: snapshot.recorded.get(name) for name in ("user_agent", "address")}

@@ -1,0 +1,19 @@
+"""What happens to sessions beside requests. Sign-ins and sign-outs have Django's own signals.
+
+Each signal is sent after MongoDB has acknowledged the change. A receiver that raises is logged, and
+breaks nothing. A receiver may be a coroutine function.
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+#: A session was ended by someone other than its own sign-out. Arguments: `session`, the
+#: `UserSession` that has ended; `reason`, one of "user", "others", "all", "limit", "account" and
+#: "admin"; and `request`, or None if there is none.
+session_revoked = Signal()
+
+#: A session is used by another browser, or from another address, than before. Arguments: `request`;
+#: `before` and `after`, dicts with `user_agent` and `address`. Only what USER_AGENT and ADDRESS
+#: record is compared.
+session_client_changed = Signal()
