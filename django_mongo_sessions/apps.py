@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import logging
 from functools import partial
+from typing import Any
 
 from django.apps import AppConfig
 from django.contrib.auth import get_user_model

@@ -137,9 +137,9 @@ def _found(document: dict[str, Any], current: bytes | None) -> Found:
         UserSession(
             handle(document["user_id"], document_id, conf.SIGNING_KEYS[0]),
             document["user_id"],
-            document["created_at"],
-            document["seen_at"],
-            document["expires_at"],
+            dates.utc(document["created_at"]),
+            dates.utc(document["seen_at"]),
+            dates.utc(document["expires_at"]),
             address,
             user_agent,
             impersonator_id,
