@@ -129,8 +129,9 @@ def _descending(index: Index) -> list[tuple[str, int]]:
 
 def _describe(info: Mapping[str, Any]) -> str:
     keys = ", ".join(f"{field}: {direction}" for field, direction in info["key"])
+    [first, _], *_ = info["key"]  # mongomock's is no list
     unique = ", unique: it may reject sessions" if info.get("unique") else ""
-    ttl = f", removes sessions {info[_TTL]} s after {info['key'][0][0]}" if _TTL in info else ""
+    ttl = f", removes sessions {info[_TTL]} s after {first}" if _TTL in info else ""
     return f"on {keys}{unique}{ttl}"
 
 
