@@ -11,6 +11,8 @@ from django.contrib.sessions.backends.base import UpdateError
 from django_mongo_sessions import users
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
+from django_mongo_sessions.engine import signed_in
+from django_mongo_sessions.mongo import operations
 from tests.conftest import IS_LONG, collection
 
 USER = "7"
@@ -113,6 +115,23 @@ def test_one_that_moves_before_it_is_ended_by_its_id_is_not_said_to_have_ended(d
 
     assert do(users, "revoke_session", USER, session.id) is None
 
+    assert store.exists(store.session_key)
+
+
+def test_a_search_that_finds_the_session_under_yet_another_key_ends_some_time(do, monkeypatch):
+    store = known()
+    delete, searches = operations.delete_of_user, []
+
+    def meanwhile(*args):
+        store.cycle_key()
+        searches.append(args)
+        return delete(*args)
+
+    monkeypatch.setattr(operations, "delete_of_user", meanwhile)
+
+    assert do(users, "revoke_all_sessions", USER) == 0
+
+    assert len(searches) == signed_in._REVOKE_ATTEMPTS
     assert store.exists(store.session_key)
 
 
