@@ -165,8 +165,8 @@ def enter(request, mongod_engine, settings, user):
 
     def enter():
         if request.param == "WSGI":
-            return Client(headers=agent).get("/in/")
-        return asyncio.run(AsyncClient(headers=agent).get("/ain/"))
+            return Client().get("/in/", headers=agent)
+        return asyncio.run(AsyncClient().get("/ain/", headers=agent))
 
     return enter
 
