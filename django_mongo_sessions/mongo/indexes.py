@@ -268,9 +268,10 @@ def _mend(done: list[str]) -> Steps[None]:
             else:
                 created = yield from _create(known, wanted)
                 done.append(f"created {created}")
-                others.append(first)
+                if first.state != "missing":
+                    others.append(first)
         for index in others:
-            if index.is_wrong and index.name in known:
+            if index.is_wrong:
                 yield operations.drop_index(index.name)
                 done.append(f"dropped {index.name}")
 
