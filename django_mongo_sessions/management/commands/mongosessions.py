@@ -128,7 +128,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{indent}{_escape(name)}: {_text(value)}")
 
     def _users(self, as_json: bool) -> None:
-        counts = run(_single(operations.count_by_user()))
+        counts = run(_counts())
         if as_json:
             self.stdout.write(json.dumps(counts, indent=2))
             return
@@ -211,6 +211,12 @@ def _times(count: int) -> str:
 
 def _single(operation: Operation[Any]) -> Steps[Any]:
     return (yield operation)
+
+
+def _counts() -> Steps[dict[str, int]]:
+    yield operations.ping()  # an outage ends the command soon
+    counts: dict[str, int] = yield operations.count_by_user()
+    return counts
 
 
 def _end_user(user_id: str) -> Steps[int]:
