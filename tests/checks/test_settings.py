@@ -138,6 +138,7 @@ def test_with_djangos_middleware_only_sign_ins_record_the_client(settings, given
     found = [each.msg for each in django_checks.run_checks() if each.id == "mongo_sessions.W017"]
     assert len(found) == len(keys)
     assert all(f"[{key!r}]" in text for key, text in zip(keys, found, strict=True))
+    assert ("W017" in said()) == bool(keys)
 
 
 @pytest.mark.django_db
