@@ -32,7 +32,7 @@ class MongoSessionsConfig(AppConfig):
     verbose_name = "Sessions in MongoDB"
 
     def ready(self) -> None:
-        """Register the checks and the signal handler. Nothing connects."""
+        """Register the checks and the receivers of signals. Nothing connects."""
         checks.register()
         post_migrate.connect(create_indexes, sender=self)
         user_logged_in.connect(remember_client, dispatch_uid=self.name)
@@ -48,8 +48,7 @@ def create_indexes(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
     """
     if using != DEFAULT_DB_ALIAS or "plan" not in kwargs:
         return
-    run(indexes.ensure())
-    run(indexes.ensure_user_index())
+    run(indexes.ensure_all())
 
 
 def remember_client(request: HttpRequest | None = None, user: Any = None, **kwargs: Any) -> None:
@@ -62,7 +61,9 @@ def remember_client(request: HttpRequest | None = None, user: Any = None, **kwar
     from django_mongo_sessions.users import hashes_of
 
     session = None if request is None else own_session(request)
-    if request is not None and session is not None:
+    # The middleware's refers to the request that lives longest: Django REST framework signs in with
+    # one of its own.
+    if request is not None and session is not None and session._client is None:
         session._client = ClientInfo(request)
     if session is not None and user is not None and conf.MAX_SESSIONS is not None:
         session._user_hashes = hashes_of(user)
