@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _SALT = "django_mongo_sessions.users"
 _HANDLE_LENGTH = 16  # bytes
-_REVOKE_ATTEMPTS = 3
+_REVOKE_ATTEMPTS = 50
 _TRIM_ATTEMPTS = 50
 
 logger = logging.getLogger("django_mongo_sessions")
@@ -123,11 +123,16 @@ def find(user_id: str, current: bytes | None = None) -> Steps[list[Found]]:
 def _is_whole(document: dict[str, Any], now: datetime) -> bool:
     """Return whether a document is one that the engine has stored, and has not expired."""
     moments = [document.get(name) for name in ("created_at", "seen_at", "expires_at")]
-    return all(isinstance(moment, datetime) for moment in moments) and document["expires_at"] > now
+    return (
+        isinstance(document["_id"], bytes)
+        and isinstance(document["user_id"], str)  # a filter finds what is in an array too
+        and all(isinstance(moment, datetime) for moment in moments)
+        and document["expires_at"] > now
+    )
 
 
 def _found(document: dict[str, Any], current: bytes | None) -> Found:
-    document_id = bytes(document["_id"])
+    document_id = document["_id"]
     auth_hash, *shown = map(document.get, documents.RECORDED)
     impersonator_id, user_agent, address = (
         value if isinstance(value, str) else None for value in shown
@@ -169,11 +174,10 @@ def revoke(
     ended: dict[bytes, UserSession] = {}
     for _ in range(_REVOKE_ATTEMPTS):
         found = [each for each in (yield from find(user_id, current)) if chosen(each)]
-        if not found or not (
-            yield operations.delete_of_user(user_id, [each.document_id for each in found])
-        ):
+        if not found:
             break
-        ended.update({each.document_id: each.shown for each in found})
+        if (yield operations.delete_of_user(user_id, [each.document_id for each in found])):
+            ended.update({each.document_id: each.shown for each in found})
     yield from _announce(ended.values(), reason, request)
     return list(ended.values())
 

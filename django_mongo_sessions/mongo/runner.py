@@ -326,7 +326,10 @@ async def _await_site(step: Overridden | Call) -> Any:
 
 
 async def _send(step: Send) -> None:
-    step.signal.send_robust(step.sender, **step.arguments)
+    try:
+        step.signal.send_robust(step.sender, **step.arguments)
+    except RuntimeError:  # a blocking call in an event loop, where no receiver can be awaited
+        logger.exception("A receiver of a signal could not be awaited within a blocking call.")
 
 
 async def _asend(step: Send) -> None:
