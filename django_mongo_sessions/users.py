@@ -15,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
+from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.engine import signed_in
 from django_mongo_sessions.engine.signed_in import Found, Hashes, UserSession
 from django_mongo_sessions.middleware.deferred import own_session
@@ -48,12 +50,12 @@ def list_sessions(user: Any, *, request: HttpRequest | None = None) -> list[User
     With the request, its own session is marked, and comes first. Raises ValueError for an anonymous
     user, and for one that was never saved.
     """
-    return run(signed_in.listed(id_of(user), _hashes(user), _current(request)))
+    return run(signed_in.listed(id_of(user), hashes_of(user), _current(request)))
 
 
 async def alist_sessions(user: Any, *, request: HttpRequest | None = None) -> list[UserSession]:
     """See list_sessions()."""
-    return await arun(signed_in.listed(id_of(user), _hashes(user), _current(request)))
+    return await arun(signed_in.listed(id_of(user), hashes_of(user), _current(request)))
 
 
 def count_sessions(user: Any) -> int:
@@ -95,18 +97,18 @@ def revoke_other_sessions(request: HttpRequest) -> int:
 
     Returns how many there were; 0 if nobody is signed in.
     """
-    session = own_session(request)
+    session = _session(request)
     user_id = None if session is None else documents.user_id(session)
-    if user_id is None:
+    if user_id is None or not _is_signed_in(request):
         return 0
     return len(run(_revoke(user_id, _is_other, "others", request)))
 
 
 async def arevoke_other_sessions(request: HttpRequest) -> int:
     """See revoke_other_sessions()."""
-    session = own_session(request)
+    session = _session(request)
     user_id = None if session is None else documents.user_id(await session._aget_session())
-    if user_id is None:
+    if user_id is None or not await _ais_signed_in(request):
         return 0
     return len(await arun(_revoke(user_id, _is_other, "others", request)))
 
@@ -178,11 +180,14 @@ def id_of(user: Any) -> str:
             f"A user must be a user object, or its id as text, and not {type(user).__name__}."
         )
     if user.pk is None:
-        raise ValueError("This user was never saved, and so has no id and no sessions.")
+        raise ValueError(
+            "This user has no id, and so no sessions: the user was never saved, or has been "
+            "deleted. Sessions of a deleted user are found by the user's id as text."
+        )
     return str(user._meta.pk.value_to_string(user))
 
 
-def _hashes(user: Any) -> Hashes:
+def hashes_of(user: Any) -> Hashes:
     """Return the hashes with which sessions of a user still authenticate; None if unknown."""
     if isinstance(user, str) or not hasattr(user, "get_session_auth_hash"):
         return None
@@ -191,5 +196,25 @@ def _hashes(user: Any) -> Hashes:
 
 
 def _current(request: HttpRequest | None) -> bytes | None:
-    session = None if request is None else own_session(request)
+    session = None if request is None else _session(request)
     return None if session is None else documents.document_id(session.session_key)
+
+
+def _session(request: HttpRequest) -> SessionStore | None:
+    """Return the request's session if it is one of this engine's, also if it is lazy."""
+    getattr(getattr(request, "session", None), "session_key", None)  # evaluates it
+    return own_session(request)
+
+
+# A session that a new password has ended names its user until Django has looked at it.
+
+
+def _is_signed_in(request: HttpRequest) -> bool:
+    user = getattr(request, "user", None)
+    return user is None or bool(user.is_authenticated)
+
+
+async def _ais_signed_in(request: HttpRequest) -> bool:
+    if hasattr(request, "auser"):
+        return bool((await request.auser()).is_authenticated)
+    return await sync_to_async(_is_signed_in)(request)  # Django 4.2

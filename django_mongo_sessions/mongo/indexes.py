@@ -133,9 +133,10 @@ def _descending(index: Index) -> list[tuple[str, int]]:
 
 
 def _describe(info: Mapping[str, Any]) -> str:
-    keys = ", ".join(f"{field}: {direction}" for field, direction in info["key"])
+    fields = list(info["key"])
+    keys = ", ".join(f"{field}: {direction}" for field, direction in fields)
     unique = ", unique: it may reject sessions" if info.get("unique") else ""
-    ttl = f", removes sessions {info[_TTL]} s after {info['key'][0][0]}" if _TTL in info else ""
+    ttl = f", removes sessions {info[_TTL]} s after {fields[0][0]}" if _TTL in info else ""
     return f"on {keys}{unique}{ttl}"
 
 

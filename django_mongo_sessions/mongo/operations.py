@@ -155,11 +155,6 @@ def delete_last_seen(document_id: bytes, seen_at: datetime) -> Operation[bool]:
     return _delete(documents.last_seen(document_id, seen_at))
 
 
-def count_signed_in() -> Operation[int]:
-    """Count the sessions of everybody who is signed in, in the index alone."""
-    return Operation(lambda collection: collection.count_documents(documents.SIGNED_IN), _unchanged)
-
-
 def signed_in_user_ids() -> Operation[list[str]]:
     """Read the ids of everybody who is signed in, in the index alone."""
     return Operation(

@@ -32,14 +32,27 @@ class Scheduled:
     def with_options(self, **options):
         return Scheduled(self._scheduler, self._wrapped.with_options(**options))
 
+    def find(self, *args):
+        return Cursor(lambda: self.list_found(*args))
+
     def __getattr__(self, name):
         async def call(*args, **kwargs):
             await self._scheduler.pause()
-            result = getattr(self._wrapped, name)(*args, **kwargs)
+            if name == "list_found":
+                result = list(self._wrapped.find(*args))
+            else:
+                result = getattr(self._wrapped, name)(*args, **kwargs)
             await self._scheduler.pause()
             return result
 
         return call
+
+
+class Cursor:
+    """What `find` returns at once. Its call is the one that reads it."""
+
+    def __init__(self, to_list):
+        self.to_list = to_list
 
 
 class Scheduler:
@@ -106,7 +119,10 @@ class Blocking(Scheduled):
         def call(*args, **kwargs):
             with self._scheduler.thread():
                 self._scheduler.block()
-                result = getattr(self._wrapped, name)(*args, **kwargs)
+                if name == "list_found":
+                    result = list(self._wrapped.find(*args))
+                else:
+                    result = getattr(self._wrapped, name)(*args, **kwargs)
                 self._scheduler.block()
                 return result
 

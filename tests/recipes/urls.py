@@ -1,0 +1,37 @@
+"""The URLs of a site with the package that RECIPE names."""
+
+from django.conf import settings
+from django.contrib import admin
+from django.http import HttpResponse
+from django.middleware.csrf import get_token
+from django.urls import include, path
+
+
+def hello(request):
+    request.session.modified = True  # so that it is stored
+    return HttpResponse(get_token(request))
+
+
+urlpatterns = [path("hello/", hello), path("admin/", admin.site.urls)]
+
+if settings.RECIPE == "rest_framework":
+    from docs.recipes.rest_framework import Session, Sessions
+
+    urlpatterns += [
+        path("sessions", Sessions.as_view()),
+        path("sessions/<session_id>", Session.as_view()),
+    ]
+elif settings.RECIPE == "ninja":
+    from docs.recipes.ninja_api import api
+
+    urlpatterns.append(path("", api.urls))
+elif settings.RECIPE == "allauth":
+    import docs.recipes.allauth_signals  # noqa: F401  # connects its receiver
+    from docs.recipes.allauth_views import end_other_sessions
+
+    urlpatterns += [
+        path("accounts/", include("allauth.urls")),
+        path("others/", end_other_sessions),
+    ]
+elif settings.RECIPE == "hijack":
+    urlpatterns.append(path("hijack/", include("hijack.urls")))
