@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.cases import ALL, OWN_CPU, TASKS, THREADS, VIEWS
+from benchmarks.cases import ALL, GROWN, OWN_CPU, TASKS, THREADS, VIEWS
 from benchmarks.servers import Addresses
 from django_mongo_sessions.conf import KEYS
 
@@ -232,7 +232,7 @@ GROWTH = [
         f"django_mongo_sessions, collection {number}",
         _JOURNALED,
         _ours(f"growth_{number}"),
-        ["load", "save"],
+        GROWN,
         durable=True,
         cases_class="benchmarks.cases.growth.GrowthCases",
         middleware=OUR_MIDDLEWARE,

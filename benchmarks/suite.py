@@ -12,7 +12,7 @@ from pymongo import MongoClient
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import counts, machine, measurements, network, payloads, servers, serving
-from benchmarks.cases import MATRIX, VIEWS, concurrency
+from benchmarks.cases import GROWN, MATRIX, VIEWS, concurrency
 from benchmarks.contenders import CONTENDERS, GROWTH
 from benchmarks.servers import Addresses
 from benchmarks.worker import Worker, running
@@ -111,8 +111,8 @@ def _fill(worker: Worker, number: int, progress: Progress, first: int = 0, **mor
 def _speed(collections: list[Worker], scale: float, progress: Progress) -> dict[str, list[Any]]:
     """Return the summaries of each case, in the order of the collections."""
     operations = max(20, round(measurements.OPERATIONS * scale))
-    task, speed = progress.add_task("growth", total=2), {}
-    for case in ["load", "save"]:
+    task, speed = progress.add_task("growth", total=len(GROWN)), {}
+    for case in GROWN:
         progress.update(task, description=f"{case}, by sessions stored")
         speed[case] = list(
             measurements.run(collections, case, payloads.SIZES[0], operations).values()

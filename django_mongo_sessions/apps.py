@@ -12,6 +12,7 @@ from django.contrib.auth.signals import user_logged_in
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models.signals import post_delete, post_migrate, post_save
+from django.db.transaction import TransactionManagementError
 from django.http import HttpRequest
 from pymongo.errors import PyMongoError
 
@@ -31,7 +32,7 @@ class MongoSessionsConfig(AppConfig):
     verbose_name = "Sessions in MongoDB"
 
     def ready(self) -> None:
-        """Register the checks and the signal handler. Nothing connects."""
+        """Register the checks and the receivers of signals. Nothing connects."""
         checks.register()
         post_migrate.connect(create_indexes, sender=self)
         user_logged_in.connect(remember_client, dispatch_uid=self.name)
@@ -47,18 +48,25 @@ def create_indexes(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
     """
     if using != DEFAULT_DB_ALIAS or "plan" not in kwargs:
         return
-    run(indexes.ensure())
-    run(indexes.ensure_user_index())
+    run(indexes.ensure_all())
 
 
-def remember_client(request: HttpRequest | None = None, **kwargs: Any) -> None:
-    """Let a sign-in record its client, also with Django's own middleware."""
+def remember_client(request: HttpRequest | None = None, user: Any = None, **kwargs: Any) -> None:
+    """Let a sign-in record its client, also with Django's own middleware.
+
+    A limit of sessions has to tell which of the others have ended with an older password.
+    """
     from django_mongo_sessions.middleware.client_info import ClientInfo
     from django_mongo_sessions.middleware.deferred import own_session
+    from django_mongo_sessions.users import hashes_of
 
     session = None if request is None else own_session(request)
-    if request is not None and session is not None:
+    # The middleware's refers to the request that lives longest: Django REST framework signs in with
+    # one of its own.
+    if request is not None and session is not None and session._client is None:
         session._client = ClientInfo(request)
+    if session is not None and user is not None and conf.MAX_SESSIONS is not None:
+        session._user_hashes = hashes_of(user)
 
 
 def follow_account(
@@ -72,12 +80,30 @@ def follow_account(
     """End the sessions of a user who is deleted, or saved as inactive, once that is committed."""
     from django_mongo_sessions.users import id_of
 
-    if created or raw or not conf.REVOKE_WITH_ACCOUNT or not issubclass(sender, get_user_model()):
+    if created or raw or not _is_user_model(sender) or not conf.REVOKE_WITH_ACCOUNT:
         return
-    is_deleted = kwargs["signal"] is post_delete
-    if (is_deleted or getattr(instance, "is_active", True) is False) and uses_engine():
+    if (kwargs["signal"] is post_delete or _is_inactive(instance)) and uses_engine():
         # Now, since Django takes the id of a deleted object away.
-        transaction.on_commit(partial(_revoke, id_of(instance)), using=using)
+        revoke = partial(_revoke, id_of(instance))
+        try:
+            transaction.on_commit(revoke, using=using)
+        except TransactionManagementError:  # the site commits by itself, and Django does not see it
+            revoke()
+
+
+def _is_user_model(sender: Any) -> bool:
+    """Return whether a model is the user model, a proxy of it, or derives from it."""
+    try:
+        return issubclass(sender, get_user_model())
+    except ImproperlyConfigured:  # the site has no users
+        return False
+
+
+def _is_inactive(user: Any) -> bool:
+    # To ask for a field that was not loaded would be a query more. It was not saved either.
+    if "is_active" in user.get_deferred_fields():
+        return False
+    return getattr(user, "is_active", True) is False
 
 
 def _revoke(user_id: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
@@ -142,17 +143,21 @@ class Conf:
     def function(self, name: str) -> Callable[..., Any]:
         """Return the callable that a key names, by itself or by its dotted path.
 
-        Raises ImproperlyConfigured if it cannot be imported.
+        Any other value is returned as it is. Raises ImproperlyConfigured if it cannot be imported,
+        or cannot be called.
         """
-        value = getattr(self, name)
-        if not isinstance(value, str):
-            return value  # type: ignore[no-any-return]
-        try:
-            found = import_string(value)
-        except ImportError as error:
-            raise ImproperlyConfigured(f"MONGO_SESSIONS[{name!r}]: {error}") from error
-        if not callable(found):
-            raise ImproperlyConfigured(f"MONGO_SESSIONS[{name!r}]: {value} cannot be called.")
+        found = value = getattr(self, name)
+        if isinstance(value, str):
+            try:
+                found = import_string(value)
+            except ImportError as error:
+                raise ImproperlyConfigured(f"MONGO_SESSIONS[{name!r}]: {error}") from error
+            if not callable(found):
+                raise ImproperlyConfigured(f"MONGO_SESSIONS[{name!r}]: {value} cannot be called.")
+        if iscoroutinefunction(found):
+            raise ImproperlyConfigured(
+                f"MONGO_SESSIONS[{name!r}] is a coroutine function. It must be an ordinary one."
+            )
         return found  # type: ignore[no-any-return]
 
     @property

@@ -50,12 +50,12 @@ def list_sessions(user: Any, *, request: HttpRequest | None = None) -> list[User
     With the request, its own session is marked, and comes first. Raises ValueError for an anonymous
     user, and for one that was never saved.
     """
-    return run(signed_in.listed(id_of(user), _hashes(user), _current(request)))
+    return run(signed_in.listed(id_of(user), hashes_of(user), _current(request)))
 
 
 async def alist_sessions(user: Any, *, request: HttpRequest | None = None) -> list[UserSession]:
     """See list_sessions()."""
-    return await arun(signed_in.listed(id_of(user), _hashes(user), _current(request)))
+    return await arun(signed_in.listed(id_of(user), hashes_of(user), _current(request)))
 
 
 def count_sessions(user: Any) -> int:
@@ -187,7 +187,7 @@ def id_of(user: Any) -> str:
     return str(user._meta.pk.value_to_string(user))
 
 
-def _hashes(user: Any) -> Hashes:
+def hashes_of(user: Any) -> Hashes:
     """Return the hashes with which sessions of a user still authenticate; None if unknown."""
     if isinstance(user, str) or not hasattr(user, "get_session_auth_hash"):
         return None

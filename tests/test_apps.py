@@ -1,29 +1,29 @@
-"""What the app adds: the index, created by `migrate`."""
+"""What the app adds: the indexes, created by `migrate`."""
 
 import pytest
 from django.core.management import call_command
 
 from django_mongo_sessions.apps import create_indexes
 from django_mongo_sessions.connection import clients
-from django_mongo_sessions.storage.documents import TTL_INDEX
+from django_mongo_sessions.storage.documents import TTL_INDEX, USER_INDEX
 from tests.conftest import collection
 
 
 @pytest.mark.django_db
-def test_migrate_creates_the_index(mongod_engine):
+def test_migrate_creates_the_indexes(mongod_engine):
     call_command("migrate", verbosity=0)
 
-    assert TTL_INDEX.name in collection().index_information()
+    assert {TTL_INDEX.name, USER_INDEX.name} < set(collection().index_information())
 
 
 @pytest.mark.django_db
-def test_migrate_creates_it_on_a_large_collection_too(mongod_engine, monkeypatch):
+def test_migrate_creates_them_on_a_large_collection_too(mongod_engine, monkeypatch):
     monkeypatch.setattr("django_mongo_sessions.mongo.indexes._MAX_DOCUMENTS", 0)
     collection().insert_one({"_id": 1})
 
     call_command("migrate", verbosity=0)
 
-    assert TTL_INDEX.name in collection().index_information()
+    assert {TTL_INDEX.name, USER_INDEX.name} < set(collection().index_information())
 
 
 def test_the_flush_between_tests_sends_no_command(mongod_engine, commands):
@@ -47,7 +47,8 @@ def test_an_outage_is_a_warning_and_does_not_stop_the_migration(settings, soon_t
 
     call_command("migrate", verbosity=0)
 
-    assert any("127.0.0.1:1" in record.getMessage() for record in logged())
+    [record] = logged()
+    assert "127.0.0.1:1" in record.getMessage()
     clients.reset()
 
 

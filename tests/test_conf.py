@@ -27,6 +27,11 @@ VALUES = {
     "ABSOLUTE_AGE": ([None, 0.5, 43_200], [0, -1, "5", True, float("inf")]),
     "TRACK_NESTED": ([True, False], ["yes", None, 1]),
     "COMPRESS": ([False, 0, 1, 100_000], [True, None, -1, "4096", 4096.0]),
+    "USER_AGENT": ([True, False], ["yes", None, 1, 0]),
+    "ADDRESS": ([None, "prefix", "full"], ["none", True, False, 24]),
+    "ADDRESS_FROM": ([None, dict, "site.addresses.client"], ["client", 1, {}]),
+    "MAX_SESSIONS": ([None, 1, 100, dict, "site.limits.of"], [0, -1, 2.5, True, "3", {}]),
+    "REVOKE_WITH_ACCOUNT": ([True, False], ["yes", None, 1]),
 }
 
 
@@ -48,6 +53,11 @@ def test_every_key_is_optional(settings):
     assert conf.ABSOLUTE_AGE is None
     assert conf.TRACK_NESTED is False
     assert conf.COMPRESS == 4096
+    assert conf.USER_AGENT is False
+    assert conf.ADDRESS is None
+    assert conf.ADDRESS_FROM is None
+    assert conf.MAX_SESSIONS is None
+    assert conf.REVOKE_WITH_ACCOUNT is True
 
 
 def test_settings_are_read_live(settings):
@@ -138,3 +148,42 @@ def test_a_name_is_refused_as_pymongo_would():
                 client["site"][name]
         for name in VALUES["COLLECTION"][0]:
             assert client["a-b:c*é"][name].name == name
+
+
+# Functions
+
+
+async def slowly(given):
+    """Where an ordinary function belongs."""
+
+
+@pytest.mark.parametrize("given", [None, 3, str.upper])
+def test_a_value_that_is_no_path_is_returned_as_it_is(settings, given):
+    settings.MONGO_SESSIONS = {"MAX_SESSIONS": given}
+
+    assert conf.function("MAX_SESSIONS") is given
+
+
+def test_a_path_is_imported(settings):
+    settings.MONGO_SESSIONS = {"MAX_SESSIONS": "pymongo.MongoClient"}
+
+    assert conf.function("MAX_SESSIONS") is MongoClient
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("no.such.function", "No module"),
+        ("pymongo.no_such_function", "no_such_function"),
+        ("pymongo.version", "pymongo.version cannot be called"),
+        (slowly, "is a coroutine function"),
+        (f"{__name__}.slowly", "is a coroutine function"),
+    ],
+)
+def test_what_is_no_function_is_refused_with_the_name_of_the_key(settings, given, words):
+    settings.MONGO_SESSIONS = {"MAX_SESSIONS": given}
+
+    with pytest.raises(ImproperlyConfigured, match=words) as refused:
+        conf.function("MAX_SESSIONS")
+
+    assert "MONGO_SESSIONS['MAX_SESSIONS']" in str(refused.value)

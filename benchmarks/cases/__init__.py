@@ -18,6 +18,9 @@ TASKS = ["1 task", "8 tasks", "64 tasks"]
 THREADS = ["1 thread", "8 threads", "16 threads"]
 # The engine's own processor time, without MongoDB and PyMongo.
 OWN_CPU = "own CPU"
+# With many stored sessions. The last one is a sign-in that ends the user's oldest session.
+LIST, COUNT, LIMITED = "list a user's sessions", "count", "sign in under a limit"
+GROWN = ["load", "save", LIST, COUNT, LIMITED]
 ALL = [*VERBS, *REQUESTS, *TASKS, *THREADS]
 
 # Every case is measured at 0.4 kB: the smaller a session, the more the overhead shows. The larger

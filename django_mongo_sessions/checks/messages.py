@@ -44,6 +44,7 @@ MESSAGES = {
         'Remove it. `"".split(",")` makes such a list, for example from an empty environment '
         "variable.",
     ),
+    "E011": Message("{problem}", "Correct it, or leave the key out."),
     "W001": Message(
         "SESSION_SERIALIZER unpickles: anyone who can write to the database and knows SECRET_KEY "
         "can run code on your servers.",
@@ -116,6 +117,12 @@ MESSAGES = {
         "engine: code that uses the model `Session` finds these, and none of the current ones.",
         "Look for `Session.objects` and `get_decoded()` in your code. Then empty the table. If you "
         "keep it, in order to go back, silence this warning.",
+    ),
+    "W017": Message(
+        "Without this package's middleware, MONGO_SESSIONS[{key!r}] has an effect only when a user "
+        "signs in.",
+        "In MIDDLEWARE, replace Django's SessionMiddleware with "
+        "'django_mongo_sessions.middleware.SessionMiddleware'.",
     ),
 }
 

@@ -56,6 +56,19 @@ def _check_values() -> Iterator[checks.CheckMessage]:
             yield message("E009", interval=interval, age=settings.SESSION_COOKIE_AGE)
         if not _middleware(MIDDLEWARE):
             yield message("W015")
+    yield from _check_users()
+
+
+def _check_users() -> Iterator[checks.CheckMessage]:
+    for key in ("ADDRESS_FROM", "MAX_SESSIONS"):
+        try:
+            conf.function(key)
+        except ImproperlyConfigured as error:
+            yield message("E011", problem=error)
+    recorded = [key for key in ("USER_AGENT", "ADDRESS") if getattr(conf, key)]
+    if recorded and not _middleware(MIDDLEWARE):
+        for key in recorded:
+            yield message("W017", key=key)
 
 
 def _check_client_settings() -> Iterator[checks.CheckMessage]:

@@ -12,6 +12,7 @@ from django_mongo_sessions.storage import dates, documents
 
 _MAX_MOVES = 16  # how often a session may have moved within the minute that a pointer lives
 
+_CLEAR_ATTEMPTS = 3
 EXPIRED_BATCH = 1_000  # documents; deleting them takes tens of milliseconds
 
 
@@ -33,17 +34,25 @@ def delete(session: TrackedSession, session_key: str | None = None) -> Steps[Non
         yield from _delete(document_id)
 
 
-def _delete(document_id: bytes | None) -> Steps[None]:
+def end(session_key: str) -> Steps[bool]:
+    """Delete the session of a cookie, wherever it has moved; return whether there was one."""
+    return (yield from _delete(documents.document_id(session_key)))
+
+
+def _delete(document_id: bytes | None) -> Steps[bool]:
     for _ in range(_MAX_MOVES):
-        if document_id is None or (yield from writes.delete(document_id)):
-            return
+        if document_id is None:
+            return False
+        if (yield from writes.delete(document_id)):
+            return True
         try:
             marker = yield operations.find_marker(document_id)
         except InvalidBSON:  # none that the engine has stored
-            return
+            return False
         if marker is None:
-            return
+            return False
         document_id = mapping.target(marker)
+    return False
 
 
 def flush(session: TrackedSession) -> Steps[None]:
@@ -63,9 +72,20 @@ def flush(session: TrackedSession) -> Steps[None]:
 def clear_all() -> Steps[int]:
     """Delete every session, in batches; return how many there were.
 
-    No signal is sent: what has ended is not read.
+    It begins anew a few times, since a session may have moved to a new key behind it. No signal is
+    sent: what has ended is not read.
     """
     yield operations.ping()
+    total = 0
+    for _ in range(_CLEAR_ATTEMPTS):
+        count = yield from _clear_all()
+        total += count
+        if not count:
+            break
+    return total
+
+
+def _clear_all() -> Steps[int]:
     count = 0
     while True:
         edge = yield operations.find_any(skip=EXPIRED_BATCH - 1)

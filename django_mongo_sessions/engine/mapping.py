@@ -195,7 +195,8 @@ def _recorded(
     """
     now = {name: before.get(name) for name in documents.RECORDED}
     now["auth_hash"] = documents.auth_hash(data)
-    now["impersonator_id"] = session.impersonator_id(data)
+    impersonator_id = session.impersonator_id(data)
+    now["impersonator_id"] = None if impersonator_id is None else str(impersonator_id)
     if session._client is not None:
         now.update(session._client.describe())
     if not conf.USER_AGENT:

@@ -192,11 +192,11 @@ def _insert(
     session: TrackedSession, key: str | None, ours: Content, content: Content
 ) -> Steps[None]:
     """Store a new session under this key, or a new one, and take over that key."""
-    origin = session._origin
-    expected = yield from insert(session, key, content, origin)
+    replaced = session._replaced
+    expected = yield from insert(session, key, content, session._origin)
     session._inserted(expected, ours, content)
     yield from indexes.ensure_once()
-    yield from signed_in.enforce_limit(session, origin, expected)
+    yield from signed_in.enforce_limit(session, replaced, expected)
 
 
 def insert(

@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -163,6 +163,8 @@ class TrackedSession(SessionBase):
     _methods: ClassVar[dict[str, overriding.Method]] = {}  # that subclasses may override
     _gate: Gate = OPEN  # the middleware puts a RequestBreaker here
     _client: Client | None = None  # who has sent the request, if that is known
+    # What is stored of the password of whoever has signed in, if that is known: see hash_of().
+    _user_hashes: Collection[bytes] | None = None
 
     def __init__(self, session_key: str | None = None) -> None:
         self._known = Known()
@@ -385,6 +387,11 @@ class TrackedSession(SessionBase):
     def _finish_move(self) -> None:
         """Record that the old key no longer opens the session."""
         self._known.unfinished_move = None
+
+    @property
+    def _replaced(self) -> Snapshot | None:
+        """What a new document takes the place of; None if it is one more."""
+        return self._known.origin if self._known.is_moving else None
 
     @contextmanager
     def _moving(self, origin: Snapshot) -> Iterator[None]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from bson.errors import InvalidBSON
 from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare, salted_hmac
 from pymongo.errors import PyMongoError
@@ -21,7 +22,7 @@ from pymongo.errors import PyMongoError
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.devices import Device, device
 from django_mongo_sessions.mongo import operations
-from django_mongo_sessions.mongo.runner import Send, Steps
+from django_mongo_sessions.mongo.runner import Call, Send, Steps
 from django_mongo_sessions.signals import session_client_changed, session_revoked
 from django_mongo_sessions.storage import dates, documents
 
@@ -204,20 +205,30 @@ def enforce_limit(session: TrackedSession, before: Snapshot | None, after: Snaps
         return
     if "impersonator_id" in after.recorded:
         return
-    limit = conf.function("MAX_SESSIONS")
+    limit: Any = conf.function("MAX_SESSIONS")
     if callable(limit):
-        limit = limit(user_id)
+        limit = yield Call(limit, (user_id,))
     if limit is None:
         return
-    auth_hash = after.recorded.get("auth_hash")
-    hashes = None if auth_hash is None else {auth_hash}
     try:
-        ended = yield from _trim(user_id, limit, hashes)
-    except PyMongoError as error:
+        ended = yield from _trim(user_id, limit, _hashes(session, after))
+    except (PyMongoError, InvalidBSON) as error:
         logger.warning("The sessions of a user could not be limited: %s", error)
         return
     request = None if session._client is None else session._client.request
     yield from _announce(ended, "limit", request)
+
+
+def _hashes(session: TrackedSession, after: Snapshot) -> Hashes:
+    """Return the hashes with which other sessions of whoever has just signed in authenticate.
+
+    Those of the user that Django's login() has named, unless this sign-in is somebody else's.
+    """
+    own = after.recorded.get("auth_hash")
+    if own is None:
+        return None
+    known = session._user_hashes
+    return known if known is not None and own in known else {own}
 
 
 def _trim(user_id: str, limit: int, hashes: Hashes) -> Steps[list[UserSession]]:

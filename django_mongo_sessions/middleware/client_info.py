@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+import traceback
 import weakref
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 
 from django_mongo_sessions.conf import conf
@@ -24,7 +26,8 @@ logger = logging.getLogger("django_mongo_sessions")
 class ClientInfo:
     """The client of a request. Nothing is looked at before a session is stored.
 
-    A session outlives its request in no case, but it must not keep it in memory either.
+    The request has the session, so a strong reference back would be a cycle: both would stay in
+    memory until the garbage collector runs.
     """
 
     def __init__(self, request: HttpRequest) -> None:
@@ -62,10 +65,20 @@ def address(request: HttpRequest) -> str | None:
     try:
         function = remote_address if conf.ADDRESS_FROM is None else conf.function("ADDRESS_FROM")
         given = function(request)
-        found = _parsed(given) if isinstance(given, str) else None
-    except Exception:
-        logger.warning("ADDRESS_FROM could not tell the client's address.", exc_info=True)
+    except ImproperlyConfigured as error:
+        logger.warning("The client's address is not recorded. %s", error)
         return None
+    except Exception as error:
+        # Where it was raised, and not its text, which may quote the request.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        logger.warning(
+            "The client's address is not recorded. ADDRESS_FROM has raised %s in %s, line %s.",
+            type(error).__name__,
+            place.filename,
+            place.lineno,
+        )
+        return None
+    found = _parsed(given) if isinstance(given, str) else None
     if found is None:
         return None
     if conf.ADDRESS == "full":

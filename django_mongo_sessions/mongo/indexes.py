@@ -30,6 +30,7 @@ INDEXES = (TTL_INDEX, USER_INDEX)
 
 _TTL = "expireAfterSeconds"
 _PARTIAL = "partialFilterExpression"
+_COLLATION = "collation"
 _UNIQUE = {
     TTL_INDEX.name: "it rejects a session that expires at the same moment as another",
     USER_INDEX.name: "it rejects a second session of a user",
@@ -80,7 +81,8 @@ def compare(known: Mapping[str, Mapping[str, Any]]) -> list[IndexReport]:
 
     First those that serve, by whatever name, then those that are wrong, then foreign ones.
     """
-    found = [_compare(name, info) for name, info in known.items() if name != "_id_"]
+    collation = known.get("_id_", {}).get(_COLLATION)  # the collection's own
+    found = [_compare(name, info, collation) for name, info in known.items() if name != "_id_"]
     served = [index.serves for index in found]
     found += [
         IndexReport(wanted.name, "missing", serves=wanted)
@@ -91,19 +93,19 @@ def compare(known: Mapping[str, Mapping[str, Any]]) -> list[IndexReport]:
     return sorted(found, key=lambda index: order.get(index.state, 1))
 
 
-def _compare(name: str, info: Mapping[str, Any]) -> IndexReport:
-    states = {wanted.name: _state(wanted, info) for wanted in INDEXES}
+def _compare(name: str, info: Mapping[str, Any], collation: object) -> IndexReport:
     for wanted in INDEXES:
-        state, detail = states[wanted.name]
+        state, detail = _state(wanted, info, collation)
         if state == "ok" or re.fullmatch(rf"{wanted.name}(_\d+)?", name):
             return IndexReport(name, state, detail, wanted)
     return IndexReport(name, "foreign", _describe(info))
 
 
-def _state(wanted: Index, info: Mapping[str, Any]) -> tuple[str, str]:
+def _state(wanted: Index, info: Mapping[str, Any], collation: object) -> tuple[str, str]:
     """Return whether an index serves for one that should exist, or why it does not.
 
-    It may be descending or sparse, and have a collation: neither dates nor ids in `find` have one.
+    It may be descending or sparse. A TTL index may be hidden, and have any collation: dates have
+    none, and the server removes documents without a query.
     """
     if [tuple(pair) for pair in info["key"]] not in (wanted.keys, _descending(wanted)):
         return "wrong keys", _describe(info)
@@ -113,8 +115,11 @@ def _state(wanted: Index, info: Mapping[str, Any]) -> tuple[str, str]:
     if info.get("unique"):
         return "unique", _UNIQUE[wanted.name]
     if wanted is USER_INDEX:
-        # A hidden one removes expired documents all the same, but no query uses it.
-        return ("hidden", "no query uses it") if info.get("hidden") else ("ok", "")
+        if info.get("hidden"):
+            return "hidden", "no query uses it"
+        if info.get(_COLLATION) != collation:
+            return "collation", "no query uses it"
+        return "ok", ""
     if _TTL not in info:
         return "not TTL", "expireAfterSeconds is not set"
     if info[_TTL] != wanted.options[_TTL]:
@@ -128,10 +133,10 @@ def _descending(index: Index) -> list[tuple[str, int]]:
 
 
 def _describe(info: Mapping[str, Any]) -> str:
-    keys = ", ".join(f"{field}: {direction}" for field, direction in info["key"])
-    [first, _], *_ = info["key"]  # mongomock's is no list
+    fields = list(info["key"])
+    keys = ", ".join(f"{field}: {direction}" for field, direction in fields)
     unique = ", unique: it may reject sessions" if info.get("unique") else ""
-    ttl = f", removes sessions {info[_TTL]} s after {first}" if _TTL in info else ""
+    ttl = f", removes sessions {info[_TTL]} s after {fields[0][0]}" if _TTL in info else ""
     return f"on {keys}{unique}{ttl}"
 
 
@@ -155,7 +160,7 @@ def ensure_once() -> Steps[None]:
         raise
 
 
-def _within(seconds: float, steps: Steps[None]) -> Steps[None]:
+def _within(seconds: float, steps: Steps[Any]) -> Steps[None]:
     """Run these steps so that all of them together take at most that many seconds."""
     end = time.monotonic() + seconds
     step: Callable[[Any], Step] = steps.send
@@ -173,17 +178,19 @@ def _within(seconds: float, steps: Steps[None]) -> Steps[None]:
         return
 
 
-def ensure(most: float = math.inf) -> Steps[None]:
+def ensure(most: float = math.inf) -> Steps[bool]:
     """Create the TTL index if it is missing, and the collection has at most that many documents.
 
-    Never fails: if it cannot be done, one warning says why.
+    Never fails: if it cannot be done, one warning says why. Returns whether MongoDB has told which
+    indexes there are.
     """
-    problem = "Cannot find out whether there is a TTL index"
+    problem, is_known = "Cannot find out whether there is a TTL index", False
     try:
         known = yield operations.index_information()
+        is_known = True
         ours = _serving(TTL_INDEX, compare(known))[0]
         if not ours.is_wrong:
-            return
+            return True
         problem = "There is no TTL index"
         documents = yield operations.estimated_count()
         if ours.state != "missing":
@@ -192,7 +199,7 @@ def ensure(most: float = math.inf) -> Steps[None]:
             why = f"it holds {documents:,} documents, too many to index during a request"
         else:
             yield from _create(known, TTL_INDEX)
-            return
+            return True
     except PyMongoError as error:
         why = errors.explain(error)
     logger.warning(
@@ -204,25 +211,29 @@ def ensure(most: float = math.inf) -> Steps[None]:
         conf.COLLECTION,
         why,
     )
+    return is_known
 
 
-def ensure_user_index() -> Steps[None]:
-    """Create the index by which the sessions of a user are found, if it is missing.
+def ensure_all() -> Steps[None]:
+    """Create each index that is missing, however long it takes.
 
-    Never fails: if it cannot be done, one warning says why.
+    Never fails: for each that cannot be created, one warning says why.
     """
+    if not (yield from ensure()):  # then the next try would fail as well, and wait as long
+        return
     try:
         known = yield operations.index_information()
         ours = _serving(USER_INDEX, compare(known))[0]
+        if not ours.is_wrong:
+            return
         if ours.state == "missing":
             yield from _create(known, USER_INDEX)
-        if not ours.is_wrong or ours.state == "missing":
             return
         why = f"its index {ours.name} is in the way: {ours.state}, {ours.detail}"
     except PyMongoError as error:
         why = errors.explain(error)
     logger.warning(
-        "There is no index on the users of the collection %r: %s. Listing the sessions of a user "
+        "There is no index on the users of the collection %r: %s. Finding the sessions of a user "
         "works without it, but reads every session. Run `manage.py mongosessions indexes --apply`.",
         conf.COLLECTION,
         why,
@@ -230,7 +241,7 @@ def ensure_user_index() -> Steps[None]:
 
 
 def mend() -> Steps[list[str]]:
-    """Create or correct the TTL index, and return what was done.
+    """Create or correct the indexes, and return what was done.
 
     No document is changed, and no foreign index. From then on the server removes expired sessions.
     If another process does the same at the same time, its work is not an error.
@@ -258,9 +269,10 @@ def _mend(done: list[str]) -> Steps[None]:
             else:
                 created = yield from _create(known, wanted)
                 done.append(f"created {created}")
-                others.append(first)
+                if first.state != "missing":
+                    others.append(first)
         for index in others:
-            if index.is_wrong and index.name in known:
+            if index.is_wrong:
                 yield operations.drop_index(index.name)
                 done.append(f"dropped {index.name}")
 

@@ -56,6 +56,14 @@ def exists(document_id: bytes, now: datetime) -> Operation[bool]:
     )
 
 
+def find_user_id(document_id: bytes) -> Operation[str | None]:
+    """Read the id of the user who is signed in; None if none is, or if there is no session."""
+    return Operation(
+        lambda collection: collection.find_one({"_id": document_id}, {"user_id": True}),
+        lambda reply: user_id if isinstance(user_id := (reply or {}).get("user_id"), str) else None,
+    )
+
+
 def insert(document: Mapping[str, Any]) -> Operation[bool]:
     """Insert a new session; DuplicateKeyError if its id is taken."""
     return Operation(
@@ -147,11 +155,6 @@ def delete_last_seen(document_id: bytes, seen_at: datetime) -> Operation[bool]:
     return _delete(documents.last_seen(document_id, seen_at))
 
 
-def count_signed_in() -> Operation[int]:
-    """Count the sessions of everybody who is signed in, in the index alone."""
-    return Operation(lambda collection: collection.count_documents(documents.SIGNED_IN), _unchanged)
-
-
 def signed_in_user_ids() -> Operation[list[str]]:
     """Read the ids of everybody who is signed in, in the index alone."""
     return Operation(
@@ -164,16 +167,10 @@ def _all(cursor: Any) -> Any:
     return cursor.to_list() if hasattr(cursor, "to_list") else list(cursor)  # mongomock's has none
 
 
-def count_of_user(user_id: str) -> Operation[int]:
-    """Count the sessions of a user, also those that have expired."""
-    wanted = documents.of_user(user_id)
-    return Operation(lambda collection: collection.count_documents(wanted), _unchanged)
-
-
 def count_by_user() -> Operation[dict[str, int]]:
     """Count the sessions of each user who is signed in: the most first. For blocking calls only."""
     return Operation(
-        lambda collection: list(collection.aggregate(documents.COUNTS)),
+        lambda collection: list(collection.aggregate(documents.COUNTS, allowDiskUse=True)),
         lambda reply: {each["_id"]: each["count"] for each in reply},
         timeout=MAINTENANCE_TIMEOUT,
     )

@@ -80,6 +80,14 @@ class Overridden:
 
 
 @dataclass(slots=True)
+class Call:
+    """A function of the site's, which may do I/O: in a thread, if the steps are awaited."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+@dataclass(slots=True)
 class Send:
     """A signal to be sent. A receiver that raises is logged by Django."""
 
@@ -88,7 +96,7 @@ class Send:
     arguments: Mapping[str, Any]
 
 
-Step = Operation[Any] | Wait | Overridden | Send
+Step = Operation[Any] | Wait | Overridden | Call | Send
 Steps = Generator[Step, Any, Result]
 
 
@@ -212,7 +220,7 @@ class _Form(NamedTuple):
     # Makes the call of an operation within that many seconds.
     call: Callable[[Operation[Any], SessionCollection, float | None], Awaitable[Any]]
     sleep: Callable[[float], Awaitable[None]]
-    call_overridden: Callable[[Overridden], Awaitable[Any]]
+    call_site: Callable[[Overridden | Call], Awaitable[Any]]
     send: Callable[[Send], Awaitable[Any]]
 
 
@@ -236,9 +244,9 @@ async def _drive(
                 await form.sleep(operation.seconds)
                 step, argument = steps.send, None
                 continue
-            if isinstance(operation, Overridden):
+            if isinstance(operation, (Overridden, Call)):
                 try:
-                    step, argument = steps.send, await form.call_overridden(operation)
+                    step, argument = steps.send, await form.call_site(operation)
                 except Exception as error:
                     step, argument = steps.throw, error
                 continue
@@ -304,11 +312,15 @@ async def _sleep(seconds: float) -> None:
     time.sleep(seconds)  # noqa: ASYNC251  # for blocking calls
 
 
-async def _call_overridden(step: Overridden) -> Any:
+async def _call_site(step: Overridden | Call) -> Any:
+    if isinstance(step, Call):
+        return step.function(*step.arguments)
     return getattr(step.store, step.name)(*step.arguments, **step.options)
 
 
-async def _await_overridden(step: Overridden) -> Any:
+async def _await_site(step: Overridden | Call) -> Any:
+    if isinstance(step, Call):
+        return await sync_to_async(step.function)(*step.arguments)
     method = getattr(step.store, awaitable_twin(step.name))
     return await method(*step.arguments, **step.options)
 
@@ -327,9 +339,9 @@ async def _asend(step: Send) -> None:
         await sync_to_async(step.signal.send_robust)(step.sender, **step.arguments)
 
 
-_BLOCKING = _Form(_call, _sleep, _call_overridden, _send)
-_NATIVE = _Form(coalescing.acall, asyncio.sleep, _await_overridden, _asend)
-_IN_THREADS = _Form(_call_in_thread, asyncio.sleep, _await_overridden, _asend)
+_BLOCKING = _Form(_call, _sleep, _call_site, _send)
+_NATIVE = _Form(coalescing.acall, asyncio.sleep, _await_site, _asend)
+_IN_THREADS = _Form(_call_in_thread, asyncio.sleep, _await_site, _asend)
 
 
 # Where PyMongo 4.17 keeps the session of a `ClientSession.bind()`, with no public way to leave it.

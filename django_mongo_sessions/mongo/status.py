@@ -39,7 +39,10 @@ def status(sessions: Any, exact: bool = False) -> dict[str, Any]:
             "collection": sessions.name,
             "sessions": _sessions(sessions, stored["documents"], exact),
             "storage": stored,
-            "indexes": [index._asdict() for index in _indexes(sessions)],
+            "indexes": [
+                {"name": index.name, "state": index.state, "detail": index.detail}
+                for index in _indexes(sessions)
+            ],
             "settings": _settings(sessions),
         }
 
@@ -101,7 +104,8 @@ def _sessions(sessions: Any, total: int, exact: bool) -> dict[str, Any]:
 def _settings(sessions: Any) -> dict[str, Any]:
     shown = {key: getattr(conf, key) for key in KEYS}
     shown["URI"] = uris.masked(conf.URI)
-    shown["CLIENT"], shown["ASYNC_CLIENT"] = map(_name, (conf.CLIENT, conf.ASYNC_CLIENT))
+    for key in ("CLIENT", "ASYNC_CLIENT", "ADDRESS_FROM", "MAX_SESSIONS"):
+        shown[key] = _name(shown[key])
     shown["CLIENT_OPTIONS"] = uris.masked_options(conf.CLIENT_OPTIONS)
     if conf.CLIENT is not None:
         shown["URI"] = shown["CLIENT_OPTIONS"] = "not used, because of CLIENT"
@@ -111,10 +115,10 @@ def _settings(sessions: Any) -> dict[str, Any]:
     return shown
 
 
-def _name(factory: Any) -> str | None:
-    """Return the name of a client factory: its own repr() may show a password."""
-    if factory is None or isinstance(factory, str):
-        return factory
-    kind = type(factory)
-    name = getattr(factory, "__qualname__", None)
-    return f"{factory.__module__}.{name}" if name else f"a {kind.__module__}.{kind.__qualname__}"
+def _name(value: Any) -> Any:
+    """Return the name of a callable, whose own repr() may show a password; else the value."""
+    if not callable(value):
+        return value
+    kind = type(value)
+    name = getattr(value, "__qualname__", None)
+    return f"{value.__module__}.{name}" if name else f"a {kind.__module__}.{kind.__qualname__}"

@@ -154,9 +154,9 @@ COUNTS: list[dict[str, Any]] = [
 
 
 def any_up_to(document_id: bytes | None) -> dict[str, Any]:
-    """Match whatever the engine has stored under ids up to this one; None matches all of it."""
+    """Match the sessions with ids up to this one; None matches every session. No marker."""
     ids = {"$gt": b""} if document_id is None else {"$gt": b"", "$lte": document_id}
-    return {"_id": ids}
+    return {"_id": ids, "revision": {"$ne": _MARKER}}
 
 
 def summary(now: datetime) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import targets
-from benchmarks.cases import OWN_CPU
+from benchmarks.cases import GROWN, OWN_CPU
 from benchmarks.contenders import ALONE, BACKEND, CACHE, OURS, POOL, POSTGRESQL, RAW
 
 READS_AND_WRITES = "view that reads and writes"
@@ -44,7 +44,7 @@ def results():
         ],
         "growth": {
             "stored": [1_000, 2_000_000],
-            "speed": {case: [{"median": 100}, {"median": 120}] for case in ("load", "save")},
+            "speed": {case: [{"median": 100}, {"median": 120}] for case in GROWN},
             "memory": [(50, 10), (100, 100), (1_000, 105)],
         },
         "network": {"turnarounds": dict.fromkeys(["load-change-save", "login"], turnarounds)},
@@ -60,7 +60,7 @@ def test_a_figure_equal_to_its_bound_meets_the_target():
     run = results()
 
     assert missed(run) == []
-    assert len(list(targets.judge(run))) == 21
+    assert len(list(targets.judge(run))) == 24
 
 
 def test_an_engine_without_coalescing_is_not_compared_with_itself():
@@ -69,7 +69,7 @@ def test_an_engine_without_coalescing_is_not_compared_with_itself():
         row["results"].pop(ALONE, None)
 
     assert missed(run) == []
-    assert len(list(targets.judge(run))) == 19
+    assert len(list(targets.judge(run))) == 22
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,14 @@ def test_the_engines_own_time_is_judged_relative_to_a_find_on_the_same_machine()
 
     [name] = missed(run)
     assert "own time" in name
+
+
+@pytest.mark.parametrize("case", GROWN)
+def test_many_stored_sessions_may_cost_a_fifth_more(case):
+    run = results()
+    run["growth"]["speed"][case][-1]["median"] *= 1.01
+
+    assert missed(run) == [f"`{case}` with 2,000,000 stored sessions: time relative to 1,000"]
 
 
 def test_memory_may_not_grow_after_a_tenth_of_the_sessions():

@@ -16,7 +16,7 @@ from pymongo import MongoClient
 
 from django_mongo_sessions import checks
 from django_mongo_sessions.backends import mongodb
-from django_mongo_sessions.storage.documents import TTL_INDEX
+from django_mongo_sessions.storage.documents import TTL_INDEX, USER_INDEX
 from tests.checks.helpers import SECRET, said
 from tests.conftest import ACTIONS, collection
 
@@ -27,8 +27,14 @@ def test_the_server_is_not_checked_unless_a_database_is_named(no_connection):
     assert said() == {}
 
 
+def create_indexes():
+    for index in (TTL_INDEX, USER_INDEX):
+        collection().create_index(index.keys, name=index.name, **index.options)
+
+
 def test_a_correct_server_has_no_findings(mongod_engine):
-    collection().create_index([("expires_at", 1)], expireAfterSeconds=0)
+    create_indexes()
+    collection().insert_one({})
 
     assert said(databases=["default"]) == {}
 
@@ -107,10 +113,23 @@ def test_the_first_migrate_does_not_report_the_index_that_it_is_about_to_create(
     assert TTL_INDEX.name in collection().index_information()
 
 
-def test_a_missing_index_is_reported_if_there_are_sessions(mongod_engine):
+@pytest.mark.parametrize("name", [TTL_INDEX.name, USER_INDEX.name])
+def test_a_missing_index_is_reported_if_there_are_sessions(mongod_engine, name):
+    create_indexes()
+    collection().drop_index(name)
+    assert said(databases=["default"]) == {}
+
     collection().insert_one({})
 
-    assert "missing" in said(databases=["default"])["W011"].msg
+    assert f"{name!r} is wrong: missing" in said(databases=["default"])["W011"].msg
+
+
+def test_an_index_of_users_that_no_query_uses_is_reported(mongod_engine):
+    create_indexes()
+    collection().drop_index(USER_INDEX.name)
+    collection().create_index(USER_INDEX.keys, name=USER_INDEX.name, hidden=True)
+
+    assert f"{USER_INDEX.name!r} is wrong: hidden" in said(databases=["default"])["W011"].msg
 
 
 def test_a_server_that_is_too_old_is_an_error(mongod_engine, monkeypatch):

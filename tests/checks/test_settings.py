@@ -17,6 +17,10 @@ from tests.checks.helpers import SECRET, said
 from tests.connection.test_collection import a_collection
 
 
+async def slowly(given):
+    """Where an ordinary function belongs."""
+
+
 def test_correct_settings_have_no_findings(no_connection):
     assert said(include_deployment_checks=True) == {}
 
@@ -49,6 +53,22 @@ def test_correct_settings_have_no_findings(no_connection):
         ("W009", {"URI": "mongodb://localhost/site?bogus=1"}, "Unknown option"),
         ("E009", {"TOUCH_INTERVAL": 14 * 24 * 3600}, "1209600 seconds"),
         ("W014", {"CLIENT": dict, "ASYNC": "native"}, "Set ASYNC_CLIENT"),
+        ("E003", {"USER_AGENT": 1}, "True or False"),
+        ("E003", {"ADDRESS": True}, '"prefix", "full" or None'),
+        ("E003", {"ADDRESS_FROM": "address"}, "takes a request"),
+        ("E003", {"ADDRESS_FROM": 7}, "takes a request"),
+        ("E003", {"MAX_SESSIONS": 0}, "above 0"),
+        ("E003", {"MAX_SESSIONS": True}, "above 0"),
+        ("E003", {"MAX_SESSIONS": 2.5}, "above 0"),
+        ("E003", {"MAX_SESSIONS": "3"}, "above 0"),
+        ("E003", {"REVOKE_WITH_ACCOUNT": None}, "True or False"),
+        ("E011", {"ADDRESS_FROM": "nowhere.address"}, "['ADDRESS_FROM']: No module"),
+        ("E011", {"ADDRESS_FROM": "tests.checks.helpers.address"}, "['ADDRESS_FROM']: Module"),
+        ("E011", {"ADDRESS_FROM": "tests.checks.helpers.SECRET"}, "cannot be called"),
+        ("E011", {"ADDRESS_FROM": f"{__name__}.slowly"}, "is a coroutine function"),
+        ("E011", {"MAX_SESSIONS": "nowhere.limit"}, "['MAX_SESSIONS']: No module"),
+        ("E011", {"MAX_SESSIONS": "tests.checks.helpers.SECRET"}, "cannot be called"),
+        ("E011", {"MAX_SESSIONS": slowly}, "is a coroutine function"),
     ],
 )
 def test_a_wrong_setting_is_found(settings, no_connection, id, given, words):
@@ -70,6 +90,15 @@ def test_a_wrong_setting_is_found(settings, no_connection, id, given, words):
         {"URI": "mongodb://localhost/site", "CLIENT_OPTIONS": {"timeoutMS": 900}, "TIMEOUT": 31},
         {"URI": "mongodb://localhost", "DATABASE": "site"},
         {"CLIENT": lambda: pytest.fail("a check calls CLIENT"), "ASYNC_CLIENT": dict},
+        {
+            "URI": "mongodb://localhost/site",
+            "USER_AGENT": True,
+            "ADDRESS": "prefix",
+            "ADDRESS_FROM": "django_mongo_sessions.middleware.client_info.remote_address",
+            "MAX_SESSIONS": lambda user_id: pytest.fail("a check calls MAX_SESSIONS"),
+            "REVOKE_WITH_ACCOUNT": False,
+        },
+        {"URI": "mongodb://localhost/site", "ADDRESS": "full", "MAX_SESSIONS": 3},
         {"URI": "mongomock://"},
     ],
 )
@@ -88,6 +117,28 @@ def test_an_interval_has_no_effect_with_djangos_middleware(settings):
     settings.MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
 
     assert "django_mongo_sessions.middleware.SessionMiddleware" in said()["W015"].hint
+
+
+@pytest.mark.parametrize(
+    ("given", "keys"),
+    [
+        ({"ADDRESS": "full"}, ["ADDRESS"]),
+        ({"ADDRESS": "prefix", "USER_AGENT": False}, ["ADDRESS"]),
+        ({"USER_AGENT": True}, ["USER_AGENT"]),
+        ({"USER_AGENT": True, "ADDRESS": "full"}, ["USER_AGENT", "ADDRESS"]),
+        ({"USER_AGENT": False, "ADDRESS": None, "MAX_SESSIONS": 3}, []),
+    ],
+)
+def test_with_djangos_middleware_only_sign_ins_record_the_client(settings, given, keys):
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, **given}
+    assert said() == {}
+
+    settings.MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
+
+    found = [each.msg for each in django_checks.run_checks() if each.id == "mongo_sessions.W017"]
+    assert len(found) == len(keys)
+    assert all(f"[{key!r}]" in text for key, text in zip(keys, found, strict=True))
+    assert ("W017" in said()) == bool(keys)
 
 
 @pytest.mark.django_db

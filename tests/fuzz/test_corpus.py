@@ -9,6 +9,7 @@ from importlib import import_module
 from itertools import product
 
 import bson
+import coverage
 import pytest
 from bson import Binary, DatetimeMS, DBRef, Decimal128, Int64, MaxKey, Regex
 from bson.errors import InvalidBSON
@@ -35,6 +36,18 @@ CORPUS = [(target, path) for target in fuzz.TARGETS for path in (fuzz.CORPUS / t
 NO_CORPUS = pytest.param("", None, marks=pytest.mark.skip("The sdist does not have the corpus."))
 PRESENT = model.milliseconds(NOW)
 BODY = b'{"a":1}'
+
+
+@pytest.fixture
+def untraced():
+    """Let coverage trace nothing: other tests reach each line, and this takes two thirds less."""
+    tracing = coverage.Coverage.current()
+    if tracing is None:
+        yield
+        return
+    tracing.stop()
+    yield
+    tracing.start()
 
 
 def in_turn(cases):
@@ -205,6 +218,7 @@ def marker(payload=b"", **fields):
     return bson.encode({**forging.marker_of(payload), **fields})
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(("is_async", "field", "value"), in_turn(product(FIELDS, VALUES)), ids=name)
 def test_a_field_of_any_kind_does_no_harm(is_async, field, value):
     use(KEY, is_async, bson.encode({**bson.decode(document()), field: value}))
@@ -247,6 +261,7 @@ SEALED += [
 ]
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(("is_async", "form", "body"), in_turn(SEALED), ids=name)
 def test_a_sealed_body_of_any_bytes_does_no_harm(is_async, form, body):
     if form == b"compressed":
@@ -438,6 +453,7 @@ def test_a_marker_is_not_a_session(is_async, revision, payload):
     assert not world.refusals
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("value", VALUES, ids=name)
 def test_a_marker_with_a_field_of_any_kind_does_no_harm(field, value):

@@ -13,7 +13,9 @@ from django.core.management import CommandError, call_command
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
+from django_mongo_sessions.engine import deleting
 from django_mongo_sessions.mongo import operations, status
+from django_mongo_sessions.signals import session_revoked
 from django_mongo_sessions.storage import dates, documents
 from tests.conftest import collection
 
@@ -42,13 +44,17 @@ def test_indexes_fails_if_one_is_missing(mongod_engine):
 
     assert failed.value.returncode == 1
     assert "mongo_sessions_expires_at: missing" in output.getvalue()
+    assert "mongo_sessions_user_id: missing" in output.getvalue()
 
 
 def test_indexes_applies_the_correction_and_then_succeeds(mongod_engine):
-    assert "created mongo_sessions_expires_at" in call("indexes", "--apply")
+    done = call("indexes", "--apply")
+    assert "created mongo_sessions_expires_at" in done
+    assert "created mongo_sessions_user_id" in done
 
-    assert call("indexes") == "mongo_sessions_expires_at: ok\n"
-    assert call("indexes", "--apply") == "nothing to do\nmongo_sessions_expires_at: ok\n"
+    right = "mongo_sessions_expires_at: ok\nmongo_sessions_user_id: ok\n"
+    assert call("indexes") == right
+    assert call("indexes", "--apply") == f"nothing to do\n{right}"
 
 
 @pytest.mark.parametrize("overtaken", ["dropped", "created"])
@@ -118,7 +124,17 @@ def test_wrong_settings_are_reported(settings):
         call("status")
 
 
-@pytest.mark.parametrize("command", [["indexes"], ["status"], ["show", "0" * 32]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["indexes"],
+        ["status"],
+        ["show", "0" * 32],
+        ["users"],
+        ["revoke", "--all", "--yes"],
+        ["revoke", "--user", "7"],
+    ],
+)
 @pytest.mark.parametrize("given", [{"URI": "mongomock://"}, {"CLIENT": mongomock.MongoClient}])
 def test_mongomock_is_refused(settings, command, given):
     settings.MONGO_SESSIONS = given
@@ -258,3 +274,351 @@ def test_show_says_what_a_key_looks_like(mongod_engine):
 def test_show_says_that_there_is_no_such_session(mongod_engine):
     with pytest.raises(CommandError, match="no such session"):
         call("show", "0" * 32)
+
+
+# users and revoke
+
+
+def save(user_id=None, **data):
+    """Store a session, signed in or not, and return its key."""
+    session = SessionStore()
+    session.update(data if user_id is None else {**data, SESSION_KEY: user_id})
+    session["a"] = 1
+    session.save()
+    return session.session_key
+
+
+def is_there(key):
+    return SessionStore().exists(key)
+
+
+def expire(key):
+    document_id = documents.document_id(key)
+    past = dates.utc_now() - timedelta(seconds=1)
+    collection().update_one({"_id": document_id}, {"$set": {"expires_at": past}})
+
+
+class Terminal(io.StringIO):
+    """Standard input on which somebody interrupts the command."""
+
+    def readline(self, *args):
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def told():
+    """What the command has written to the standard output, and to that for errors."""
+    return io.StringIO(), io.StringIO()
+
+
+@pytest.fixture
+def ask(monkeypatch, told):
+    """`ask(answer, *args)` runs the command on a terminal where somebody answers."""
+
+    def ask(answer, *args):
+        stdin = answer if isinstance(answer, io.StringIO) else io.StringIO(answer)
+        monkeypatch.setattr("sys.stdin", stdin)
+        output, errors = told
+        call_command("mongosessions", *args, stdout=output, stderr=errors, no_color=True)
+        return output.getvalue()
+
+    return ask
+
+
+@pytest.fixture
+def revoked():
+    """What was announced of sessions that were ended."""
+    sent = []
+
+    def receive(session, reason, request, **kwargs):
+        sent.append((session.user_id, reason, request))
+
+    session_revoked.connect(receive)
+    yield sent
+    session_revoked.disconnect(receive)
+
+
+def test_users_says_who_is_signed_in_and_how_often(mongod_engine):
+    for user_id in ("7", "alice@example.com", "7", None):
+        save(user_id)
+
+    assert call("users") == "7: 2 sessions\nalice@example.com: 1 session\n"
+    assert json.loads(call("users", "--json")) == {"7": 2, "alice@example.com": 1}
+
+
+def test_users_says_that_nobody_is_signed_in(mongod_engine):
+    save()
+
+    assert call("users") == "Nobody is signed in.\n"
+    assert json.loads(call("users", "--json")) == {}
+
+
+def test_users_shows_an_id_only(mongod_engine):
+    save("a\x1b[2J")
+    save("\u202egnp")
+
+    told = call("users")
+
+    assert "'a\\x1b[2J': 1 session" in told
+    assert "\x1b" not in told
+    assert "\u202e" not in told
+    assert json.loads(call("users", "--json")) == {"a\x1b[2J": 1, "\u202egnp": 1}
+    assert "\x1b" not in call("users", "--json")
+
+
+def test_users_counts_no_marker_and_what_is_no_text(mongod_engine):
+    session = SessionStore(save("7"))
+    session.cycle_key()
+    collection().insert_one({"_id": 1, "user_id": 8})
+
+    assert call("users") == "7: 1 session\n"
+
+
+def test_revoke_ends_the_sessions_of_a_user(mongod_engine, revoked):
+    ended, stays = [save("7"), save("7", hijack_history=["1"])], [save("70"), save()]
+
+    assert call("revoke", "--user", "7", "--yes") == "2 sessions ended.\n"
+
+    assert not any(map(is_there, ended))
+    assert all(map(is_there, stays))
+    assert revoked == [("7", "admin", None)] * 2
+
+
+def test_revoke_ends_the_session_of_a_cookie(mongod_engine, revoked, monkeypatch):
+    first, second, stays = save("7"), save(), save("7")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{first}\n"))
+
+    assert call("revoke", "--key", "-", "--yes") == "1 session ended.\n"
+    assert call("revoke", "--key", second, "--yes") == "1 session ended.\n"
+
+    assert [is_there(key) for key in (first, second, stays)] == [False, False, True]
+    assert revoked == [("7", "admin", None)]
+
+
+@pytest.mark.parametrize("user_id", [None, "7"])
+def test_revoke_follows_a_session_to_its_new_key(mongod_engine, user_id):
+    key = save(user_id)
+    session = SessionStore(key)
+    session.cycle_key()
+
+    assert call("revoke", "--key", key, "--yes") == "1 session ended.\n"
+
+    assert not is_there(session.session_key)
+
+
+def test_revoke_follows_a_session_that_moves_at_the_same_time(mongod_engine, monkeypatch):
+    key = save("7")
+    session = SessionStore(key)
+    read = operations.find_user_id
+
+    def overtaken(document_id):
+        operation = read(document_id)
+
+        def call(target):
+            reply = operation.call(target)
+            session.cycle_key()
+            return reply
+
+        return replace(operation, call=call)
+
+    monkeypatch.setattr(operations, "find_user_id", overtaken)
+
+    assert call("revoke", "--key", key, "--yes") == "1 session ended.\n"
+
+    assert not is_there(session.session_key)
+
+
+def test_revoke_ends_every_session(mongod_engine, revoked):
+    keys = [save("7"), save("8"), save()]
+
+    assert call("revoke", "--all", "--yes") == "3 sessions ended.\n"
+
+    assert not any(map(is_there, keys))
+    assert revoked == []
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 9])
+def test_revoke_ends_thousands_of_sessions_in_batches(mongod_engine, monkeypatch, commands, count):
+    monkeypatch.setattr(deleting, "EXPIRED_BATCH", 4)
+    keys = [save() for _ in range(count)]
+    commands.names()
+
+    assert call("revoke", "--all", "--yes", "--json") == f'{{"ended": {count}}}\n'
+
+    assert not any(map(is_there, keys))
+    removed = [reply["n"] for name, reply in commands.replies if name == "delete"]
+    assert max(removed) <= 4
+
+
+def test_revoke_counts_no_marker_and_ends_what_has_moved(mongod_engine, monkeypatch):
+    monkeypatch.setattr(deleting, "EXPIRED_BATCH", 2)
+    sessions = [SessionStore(save(user_id)) for user_id in ("7", "8", None, None, None)]
+    for session in sessions:
+        session.cycle_key()
+    collection().insert_one({"_id": "not ours"})
+
+    assert call("revoke", "--all", "--yes") == "5 sessions ended.\n"
+
+    assert not any(is_there(session.session_key) for session in sessions)
+    assert collection().count_documents({"revision": -1}) == 5
+    assert collection().count_documents({"_id": "not ours"}) == 1
+
+
+def test_revoke_ends_a_session_that_moves_behind_it(mongod_engine, monkeypatch):
+    session = SessionStore(save("7"))
+    delete, moves = operations.delete_any, iter([True])
+
+    def overtaken(up_to):
+        operation = delete(up_to)
+
+        def call(target):
+            reply = operation.call(target)
+            if next(moves, False):
+                save("7")
+            return reply
+
+        return replace(operation, call=call)
+
+    monkeypatch.setattr(operations, "delete_any", overtaken)
+
+    assert call("revoke", "--all", "--yes") == "2 sessions ended.\n"
+
+    assert not is_there(session.session_key)
+    assert collection().count_documents({}) == 0
+
+
+def test_revoke_comes_to_an_end_while_others_sign_in(mongod_engine, monkeypatch):
+    delete = operations.delete_any
+
+    def overtaken(up_to):
+        operation = delete(up_to)
+
+        def call(target):
+            save()
+            return operation.call(target)
+
+        return replace(operation, call=call)
+
+    monkeypatch.setattr(operations, "delete_any", overtaken)
+
+    assert call("revoke", "--all", "--yes") == "3 sessions ended.\n"
+
+
+# What is asked before
+
+
+WAYS = [["--user", "7"], ["--all"], ["--key", None]]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("answer", ["yes\n", " yes \n", "yes"])
+def test_revoke_asks_first(mongod_engine, ask, told, way, answer):
+    key = save("7")
+
+    assert ask(answer, "revoke", *(part or key for part in way)) == "1 session ended.\n"
+
+    assert not is_there(key)
+    assert told[1].getvalue().endswith(". Type 'yes' to continue: ")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("answer", ["no\n", "y\n", "YES\n", "\n", "", "no\nyes\n", Terminal()])
+def test_revoke_ends_nothing_unless_somebody_agrees(mongod_engine, ask, told, way, answer):
+    key = save("7")
+
+    with pytest.raises(CommandError, match=r"^Nothing was ended\.$") as refused:
+        ask(answer, "revoke", *(part or key for part in way))
+
+    assert refused.value.returncode == 1
+    assert is_there(key)
+    assert told[0].getvalue() == ""
+
+
+def test_revoke_says_what_it_would_end(mongod_engine, ask, told):
+    keys = [save("7\x1b[2J"), save("7\x1b[2J"), save("8")]
+    expire(keys[1])
+
+    ask("yes\n", "revoke", "--user", "7\x1b[2J")
+    ask("yes\n", "revoke", "--key", keys[2])
+    ask("yes\n", "revoke", "--all")
+
+    shown = told[1].getvalue()
+    assert "This ends 1 session of the user '7\\x1b[2J'. Type" in shown
+    assert "This ends the session of this cookie. Type" in shown
+    assert "This ends all sessions of everybody, about 1. Type" in shown
+    assert not any(key in shown for key in keys)
+
+
+def test_what_is_asked_is_no_part_of_the_json(mongod_engine, ask):
+    save("7")
+
+    assert json.loads(ask("yes\n", "revoke", "--user", "7", "--json")) == {"ended": 1}
+
+
+def test_the_key_and_then_the_answer_are_read_from_standard_input(mongod_engine, ask):
+    key = save("7")
+    with pytest.raises(CommandError, match="Nothing was ended"):
+        ask(f"{key}\n", "revoke", "--key", "-")
+
+    assert ask(f"{key}\nyes\n", "revoke", "--key", "-") == "1 session ended.\n"
+
+
+@pytest.mark.parametrize("user_id", ["9", "", "no such user"])
+def test_for_a_user_without_sessions_nothing_is_asked(mongod_engine, ask, user_id):
+    key = save("7")
+
+    assert ask(Terminal(), "revoke", "--user", user_id) == "0 sessions ended.\n"
+
+    assert is_there(key)
+
+
+def test_a_cookie_of_no_session_is_no_error(mongod_engine):
+    assert json.loads(call("revoke", "--key", "0" * 32, "--yes", "--json")) == {"ended": 0}
+
+
+def test_a_marker_of_a_deletion_is_no_session(mongod_engine):
+    key = "0" * 32
+    marker = documents.marker(documents.document_id(key), documents.new_write_id(), dates.utc_now())
+    collection().insert_one(marker)
+
+    assert call("revoke", "--key", key, "--yes") == "0 sessions ended.\n"
+    assert collection().find_one({}) is not None
+
+
+def test_revoke_says_what_a_key_looks_like(mongod_engine):
+    with pytest.raises(CommandError, match="32 characters"):
+        call("revoke", "--key", "no key", "--yes")
+
+
+@pytest.mark.parametrize("args", [[], ["--all", "--user", "7"], ["--user", "7", "--key", "-"]])
+def test_revoke_needs_to_know_which_and_only_once(mongod_engine, args):
+    key = save("7")
+
+    with pytest.raises(CommandError):
+        call("revoke", *args, "--yes")
+
+    assert is_there(key)
+
+
+def test_an_interrupted_revoke_says_so(mongod_engine, monkeypatch):
+    def interrupted(up_to):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(operations, "delete_any", interrupted)
+
+    with pytest.raises(CommandError, match=r"^Interrupted\. Some sessions may have ended"):
+        call("revoke", "--all", "--yes")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["users"], ["revoke", "--all", "--yes"], ["revoke", "--user", "7"]],
+)
+def test_users_and_revoke_report_an_outage(settings, soon_told, command):
+    settings.MONGO_SESSIONS = {"URI": "mongodb://user:S3CRET@127.0.0.1:1/site", "TIMEOUT": 0.1}
+
+    with pytest.raises(CommandError, match="127.0.0.1:1") as failed:
+        call(*command)
+
+    assert "S3CRET" not in str(failed.value)
+    clients.reset()

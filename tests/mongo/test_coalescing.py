@@ -367,7 +367,7 @@ def test_a_field_that_is_unset_is_gone(form):
 def test_the_expiry_is_moved_together_with_saves(form, commands):
     store(1, 2)
     store(3, write_id=OTHER)
-    touch = documents.expiry_update(LATER, LATER)
+    touch = documents.expiry_update(LATER, LATER, {})
     commands.sent.clear()
 
     done = form.alongside(
@@ -1003,7 +1003,7 @@ def test_a_session_that_is_saved_again_before_it_is_looked_for_is_unknown(form, 
 
 def test_a_touch_of_a_session_is_known_by_the_write_that_it_leaves(form):
     store(1)
-    touch = documents.expiry_update(LATER, LATER)
+    touch = documents.expiry_update(LATER, LATER, {})
 
     done = form.alongside(*(operations.update(name(n), FIRST, touch) for n in (1, 2)))
 

@@ -1,7 +1,9 @@
-"""The TTL index, created after a process's first insert."""
+"""The indexes: the TTL index after a process's first insert, and both by migrate and command."""
 
 import logging
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -13,11 +15,12 @@ from django_mongo_sessions.connection import errors
 from django_mongo_sessions.connection.collection import SessionCollection
 from django_mongo_sessions.mongo import indexes
 from django_mongo_sessions.mongo.runner import run_on
-from django_mongo_sessions.storage import dates
-from django_mongo_sessions.storage.documents import TTL_INDEX
+from django_mongo_sessions.storage import dates, documents
+from django_mongo_sessions.storage.documents import TTL_INDEX, USER_INDEX
 from tests.conftest import ACTIONS, collection
 
 NAME = TTL_INDEX.name
+USERS = USER_INDEX.name
 
 
 @pytest.fixture
@@ -38,6 +41,12 @@ def test_the_first_insert_of_a_process_creates_the_index(do, no_index):
     index = collection().index_information()[NAME]
     assert [tuple(pair) for pair in index["key"]] == [("expires_at", 1)]
     assert index["expireAfterSeconds"] == 0
+
+
+def test_an_insert_does_not_create_the_index_of_users(do, no_index):
+    do(SessionStore(), "save")
+
+    assert USERS not in collection().index_information()
 
 
 def test_the_second_insert_does_not_check_the_index(do, no_index):
@@ -142,6 +151,7 @@ def test_they_share_the_second_and_the_circuit_breaker_does_not_learn_of_them(
 # Report and repair
 
 TTL = {"expireAfterSeconds": 0}
+PARTIAL = USER_INDEX.options
 STATES = {
     "ok": {NAME: ([("expires_at", 1)], TTL)},
     "missing": {},
@@ -149,13 +159,27 @@ STATES = {
     "not TTL": {NAME: ([("expires_at", 1)], {})},
     "wrong keys": {NAME: ([("created_at", 1)], {})},
     "unique": {NAME: ([("expires_at", 1)], TTL | {"unique": True})},
+    "partial": {NAME: ([("expires_at", 1)], TTL | PARTIAL)},
+}
+STATES_OF_USERS = {
+    "ok": {USERS: ([("user_id", 1)], PARTIAL)},
+    "missing": {},
+    "wrong keys": {USERS: ([("user_id", 1), ("seen_at", 1)], PARTIAL)},
     "partial": {
-        NAME: (
-            [("expires_at", 1)],
-            TTL | {"partialFilterExpression": {"user_id": {"$exists": True}}},
+        USERS: (
+            [("user_id", 1)],
+            {"partialFilterExpression": {"user_id": {"$exists": True}, "revision": {"$gt": 0}}},
         )
     },
+    "unique": {USERS: ([("user_id", 1)], PARTIAL | {"unique": True})},
+    "hidden": {USERS: ([("user_id", 1)], PARTIAL | {"hidden": True})},
+    "collation": {USERS: ([("user_id", 1)], PARTIAL | {"collation": {"locale": "de"}})},
 }
+BOTH = [
+    (wanted, state, given)
+    for wanted, states in ((TTL_INDEX, STATES), (USER_INDEX, STATES_OF_USERS))
+    for state, given in states.items()
+]
 
 
 def create(given):
@@ -167,32 +191,54 @@ def drive(verb):
     return run_on(SessionCollection(collection()), verb)
 
 
-@pytest.mark.parametrize("state", STATES)
-def test_each_state_is_recognized(mongod_engine, state):
-    create(STATES[state])
+def report(wanted=TTL_INDEX):
+    """Return what there is of one of our indexes, then foreign ones."""
+    return [found for found in drive(indexes.report()) if found.serves in (wanted, None)]
 
-    [ours] = drive(indexes.report())
 
-    assert (ours.name, ours.state) == (NAME, state)
+def states(wanted=TTL_INDEX):
+    return [found.state for found in report(wanted)]
+
+
+@pytest.fixture
+def user_index(mongod_engine):
+    """The engine on an empty collection, where only the TTL index is missing."""
+    create(STATES_OF_USERS["ok"])
+
+
+@pytest.fixture
+def ttl_index(mongod_engine):
+    """The engine on an empty collection, where only the index of users is missing."""
+    create(STATES["ok"])
+
+
+@pytest.mark.parametrize(("wanted", "state", "given"), BOTH)
+def test_each_state_is_recognized(mongod_engine, wanted, state, given):
+    create(given)
+
+    [ours] = report(wanted)
+
+    assert (ours.name, ours.state) == (wanted.name, state)
     assert ours.is_wrong == (state != "ok")
 
 
-@pytest.mark.parametrize("state", STATES)
-def test_each_state_is_corrected_and_no_session_is_changed(mongod_engine, state):
+@pytest.mark.parametrize(("wanted", "state", "given"), BOTH)
+def test_each_state_is_corrected_and_no_session_is_changed(mongod_engine, wanted, state, given):
     store = SessionStore()
+    store["_auth_user_id"] = "7"
     store.save()
-    create(STATES[state])
+    create(given)
 
     done = drive(indexes.mend())
 
-    assert bool(done) == (state != "ok")
-    assert [found.state for found in drive(indexes.report())] == ["ok"]
+    assert any(wanted.name in action for action in done) == (state != "ok")
+    assert states(TTL_INDEX) == states(USER_INDEX) == ["ok"]
     assert store.exists(store.session_key)
     assert drive(indexes.mend()) == []
 
 
 @pytest.mark.parametrize("state", ["wrong TTL", "not TTL"])
-def test_a_ttl_is_changed_in_place(mongod_engine, state):
+def test_a_ttl_is_changed_in_place(user_index, state):
     create(STATES[state])
 
     assert drive(indexes.mend()) == [f"changed {NAME} with collMod"]
@@ -201,7 +247,7 @@ def test_a_ttl_is_changed_in_place(mongod_engine, state):
 @pytest.mark.parametrize("state", ["wrong TTL", "not TTL"])
 @pytest.mark.parametrize("code", sorted(errors.UNCHANGEABLE))
 def test_if_the_server_cannot_change_an_index_another_one_replaces_it(
-    mongod_engine, commands, state, code
+    user_index, commands, state, code
 ):
     create(STATES[state])
     verb = indexes.mend()
@@ -214,7 +260,7 @@ def test_if_the_server_cannot_change_an_index_another_one_replaces_it(
     assert done == [f"created {NAME}_2", f"dropped {NAME}"]
     names = [name for name, _ in commands.sent]
     assert names.index("createIndexes") < names.index("dropIndexes")
-    [found] = drive(indexes.report())
+    [found] = report()
     assert (found.name, found.state) == (f"{NAME}_2", "ok")
 
 
@@ -227,7 +273,7 @@ def test_the_servers_refusals_to_change_an_index_are_recognized(mongod_engine):
         assert error.value.code in errors.UNCHANGEABLE
 
 
-def test_another_error_of_a_change_is_raised_and_nothing_is_built(mongod_engine):
+def test_another_error_of_a_change_is_raised_and_nothing_is_built(user_index):
     create(STATES["not TTL"])
     verb = indexes.mend()
     verb.send(next(verb).call(collection()))
@@ -235,33 +281,31 @@ def test_another_error_of_a_change_is_raised_and_nothing_is_built(mongod_engine)
     with pytest.raises(OperationFailure, match="stepped down"):
         verb.throw(OperationFailure("stepped down", 189))
 
-    assert list(collection().index_information()) == ["_id_", NAME]
+    assert set(collection().index_information()) == {"_id_", NAME, USERS}
 
 
 @pytest.mark.parametrize("name", ["theirs", f"{NAME}_old", f"{NAME}2"])
 @pytest.mark.parametrize("options", [{}, {"expireAfterSeconds": 60}, TTL | {"unique": True}])
-def test_a_foreign_index_on_our_field_is_left_and_ours_built_beside_it(
-    mongod_engine, name, options
-):
+def test_a_foreign_index_on_our_field_is_left_and_ours_built_beside_it(user_index, name, options):
     collection().create_index([("expires_at", 1)], name=name, **options)
     theirs = collection().index_information()[name]
-    assert [found.state for found in drive(indexes.report())] == ["missing", "foreign"]
+    assert states() == ["missing", "foreign"]
 
     assert drive(indexes.mend()) == [f"created {NAME}"]
 
-    assert [found.state for found in drive(indexes.report())] == ["ok", "foreign"]
+    assert states() == ["ok", "foreign"]
     assert collection().index_information()[name] == theirs
     assert drive(indexes.mend()) == []
 
 
-def test_leftovers_of_an_interrupted_correction_are_dropped(mongod_engine):
+def test_leftovers_of_an_interrupted_correction_are_dropped(user_index):
     create(STATES["not TTL"])
     collection().create_index([("expires_at", -1)], name=f"{NAME}_2", **TTL)
-    assert [found.state for found in drive(indexes.report())] == ["ok", "not TTL"]
+    assert states() == ["ok", "not TTL"]
 
     assert drive(indexes.mend()) == [f"dropped {NAME}"]
 
-    assert [found.state for found in drive(indexes.report())] == ["ok"]
+    assert states() == ["ok"]
 
 
 def finish(verb, operation):
@@ -291,16 +335,16 @@ def overtake(verb):
 
 
 @pytest.mark.parametrize("state", ["missing", "wrong TTL"])
-def test_what_another_process_does_at_the_same_time_may_be_done_twice(mongod_engine, state):
+def test_what_another_process_does_at_the_same_time_may_be_done_twice(user_index, state):
     create(STATES[state])
     verb = indexes.mend()
 
     assert len(finish(verb, overtake(verb))) == 1
 
-    assert [found.state for found in drive(indexes.report())] == ["ok"]
+    assert states() == ["ok"]
 
 
-def test_an_index_that_another_process_has_dropped_is_found_done(mongod_engine):
+def test_an_index_that_another_process_has_dropped_is_found_done(user_index):
     create(STATES["unique"])
     drive(indexes.ensure())
     collection().create_index([("expires_at", -1)], name=f"{NAME}_2", **TTL)
@@ -311,7 +355,7 @@ def test_an_index_that_another_process_has_dropped_is_found_done(mongod_engine):
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("code", sorted(errors.OVERTAKEN))
-def test_work_that_another_process_began_first_is_found_done(mongod_engine, code, times):
+def test_work_that_another_process_began_first_is_found_done(user_index, code, times):
     verb = indexes.mend()
     operation = overtake(verb)
     for _ in range(times):
@@ -321,7 +365,7 @@ def test_work_that_another_process_began_first_is_found_done(mongod_engine, code
 
 
 @pytest.mark.parametrize("code", sorted(errors.OVERTAKEN))
-def test_work_in_which_others_are_always_faster_fails(mongod_engine, code):
+def test_work_in_which_others_are_always_faster_fails(user_index, code):
     verb = indexes.mend()
     next(verb)
     for _ in range(2):
@@ -331,14 +375,14 @@ def test_work_in_which_others_are_always_faster_fails(mongod_engine, code):
         verb.throw(OperationFailure("the other was faster", code))
 
 
-def test_a_foreign_index_is_reported_and_left(mongod_engine):
+def test_a_foreign_index_is_reported_and_left(user_index):
     drive(indexes.mend())
     collection().create_index([("account_id", 1)], name="by_account")
     collection().create_index([("sid", 1)], name="sid_1", unique=True, sparse=True)
 
     drive(indexes.mend())
 
-    ours, *others = drive(indexes.report())
+    ours, *others = report()
     assert ours.state == "ok"
     assert [(found.name, found.state, found.is_wrong) for found in others] == [
         ("by_account", "foreign", False),
@@ -347,23 +391,23 @@ def test_a_foreign_index_is_reported_and_left(mongod_engine):
     assert "unique: it may reject sessions" in others[1].detail
 
 
-def test_a_foreign_index_that_removes_sessions_says_when(mongod_engine):
+def test_a_foreign_index_that_removes_sessions_says_when(user_index):
     collection().create_index([("created_at", 1)], name="by_age", expireAfterSeconds=3600)
 
-    _, theirs = drive(indexes.report())
+    _, theirs = report()
 
     assert theirs.state == "foreign"
     assert theirs.detail == "on created_at: 1, removes sessions 3600 s after created_at"
 
 
-def test_an_index_on_a_part_of_the_sessions_does_not_count(mongod_engine):
+def test_an_index_on_a_part_of_the_sessions_does_not_count(user_index):
     partial = {"partialFilterExpression": {"user_id": {"$exists": True}}, "expireAfterSeconds": 0}
     collection().create_index([("expires_at", 1)], name="theirs", **partial)
 
-    assert drive(indexes.report())[0].state == "missing"
+    assert report()[0].state == "missing"
     drive(indexes.mend())
 
-    ours, theirs = drive(indexes.report())
+    ours, theirs = report()
     assert ours.state == "ok"
     assert (theirs.name, theirs.state) == ("theirs", "foreign")
 
@@ -417,8 +461,8 @@ def test_an_index_of_another_form_that_is_ok_removes_expired_sessions_too(
 ):
     sessions = guarded.sessions
     sessions.create_index([("expires_at", direction)], name=NAME, **TTL, **options)
-    [index] = run_on(SessionCollection(sessions), indexes.report())
-    assert index.state == "ok"
+    found = run_on(SessionCollection(sessions), indexes.report())
+    assert found[0] == (NAME, "ok", "", TTL_INDEX)
 
     sessions.insert_one({"expires_at": dates.utc_now() - timedelta(seconds=1)})
 
@@ -434,3 +478,209 @@ def test_another_error_is_not_taken_for_a_conflict(mongod_engine):
 
     with pytest.raises(OperationFailure, match="disk"):
         verb.throw(OperationFailure("no space left on disk", 14031))
+
+
+# The index of users
+
+
+def plan(command):
+    """Return the stages by which the server would answer a command."""
+    database = collection().database
+    explained = database.command("explain", command, verbosity="queryPlanner")
+    found, stages = [explained["queryPlanner"]["winningPlan"]], []
+    while found:
+        stage = found.pop()
+        stage = stage.get("queryPlan", stage)
+        stages.append(stage["stage"])
+        found += [stage["inputStage"]] if "inputStage" in stage else []
+    return stages
+
+
+def uses_index():
+    """Return whether the server finds the sessions of a user, and who is signed in, by an index."""
+    find = {"find": "sessions", "filter": documents.of_user("7")}
+    distinct = {"distinct": "sessions", "key": "user_id", "query": documents.SIGNED_IN}
+    plans = [plan(command) for command in (find, distinct)]
+    scans = ["COLLSCAN" in stages for stages in plans]
+    assert scans[0] == scans[1]
+    return not scans[0]
+
+
+FORMS_OF_USERS = [
+    (1, PARTIAL, True),
+    (-1, PARTIAL, True),
+    (1, {}, True),
+    (1, {"sparse": True}, True),
+    (1, PARTIAL | {"collation": {"locale": "simple"}}, True),
+    (1, PARTIAL | {"hidden": True}, False),
+    (1, PARTIAL | {"collation": {"locale": "de"}}, False),
+]
+
+
+@pytest.mark.parametrize(("direction", "options", "serves"), FORMS_OF_USERS)
+def test_an_index_of_users_is_ok_if_queries_use_it(ttl_index, direction, options, serves):
+    collection().create_index([("user_id", direction)], name="theirs", **options)
+
+    found = {found.name: found.state for found in drive(indexes.report())}
+
+    assert (found["theirs"] == "ok") == serves
+    assert uses_index() == serves
+
+
+@pytest.mark.parametrize("collation", [{"locale": "de"}, {"locale": "de", "strength": 1}])
+def test_a_collection_with_a_collation_of_its_own_needs_no_other(mongod_engine, collation):
+    sessions = collection()
+    sessions.drop()
+    sessions.database.create_collection("sessions", collation=collation)
+    try:
+        assert drive(indexes.mend()) == [f"created {NAME}", f"created {USERS}"]
+
+        assert states(TTL_INDEX) == states(USER_INDEX) == ["ok"]
+        assert uses_index()
+    finally:
+        sessions.drop()
+
+
+def test_an_index_of_users_by_another_name_is_enough(ttl_index):
+    collection().create_index([("user_id", 1)], name="theirs")
+
+    assert drive(indexes.mend()) == []
+
+    assert USERS not in collection().index_information()
+
+
+@pytest.mark.parametrize("name", ["theirs", f"{USERS}_old", f"{USERS}2"])
+@pytest.mark.parametrize("state", ["partial", "unique", "hidden", "collation"])
+def test_a_foreign_index_of_users_that_does_not_serve_is_left(ttl_index, name, state):
+    keys, options = STATES_OF_USERS[state][USERS]
+    collection().create_index(keys, name=name, **options)
+    theirs = collection().index_information()[name]
+    assert states(USER_INDEX) == ["missing", "foreign"]
+
+    assert drive(indexes.mend()) == [f"created {USERS}"]
+
+    assert states(USER_INDEX) == ["ok", "foreign"]
+    assert uses_index()
+    assert collection().index_information()[name] == theirs
+    assert drive(indexes.mend()) == []
+
+
+def test_leftovers_of_an_interrupted_correction_of_it_are_dropped(ttl_index):
+    create(STATES_OF_USERS["hidden"])
+    collection().create_index([("user_id", -1)], name=f"{USERS}_2", **PARTIAL)
+    assert states(USER_INDEX) == ["ok", "hidden"]
+
+    assert drive(indexes.mend()) == [f"dropped {USERS}"]
+
+    assert states(USER_INDEX) == ["ok"]
+
+
+def test_an_index_under_the_name_of_the_other_is_corrected(mongod_engine):
+    collection().create_index([("user_id", 1)], name=NAME)
+    collection().create_index([("expires_at", 1)], name=USERS, **TTL)
+
+    drive(indexes.mend())
+
+    assert states(TTL_INDEX) == states(USER_INDEX) == ["ok"]
+    assert drive(indexes.mend()) == []
+
+
+@pytest.mark.parametrize("state", ["missing", "hidden", "unique"])
+def test_of_two_processes_that_correct_it_at_once_each_succeeds(ttl_index, state):
+    create(STATES_OF_USERS[state])
+    verb = indexes.mend()
+
+    finish(verb, overtake(verb))
+
+    assert states(USER_INDEX) == ["ok"]
+
+
+@pytest.mark.parametrize("state", sorted(STATES_OF_USERS))
+def test_threads_that_correct_everything_at_once_succeed(mongod_engine, state):
+    create(STATES_OF_USERS[state])
+    start = threading.Barrier(4)
+
+    def work():
+        start.wait()
+        drive(indexes.ensure_all())
+        return drive(indexes.mend())
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work) for _ in range(4)]:
+            done.result()
+
+    assert states(TTL_INDEX)[0] == states(USER_INDEX)[0] == "ok"
+    drive(indexes.mend())
+    assert states(TTL_INDEX) == states(USER_INDEX) == ["ok"]
+
+
+# With `migrate`
+
+
+def test_migrate_creates_what_is_missing(mongod_engine, logged):
+    drive(indexes.ensure_all())
+
+    assert states(TTL_INDEX) == states(USER_INDEX) == ["ok"]
+    assert not logged()
+
+
+def test_migrate_leaves_alone_what_there_is(ttl_index, commands, logged):
+    create(STATES_OF_USERS["ok"])
+    commands.names()
+
+    drive(indexes.ensure_all())
+
+    assert commands.names() == ["listIndexes", "listIndexes"]
+    assert not logged()
+
+
+def test_an_index_of_users_that_is_in_the_way_is_one_warning(ttl_index, logged):
+    create(STATES_OF_USERS["hidden"])
+
+    drive(indexes.ensure_all())
+
+    [record] = logged()
+    assert f"{USERS} is in the way: hidden, no query uses it" in record.getMessage()
+    assert "mongosessions indexes --apply" in record.getMessage()
+
+
+def test_without_the_privilege_to_create_them_there_is_a_warning_for_each(limited, logged):
+    drive(indexes.ensure_all())
+
+    ttl, users = logged()
+    assert ttl.getMessage().startswith("There is no TTL index")
+    assert users.getMessage().startswith("There is no index on the users")
+    for record in (ttl, users):
+        assert "lacks the privilege createIndex" in record.getMessage()
+
+
+def test_without_the_privilege_to_list_them_there_is_one_warning(limited, allow, logged):
+    limited.insert_one({})
+    allow(*ACTIONS - {"listIndexes"})
+
+    drive(indexes.ensure_all())
+
+    [record] = logged()
+    assert "lacks the privilege listIndexes" in record.getMessage()
+
+
+def test_correcting_it_without_the_privilege_raises_an_error_that_names_it(limited):
+    limited.create_index([("expires_at", 1)], name=NAME, **TTL)
+
+    with pytest.raises(OperationFailure) as refused:
+        drive(indexes.mend())
+
+    assert errors.explain(refused.value) == "the client's user lacks the privilege createIndex"
+
+
+def test_in_a_collection_without_documents_no_index_is_missing(mongod_engine):
+    assert drive(indexes.wrong()) == []
+    create(STATES_OF_USERS["hidden"])
+    assert [found.state for found in drive(indexes.wrong())] == ["hidden"]
+
+    collection().insert_one({})
+
+    assert [(found.name, found.state) for found in drive(indexes.wrong())] == [
+        (USERS, "hidden"),
+        (NAME, "missing"),
+    ]

@@ -108,7 +108,10 @@ def test_a_collection_that_does_not_exist_yet_has_no_sessions(mongod_engine):
 
     assert found["sessions"]["live"] == 0
     assert found["storage"]["documents"] == 0
-    assert found["indexes"][0]["state"] == "missing"
+    assert found["indexes"] == [
+        {"name": "mongo_sessions_expires_at", "state": "missing", "detail": ""},
+        {"name": "mongo_sessions_user_id", "state": "missing", "detail": ""},
+    ]
 
 
 def test_the_server_and_the_collection_are_named(sessions, mongod_engine):
@@ -177,6 +180,28 @@ def test_a_shared_client_is_shown_by_its_name(mongod_engine, settings, client, s
 
     with MongoClient(mongod_engine) as ours:
         assert status.status(ours.none.sessions)["settings"]["CLIENT"] == shown
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (None, None),
+        ("site.addresses.client", "site.addresses.client"),
+        (save, "tests.mongo.test_status.save"),
+        (Factory(), "a tests.mongo.test_status.Factory"),
+    ],
+)
+@pytest.mark.parametrize("key", ["ADDRESS_FROM", "MAX_SESSIONS"])
+def test_a_callable_is_shown_by_its_name(sessions, settings, key, given, shown):
+    settings.MONGO_SESSIONS[key] = given
+
+    assert status.status(sessions)["settings"][key] == shown
+
+
+def test_a_number_is_shown_as_it_is(sessions, settings):
+    settings.MONGO_SESSIONS["MAX_SESSIONS"] = 3
+
+    assert status.status(sessions)["settings"]["MAX_SESSIONS"] == 3
 
 
 def test_the_database_that_takes_effect_is_shown(mongod_engine, settings):

@@ -13,12 +13,14 @@ PACKAGE = Path(django_mongo_sessions.__file__).parent
 # From the bottom. A folder, or a module at the top of the package, is a room. Rooms of one layer
 # know nothing of each other. No room imports the top layer, except that `urls` imports `views`.
 LAYERS = [
-    {"__init__", "conf", "exceptions", "models"},
+    {"__init__", "conf", "exceptions", "models", "devices", "signals"},
     {"connection", "storage"},
     {"mongo"},
     {"engine", "checks"},
     {"backends"},
-    {"middleware", "management", "apps", "testing"},
+    {"middleware"},
+    {"users"},
+    {"management", "apps", "testing"},
 ]
 
 

@@ -118,7 +118,13 @@ def document(**fields):
 
 
 def test_a_document_is_read():
-    assert documents.read(document()) == (b"payload", NOW, NOW, 3, WRITE_ID)
+    assert documents.read(document()) == (b"payload", NOW, NOW, 3, WRITE_ID, {})
+
+
+def test_what_is_recorded_of_a_client_is_read_with_it():
+    recorded = {"auth_hash": b"0123456789abcdef", "address": "203.0.113.7"}
+
+    assert documents.read(document(**recorded, account_id=7)).recorded == recorded
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class Command(BaseCommand):
         subcommands = parser.add_subparsers(dest="subcommand", required=True)
 
         command = subcommands.add_parser("indexes", help="Report on the indexes, or correct them.")
-        command.add_argument("--apply", action="store_true", help="create or correct the index")
+        command.add_argument("--apply", action="store_true", help="create or correct the indexes")
 
         command = subcommands.add_parser("status", help="Show what is stored, and how.")
         command.add_argument("--json", action="store_true", help="print JSON")
@@ -56,7 +56,7 @@ class Command(BaseCommand):
 
         command = subcommands.add_parser("revoke", help="End sessions.")
         which = command.add_mutually_exclusive_group(required=True)
-        which.add_argument("--user", metavar="ID", help="all sessions of the user with this id")
+        which.add_argument("--user", metavar="ID", help="the sessions of the user with this id")
         which.add_argument(
             "--key",
             help="the session of a cookie, by its value, or - to read it from standard input",
@@ -128,7 +128,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{indent}{_escape(name)}: {_text(value)}")
 
     def _users(self, as_json: bool) -> None:
-        counts = run(_single(operations.count_by_user()))
+        counts = run(_counts())
         if as_json:
             self.stdout.write(json.dumps(counts, indent=2))
             return
@@ -138,30 +138,36 @@ class Command(BaseCommand):
             self.stdout.write("Nobody is signed in.")
 
     def _revoke(self, options: Mapping[str, Any]) -> None:
-        steps: Steps[int]
+        is_sure = options["yes"]
         if options["all"]:
-            count, steps = run(_single(operations.estimated_count())), deleting.clear_all()
-            what = f"all sessions, about {count:,}, of everybody"
+            count = run(_single(operations.estimated_count()))
+            what, steps = f"all sessions of everybody, about {count:,}", deleting.clear_all()
         elif options["user"] is not None:
-            count = run(_single(operations.count_of_user(options["user"])))
+            count = len(run(signed_in.find(options["user"])))
             what = f"{_times(count)} of the user {_escape(options['user'])}"
-            steps = _ended(options["user"])
+            is_sure = is_sure or not count
+            steps = _end_user(options["user"])
         else:
-            key = _key(options["key"])
-            count = int(SessionStore().exists(key))
-            what = _times(count) + " of this cookie"
-            steps = _deleted(key)
-        if not options["yes"] and count and not self._agrees(what):
+            what, steps = "the session of this cookie", _end_key(_key(options["key"]))
+        if not is_sure and not self._agrees(what):
             raise CommandError("Nothing was ended.")
-        ended = run(steps) if count else 0
+        try:
+            ended = run(steps)
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted. Some sessions may have ended: run it again.") from None
         self.stdout.write(
             json.dumps({"ended": ended}) if options["json"] else f"{_times(ended)} ended."
         )
 
     def _agrees(self, what: str) -> bool:
+        # Not to the standard output, which may be read as JSON.
+        question = f"This ends {what}. Type 'yes' to continue: "
+        self.stderr.write(question, style_func=str, ending="")
+        self.stderr.flush()
         try:
-            return input(f"This ends {what}. Type 'yes' to continue: ").strip() == "yes"
-        except EOFError:
+            return sys.stdin.readline().strip() == "yes"
+        except KeyboardInterrupt:
+            self.stderr.write("")
             return False
 
     def _show(self, key: str, with_data: bool) -> None:
@@ -207,13 +213,28 @@ def _single(operation: Operation[Any]) -> Steps[Any]:
     return (yield operation)
 
 
-def _ended(user_id: str) -> Steps[int]:
+def _counts() -> Steps[dict[str, int]]:
+    yield operations.ping()  # an outage ends the command soon
+    counts: dict[str, int] = yield operations.count_by_user()
+    return counts
+
+
+def _end_user(user_id: str) -> Steps[int]:
     return len((yield from signed_in.revoke(user_id, lambda found: True, "admin")))
 
 
-def _deleted(key: str) -> Steps[int]:
-    yield from deleting.delete(SessionStore(), key)
-    return 1
+def _end_key(key: str) -> Steps[int]:
+    """End the session of a cookie; if it is signed in, as one of its user's."""
+    document_id = documents.document_id(key)
+    assert document_id is not None
+    user_id = yield operations.find_user_id(document_id)
+    if user_id is not None:
+        ended = yield from signed_in.revoke(
+            user_id, lambda found: found.document_id == document_id, "admin"
+        )
+        if ended:
+            return len(ended)
+    return int((yield from deleting.end(key)))
 
 
 def _plain(value: Any) -> Any:
