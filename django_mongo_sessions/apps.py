@@ -48,7 +48,8 @@ def create_indexes(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
     """
     if using != DEFAULT_DB_ALIAS or "plan" not in kwargs:
         return
-    run(indexes.ensure_all())
+    if run(indexes.ensure()):  # else the second would fail as well, and wait as long
+        run(indexes.ensure_user_index())
 
 
 def remember_client(request: HttpRequest | None = None, user: Any = None, **kwargs: Any) -> None:

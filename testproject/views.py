@@ -98,6 +98,10 @@ _NOTES = {
     "seen_at": "when the document was last written",
     "expires_at": "after this, the session is never read, and MongoDB removes it",
     "user_id": "lets you find the sessions of a user",
+    "auth_hash": "tells which sessions a new password has ended",
+    "impersonator_id": "who uses the session in the user's name",
+    "user_agent": "the browser",
+    "address": "where the browser is",
 }
 
 

@@ -214,13 +214,11 @@ def ensure(most: float = math.inf) -> Steps[bool]:
     return is_known
 
 
-def ensure_all() -> Steps[None]:
-    """Create each index that is missing, however long it takes.
+def ensure_user_index() -> Steps[None]:
+    """Create the index by which the sessions of a user are found, if it is missing.
 
-    Never fails: for each that cannot be created, one warning says why.
+    Never fails: if it cannot be done, one warning says why.
     """
-    if not (yield from ensure()):  # then the next try would fail as well, and wait as long
-        return
     try:
         known = yield operations.index_information()
         ours = _serving(USER_INDEX, compare(known))[0]

@@ -375,10 +375,11 @@ def describe(document: Mapping[str, Any]) -> dict[str, Any]:
     shown: dict[str, Any] = {"_id": bytes(document["_id"]).hex(), "payload": payload}
     if isinstance(payload, bytes):
         shown["payload"] = codec.describe(payload)
-    if isinstance(document.get("write_id"), bytes):
-        shown["write_id"] = document["write_id"].hex()
+    for name in ("write_id", "auth_hash"):
+        if isinstance(document.get(name), bytes):
+            shown[name] = document[name].hex()
     own = ("revision", "created_at", "seen_at", "expires_at", "user_id", *RECORDED)
-    shown.update({name: document[name] for name in own if name in document})
+    shown.update({name: document[name] for name in own if name in document and name not in shown})
     return {**shown, **{name: value for name, value in document.items() if name not in shown}}
 
 

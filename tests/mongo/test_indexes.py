@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from pymongo.errors import OperationFailure
 
+from django_mongo_sessions.apps import create_indexes
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import errors
 from django_mongo_sessions.connection.collection import SessionCollection
@@ -565,6 +566,18 @@ def test_a_foreign_index_of_users_that_does_not_serve_is_left(ttl_index, name, s
     assert drive(indexes.mend()) == []
 
 
+@pytest.mark.parametrize(
+    ("keys", "options"), [([("user_id", 1)], {"sparse": True}), ([("expires_at", -1)], TTL)]
+)
+def test_a_second_index_that_serves_as_well_is_left(mongod_engine, keys, options):
+    drive(indexes.mend())
+    collection().create_index(keys, name="theirs", **options)
+
+    assert drive(indexes.mend()) == []
+
+    assert sorted(found.state for found in drive(indexes.report())) == ["ok", "ok", "ok"]
+
+
 def test_leftovers_of_an_interrupted_correction_of_it_are_dropped(ttl_index):
     create(STATES_OF_USERS["hidden"])
     collection().create_index([("user_id", -1)], name=f"{USERS}_2", **PARTIAL)
@@ -602,7 +615,7 @@ def test_threads_that_correct_everything_at_once_succeed(mongod_engine, state):
 
     def work():
         start.wait()
-        drive(indexes.ensure_all())
+        create_indexes(plan=[])
         return drive(indexes.mend())
 
     with ThreadPoolExecutor(4) as pool:
@@ -618,7 +631,7 @@ def test_threads_that_correct_everything_at_once_succeed(mongod_engine, state):
 
 
 def test_migrate_creates_what_is_missing(mongod_engine, logged):
-    drive(indexes.ensure_all())
+    create_indexes(plan=[])
 
     assert states(TTL_INDEX) == states(USER_INDEX) == ["ok"]
     assert not logged()
@@ -628,7 +641,7 @@ def test_migrate_leaves_alone_what_there_is(ttl_index, commands, logged):
     create(STATES_OF_USERS["ok"])
     commands.names()
 
-    drive(indexes.ensure_all())
+    create_indexes(plan=[])
 
     assert commands.names() == ["listIndexes", "listIndexes"]
     assert not logged()
@@ -637,7 +650,7 @@ def test_migrate_leaves_alone_what_there_is(ttl_index, commands, logged):
 def test_an_index_of_users_that_is_in_the_way_is_one_warning(ttl_index, logged):
     create(STATES_OF_USERS["hidden"])
 
-    drive(indexes.ensure_all())
+    create_indexes(plan=[])
 
     [record] = logged()
     assert f"{USERS} is in the way: hidden, no query uses it" in record.getMessage()
@@ -645,7 +658,7 @@ def test_an_index_of_users_that_is_in_the_way_is_one_warning(ttl_index, logged):
 
 
 def test_without_the_privilege_to_create_them_there_is_a_warning_for_each(limited, logged):
-    drive(indexes.ensure_all())
+    create_indexes(plan=[])
 
     ttl, users = logged()
     assert ttl.getMessage().startswith("There is no TTL index")
@@ -658,7 +671,7 @@ def test_without_the_privilege_to_list_them_there_is_one_warning(limited, allow,
     limited.insert_one({})
     allow(*ACTIONS - {"listIndexes"})
 
-    drive(indexes.ensure_all())
+    create_indexes(plan=[])
 
     [record] = logged()
     assert "lacks the privilege listIndexes" in record.getMessage()

@@ -208,11 +208,12 @@ def test_an_extra_field_with_an_impossible_name_is_refused(name):
         documents.derived({}, {name: 1})
 
 
+@pytest.mark.parametrize("name", ["write_id", "auth_hash"])
 @pytest.mark.parametrize(
-    ("write_id", "shown"), [(WRITE_ID, WRITE_ID.hex()), (None, None), ("text", "text")]
+    ("given", "shown"), [(WRITE_ID, WRITE_ID.hex()), (None, None), ("text", "text")]
 )
-def test_an_identity_is_shown_as_text_and_anything_else_as_it_is(write_id, shown):
-    assert documents.describe(document(write_id=write_id))["write_id"] == shown
+def test_an_identity_is_shown_as_text_and_anything_else_as_it_is(name, given, shown):
+    assert documents.describe(document(**{name: given}))[name] == shown
 
 
 def test_a_payload_that_is_none_is_shown_as_it_is():
