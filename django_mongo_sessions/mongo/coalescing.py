@@ -447,9 +447,12 @@ def _size(joint: Joint, collection: Any) -> float:
     """Return about how many bytes an operation has; infinity if they cannot be told."""
     size, others = 0, {}
     for name, value in joint.fields().items():
+        # What can always be encoded need not be, which would take longer than all the rest.
         if isinstance(value, bytes) or (isinstance(value, str) and value.isascii()):
             size += len(value)
-        elif not isinstance(value, (datetime, int)):
+        elif isinstance(value, int) and value.bit_length() < 64:
+            size += 8
+        elif not isinstance(value, datetime):
             others[name] = value
     if not others:
         return size

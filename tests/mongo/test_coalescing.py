@@ -72,7 +72,7 @@ def test_the_next_calls_of_tasks_that_were_woken_together_go_out_together(
     assert commands.names() == ["find"]
     assert tasks.queue(Find).under_way == 0
 
-    tasks.loop.run_until_complete(gather(1))  # nobody else was there, which is remembered
+    tasks.loop.run_until_complete(gather(1))  # no other task called, which is remembered
     assert not tasks.queue(Find).has_company
     assert commands.names() == ["find"]
 
@@ -816,14 +816,20 @@ def test_a_document_that_cannot_be_decoded_concerns_nobody_else(form, settle_on)
     assert isinstance(two, InvalidBSON)
 
 
-def test_a_value_that_cannot_be_encoded_concerns_nobody_else(form, commands):
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [(object(), InvalidDocument), (2**63, OverflowError), ("\ud800", UnicodeEncodeError)],
+    ids=["object", "integer", "surrogate"],
+)
+def test_a_value_that_cannot_be_encoded_concerns_nobody_else(form, commands, value, error):
     store(1, 2, 3)
+    commands.sent.clear()
 
-    odd = update(1, extra=object())
-    done = form.alongside(update(2), odd, update(3))
+    done = form.alongside(update(2), update(1, extra=value), update(3))
 
     assert (done[0], done[2]) == (True, True)
-    assert isinstance(done[1], InvalidDocument)
+    assert isinstance(done[1], error)
+    assert commands.names() == ["update"]
     assert stored(1)["payload"] == b"old"
 
 
