@@ -167,6 +167,8 @@ def test_a_password_reset_signs_out_all_devices(site, alice, settings, signs_in,
     assert users.count_sessions(str(alice.pk)) == signs_in
 
 
+# The settings of a site before Django 6.1 are what most sites have.
+@pytest.mark.filterwarnings("ignore:Django .* will not have a default mailer")
 def test_receivers_are_told(site, alice, settings, capsys):
     record(settings, USER_AGENT=True)
     signals = recipe("signals")

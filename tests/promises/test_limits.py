@@ -55,10 +55,10 @@ def sign_in(turn, number):
 async def asign_in(turn, number):
     session = SessionStore()
     if number % 2:
-        await session.aset("basket", [number])
+        session["basket"] = [number]
         await session.asave()
         await session.acycle_key()
-    await session.aset(SESSION_KEY, user_of(turn))
+    session[SESSION_KEY] = user_of(turn)
     await session.asave()
 
 
