@@ -8,13 +8,13 @@ from contextlib import suppress
 
 import pytest
 from django.contrib.sessions.backends.base import UpdateError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymongo.errors import AutoReconnect, NetworkTimeout, PyMongoError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
-from tests.conftest import collection, end
+from tests.conftest import IS_LONG, collection, end
 
 CUT = "cut before", "cut after", "late before", "late after"
 WRITES = {"update_one", "insert_one", "bulk_write"}
@@ -118,6 +118,7 @@ MANY = st.lists(
     max_size=12,
 )
 FATES = st.lists(st.sampled_from(["", "", "", *CUT]), max_size=12)
+EXAMPLES = settings(max_examples=100 if IS_LONG else 25)
 
 
 @pytest.fixture
@@ -140,6 +141,7 @@ def run(mongod_engine, settings):
 
 # PyMongo leaves a connection to the garbage collector if its task is cancelled while it is opened.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@EXAMPLES
 @given(many=MANY, fates=FATES)
 def test_what_tasks_were_told_is_true(run, many, fates):
     run, loop = run(), asyncio.new_event_loop()
@@ -175,6 +177,7 @@ def test_what_tasks_were_told_is_true(run, many, fates):
     run.check()
 
 
+@EXAMPLES
 @given(many=MANY, fates=FATES)
 def test_what_threads_were_told_is_true(run, many, fates):
     run, target = run(), clients.collection()
