@@ -20,7 +20,7 @@ from tests.conftest import DATABASE, IS_LONG, collection
 
 LIMIT = 3
 AT_ONCE = 16
-ROUNDS = 100 if IS_LONG else 16
+ROUNDS = 100 if IS_LONG else 6
 PROCESSES = 2
 USERS = ROUNDS // 2  # so that half of the rounds begin with as many sessions as may be
 
