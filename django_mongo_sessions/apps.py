@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-from django.apps import AppConfig
+from bson.errors import InvalidBSON
+from django.apps import AppConfig, apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in
 from django.core.exceptions import ImproperlyConfigured
@@ -37,7 +39,9 @@ class MongoSessionsConfig(AppConfig):
         post_migrate.connect(create_indexes, sender=self)
         user_logged_in.connect(remember_client, dispatch_uid=self.name)
         post_save.connect(follow_account, dispatch_uid=self.name)
-        post_delete.connect(follow_account, dispatch_uid=self.name)
+        # Django deletes rows one by one where a model has a receiver, so no other model gets one.
+        for model in filter(_is_user_model, apps.get_models()):
+            post_delete.connect(follow_account, sender=model, dispatch_uid=self.name)
 
 
 def create_indexes(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
@@ -76,12 +80,15 @@ def follow_account(
     using: str,
     created: bool = False,
     raw: bool = False,
+    update_fields: Collection[str] | None = None,
     **kwargs: Any,
 ) -> None:
     """End the sessions of a user who is deleted, or saved as inactive, once that is committed."""
     from django_mongo_sessions.users import id_of
 
     if created or raw or not _is_user_model(sender) or not conf.REVOKE_WITH_ACCOUNT:
+        return
+    if update_fields is not None and "is_active" not in update_fields:
         return
     if (kwargs["signal"] is post_delete or _is_inactive(instance)) and uses_engine():
         # Now, since Django takes the id of a deleted object away.
@@ -112,9 +119,10 @@ def _revoke(user_id: str) -> None:
 
     try:
         run(signed_in.revoke(user_id, lambda found: True, "account"))
-    except (PyMongoError, ImproperlyConfigured) as error:
+    except (PyMongoError, InvalidBSON, ImproperlyConfigured) as error:
         logger.warning(
-            "The sessions of a user who was deleted or deactivated could not be ended: %s. Run "
-            "`manage.py mongosessions revoke` for them.",
+            "The user %s was deleted or deactivated, but the sessions could not be ended: %s. Run "
+            "`manage.py mongosessions revoke --user` with that id.",
+            user_id,
             error,
         )

@@ -150,11 +150,12 @@ class Conf:
         if isinstance(value, str):
             try:
                 found = import_string(value)
-            except ImportError as error:
+            except Exception as error:  # a module may raise anything while it is imported
                 raise ImproperlyConfigured(f"MONGO_SESSIONS[{name!r}]: {error}") from error
             if not callable(found):
                 raise ImproperlyConfigured(f"MONGO_SESSIONS[{name!r}]: {value} cannot be called.")
-        if iscoroutinefunction(found):
+        is_async = callable(found) and iscoroutinefunction(type(found).__call__)
+        if is_async or iscoroutinefunction(found):
             raise ImproperlyConfigured(
                 f"MONGO_SESSIONS[{name!r}] is a coroutine function. It must be an ordinary one."
             )

@@ -20,7 +20,7 @@ from django.http import HttpRequest
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.engine import signed_in
-from django_mongo_sessions.engine.signed_in import Found, Hashes, UserSession
+from django_mongo_sessions.engine.signed_in import Ended, Found, Hashes, UserSession
 from django_mongo_sessions.middleware.deferred import own_session
 from django_mongo_sessions.mongo import operations
 from django_mongo_sessions.mongo.runner import Steps, arun, run
@@ -77,9 +77,9 @@ def revoke_session(
     request's own session, that is flushed. Raises what list_sessions() raises.
     """
     ended = run(_revoke(user, _named(session_id), "user", request))
-    if request is not None and any(each.is_current for each in ended):
+    if request is not None and any(each.is_current for each in ended.sessions):
         request.session.flush()
-    return ended[0] if ended else None
+    return next(iter(ended.sessions), None)
 
 
 async def arevoke_session(
@@ -87,9 +87,9 @@ async def arevoke_session(
 ) -> UserSession | None:
     """See revoke_session()."""
     ended = await arun(_revoke(user, _named(session_id), "user", request))
-    if request is not None and any(each.is_current for each in ended):
+    if request is not None and any(each.is_current for each in ended.sessions):
         await request.session.aflush()
-    return ended[0] if ended else None
+    return next(iter(ended.sessions), None)
 
 
 def revoke_other_sessions(request: HttpRequest) -> int:
@@ -101,7 +101,7 @@ def revoke_other_sessions(request: HttpRequest) -> int:
     user_id = None if session is None else documents.user_id(session)
     if user_id is None or not _is_signed_in(request):
         return 0
-    return len(run(_revoke(user_id, _is_other, "others", request)))
+    return run(_revoke(user_id, _is_other, "others", request)).count
 
 
 async def arevoke_other_sessions(request: HttpRequest) -> int:
@@ -110,7 +110,7 @@ async def arevoke_other_sessions(request: HttpRequest) -> int:
     user_id = None if session is None else documents.user_id(await session._aget_session())
     if user_id is None or not await _ais_signed_in(request):
         return 0
-    return len(await arun(_revoke(user_id, _is_other, "others", request)))
+    return (await arun(_revoke(user_id, _is_other, "others", request))).count
 
 
 def revoke_all_sessions(user: Any, *, request: HttpRequest | None = None) -> int:
@@ -119,17 +119,17 @@ def revoke_all_sessions(user: Any, *, request: HttpRequest | None = None) -> int
     If the request's own session is one of them, it is flushed. Raises what list_sessions() raises.
     """
     ended = run(_revoke(user, _is_own, "all", request))
-    if request is not None and any(each.is_current for each in ended):
+    if request is not None and any(each.is_current for each in ended.sessions):
         request.session.flush()
-    return len(ended)
+    return ended.count
 
 
 async def arevoke_all_sessions(user: Any, *, request: HttpRequest | None = None) -> int:
     """See revoke_all_sessions()."""
     ended = await arun(_revoke(user, _is_own, "all", request))
-    if request is not None and any(each.is_current for each in ended):
+    if request is not None and any(each.is_current for each in ended.sessions):
         await request.session.aflush()
-    return len(ended)
+    return ended.count
 
 
 def signed_in_user_ids() -> list[str]:
@@ -152,7 +152,7 @@ def _signed_in_user_ids() -> Steps[list[str]]:
 
 def _revoke(
     user: Any, chosen: Callable[[Found], bool], reason: str, request: HttpRequest | None
-) -> Steps[list[UserSession]]:
+) -> Steps[Ended]:
     return signed_in.revoke(id_of(user), chosen, reason, request, _current(request))
 
 
@@ -179,12 +179,18 @@ def id_of(user: Any) -> str:
         raise ValueError(
             f"A user must be a user object, or its id as text, and not {type(user).__name__}."
         )
-    if user.pk is None:
+    if user.pk is None or _has_made_up_its_id(user):
         raise ValueError(
-            "This user has no id, and so no sessions: the user was never saved, or has been "
-            "deleted. Sessions of a deleted user are found by the user's id as text."
+            "This user was never saved, or has been deleted, and so has no sessions. Those of a "
+            "deleted user are found by the user's id as text."
         )
     return str(user._meta.pk.value_to_string(user))
+
+
+def _has_made_up_its_id(user: Any) -> bool:
+    """Return whether a user has an id by default, such as a new UUID, and was never saved."""
+    state = getattr(user, "_state", None)  # of a Django model
+    return state is not None and state.adding and user._meta.pk.has_default()
 
 
 def hashes_of(user: Any) -> Hashes:

@@ -5,16 +5,20 @@ import sys
 
 import pytest
 from asgiref.sync import async_to_sync
+from bson.binary import UUID_SUBTYPE, Binary
+from django.apps import apps as registry
 from django.contrib.auth.models import AbstractBaseUser, Group, User
 from django.core import serializers
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
+from django.db.models.deletion import Collector
+from django.db.models.signals import post_delete
 
 from django_mongo_sessions import apps
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.signals import session_revoked
-from tests.conftest import count_sessions
+from tests.conftest import collection, count_sessions
 
 pytestmark = pytest.mark.django_db
 
@@ -32,6 +36,16 @@ class Robot(AbstractBaseUser):
 
     class Meta:
         app_label = "elsewhere"
+
+
+@pytest.fixture(autouse=True)
+def followed(monkeypatch):
+    """Let the app follow these models, as it follows those of installed apps."""
+    with monkeypatch.context() as context:
+        context.setattr(registry, "get_models", lambda: [User, Group, Colleague, Robot])
+        registry.get_app_config("django_mongo_sessions").ready()
+    yield
+    post_delete.disconnect(sender=Colleague, dispatch_uid="django_mongo_sessions")
 
 
 def sign_in(user, **data):
@@ -186,6 +200,11 @@ def only_updates(execute, sql, *args):
     return execute(sql, *args)
 
 
+def save_something_else(user):
+    user.is_active = False  # in memory, such as by a form with an error
+    user.save(update_fields=["last_login"])
+
+
 def load_a_fixture(user):
     user.is_active = False
     [loaded] = serializers.deserialize("json", serializers.serialize("json", [user]))
@@ -195,11 +214,11 @@ def load_a_fixture(user):
 OTHERS = [
     save_active,
     save_what_was_loaded,
+    save_something_else,
     load_a_fixture,
     lambda user: User.objects.create_user("c", is_active=False),
     lambda user: User.objects.create_user("c").groups.create(name="d"),
     lambda user: Group.objects.create(name="d").delete(),
-    lambda user: apps.follow_account(Robot, Robot(pk=user.pk), "default", signal=apps.post_delete),
 ]
 
 
@@ -209,6 +228,14 @@ def test_other_changes_send_nothing(signed_in, committed, unreachable, use):
         use(signed_in)
 
     assert callbacks == []
+
+
+def test_rows_of_other_models_are_still_deleted_by_one_query():
+    collector = Collector("default")
+
+    assert collector.can_fast_delete(Group.user_set.through.objects.all())
+    assert not collector.can_fast_delete(User.objects.all())
+    assert not post_delete.has_listeners(Robot)
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -237,6 +264,7 @@ def test_a_model_without_is_active_is_followed_until_it_is_deleted(
     mongod_engine, monkeypatch, committed
 ):
     monkeypatch.setattr(apps, "get_user_model", lambda: Group)
+    registry.get_app_config("django_mongo_sessions").ready()
     group = Group.objects.create(name="a")
     sign_in(group)
 
@@ -246,6 +274,7 @@ def test_a_model_without_is_active_is_followed_until_it_is_deleted(
 
     with committed():
         group.delete()
+    post_delete.disconnect(sender=Group, dispatch_uid="django_mongo_sessions")
     assert count_sessions() == 0
 
 
@@ -257,6 +286,7 @@ def test_an_outage_is_a_warning_and_does_not_fail_the_save(
     user, settings, soon_told, committed, logged, end
 ):
     settings.MONGO_SESSIONS = {"URI": "mongodb://127.0.0.1:1/site", "TIMEOUT": 0.1}
+    user_id = user.pk
 
     with committed():
         end(user)
@@ -265,7 +295,23 @@ def test_an_outage_is_a_warning_and_does_not_fail_the_save(
     [record] = logged()
     assert record.levelname == "WARNING"
     assert "could not be ended" in record.getMessage()
+    assert f"The user {user_id} " in record.getMessage()
     clients.reset()
+
+
+def test_nor_does_a_session_that_cannot_be_decoded(
+    mongod_engine, user, settings, committed, logged
+):
+    sign_in(user)
+    no_uuid = {"$set": {"created_at": Binary(b"too short", UUID_SUBTYPE)}}
+    collection().update_one({}, no_uuid)
+    options = {**settings.MONGO_SESSIONS["CLIENT_OPTIONS"], "uuidRepresentation": "standard"}
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "CLIENT_OPTIONS": options}
+
+    with committed():
+        deactivate(user)
+
+    assert "could not be ended" in logged()[-1].getMessage()
 
 
 def test_nor_do_wrong_settings(user, settings, committed, logged):

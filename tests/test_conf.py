@@ -157,6 +157,11 @@ async def slowly(given):
     """Where an ordinary function belongs."""
 
 
+class Slow:
+    async def __call__(self, given):
+        """The same as an object."""
+
+
 @pytest.mark.parametrize("given", [None, 3, str.upper])
 def test_a_value_that_is_no_path_is_returned_as_it_is(settings, given):
     settings.MONGO_SESSIONS = {"MAX_SESSIONS": given}
@@ -176,11 +181,17 @@ def test_a_path_is_imported(settings):
         ("no.such.function", "No module"),
         ("pymongo.no_such_function", "no_such_function"),
         ("pymongo.version", "pymongo.version cannot be called"),
+        ("failing_module.function", "its own reason"),
         (slowly, "is a coroutine function"),
+        (Slow(), "is a coroutine function"),
         (f"{__name__}.slowly", "is a coroutine function"),
     ],
 )
-def test_what_is_no_function_is_refused_with_the_name_of_the_key(settings, given, words):
+def test_what_is_no_function_is_refused_with_the_name_of_the_key(
+    settings, tmp_path, monkeypatch, given, words
+):
+    (tmp_path / "failing_module.py").write_text("raise ValueError('its own reason')")
+    monkeypatch.syspath_prepend(tmp_path)
     settings.MONGO_SESSIONS = {"MAX_SESSIONS": given}
 
     with pytest.raises(ImproperlyConfigured, match=words) as refused:

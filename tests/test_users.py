@@ -8,11 +8,12 @@ import logging
 from dataclasses import FrozenInstanceError, fields
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import django
 import pytest
 from bson import DatetimeMS, ObjectId
+from bson.binary import UUID_SUBTYPE, Binary
 from django.apps.registry import Apps
 from django.contrib.auth import (
     BACKEND_SESSION_KEY,
@@ -29,13 +30,14 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import override
-from pymongo.errors import PyMongoError
+from pymongo.errors import AutoReconnect, PyMongoError
 
 from django_mongo_sessions import users
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.devices import Device
 from django_mongo_sessions.middleware import SessionMiddleware
 from django_mongo_sessions.middleware.client_info import ClientInfo
+from django_mongo_sessions.mongo import operations
 from django_mongo_sessions.signals import session_client_changed, session_revoked
 from django_mongo_sessions.storage import dates, documents
 from tests.conftest import collection, count_sessions
@@ -279,10 +281,12 @@ def test_a_user_model_needs_no_password(do, sign_in):
     assert do(users, "count_sessions", member) == 2
 
 
+NEW = model(models.UUIDField(primary_key=True, default=uuid4), models.Model)()
 NOBODY = [
     (AnonymousUser(), "An anonymous user"),
     (SimpleLazyObject(AnonymousUser), "An anonymous user"),
     (User(username="new"), "never saved"),
+    (NEW, "never saved"),
     (7, "not int"),
     (None, "not NoneType"),
     ("", "not str"),
@@ -916,6 +920,100 @@ def test_what_ends_nothing_announces_nothing(do, sign_in, receive, receiver):
     assert seen == []
 
 
+def meanwhile(monkeypatch, name, act):
+    """Let something happen once, right before an operation with this name is sent."""
+    operation, left = getattr(operations, name), [act]
+
+    def later(*args):
+        if left:
+            left.pop()()
+        return operation(*args)
+
+    monkeypatch.setattr(operations, name, later)
+
+
+def test_what_has_ended_by_itself_is_not_counted(do, sign_in, monkeypatch):
+    sign_in(ALICE)
+    other = sign_in(ALICE).session
+    meanwhile(monkeypatch, "delete_of_user", other.flush)
+
+    assert do(users, "revoke_all_sessions", ALICE) == 1
+
+
+def test_what_moves_is_ended_and_announced_once(do, sign_in, receive, monkeypatch):
+    sign_in(ALICE)
+    other = sign_in(ALICE).session
+    do(other, "_get_session")
+    seen = []
+    receive(session_revoked, lambda session, **kwargs: seen.append(session.id))
+    meanwhile(monkeypatch, "delete_of_user", other.cycle_key)
+
+    assert do(users, "revoke_all_sessions", ALICE) == 2
+    assert count_sessions() == 0
+    assert len(set(seen)) == len(seen) == 2
+
+
+def test_if_nothing_is_left_to_end_nothing_is_announced(do, sign_in, receive, monkeypatch):
+    own = sign_in(ALICE).session
+    seen = []
+    receive(session_revoked, lambda session, **kwargs: seen.append(session.id))
+    meanwhile(monkeypatch, "delete_of_user", own.flush)
+
+    assert do(users, "revoke_all_sessions", ALICE) == 0
+    assert seen == []
+
+
+def test_what_has_ended_is_announced_before_an_outage(do, sign_in, receive, monkeypatch):
+    sign_in(ALICE)
+    seen = []
+
+    def note(session, **kwargs):
+        seen.append(session.id)
+        monkeypatch.setattr(operations, "find_of_user", fail)
+
+    def fail(*args):
+        raise AutoReconnect("connection closed")
+
+    receive(session_revoked, note)
+
+    with pytest.raises(AutoReconnect):
+        do(users, "revoke_all_sessions", ALICE)
+
+    assert len(seen) == 1
+
+
+def test_a_session_that_another_request_has_moved_is_still_the_requests_own(do, sign_in):
+    sign_in(ALICE)
+    own = sign_in(ALICE)
+    do(own.session, "_get_session")
+    parallel = SessionStore(own.session.session_key)
+    for _ in range(2):
+        do(parallel, "_get_session")
+        do(parallel, "cycle_key")
+
+    assert do(users, "revoke_other_sessions", own) == 1
+    assert do(parallel, "exists", parallel.session_key)
+
+
+@MONGOD
+def test_a_session_whose_record_cannot_be_decoded_can_be_ended(do, sign_in, settings):
+    sign_in(ALICE)
+    change(sign_in(ALICE).session, address=Binary(b"too short", UUID_SUBTYPE))
+    options = settings.MONGO_SESSIONS["CLIENT_OPTIONS"]
+    record(settings, CLIENT_OPTIONS={**options, "uuidRepresentation": "standard"})
+
+    assert do(users, "count_sessions", ALICE) == 2
+    assert do(users, "revoke_all_sessions", ALICE) == 2
+
+
+def test_while_a_password_changes_the_current_session_stays_in_its_list(do, sign_in):
+    own, _ = sign_in(ALICE), sign_in(ALICE)
+    alice = User(pk=7, username="alice", password="a new one")
+
+    assert [each.is_current for each in do(users, "list_sessions", alice, request=own)] == [True]
+    assert do(users, "list_sessions", alice) == []
+
+
 def test_a_receiver_that_raises_breaks_nothing(do, sign_in, receive, receiver):
     seen = []
 
@@ -1020,6 +1118,22 @@ def test_another_browser_is_announced_once(do, recorded, changes, verb):
     assert change["request"] is request
     assert change["before"] == {"user_agent": FIREFOX, "address": None}
     assert change["after"] == {"user_agent": SAFARI, "address": None}
+
+
+def test_so_it_is_by_a_class_with_a_method_of_its_own(do, recorded, changes):
+    class Own(SessionStore):
+        def delete(self, session_key=None):
+            super().delete(session_key)
+
+        async def adelete(self, session_key=None):
+            await super().adelete(session_key)
+
+    request = RequestFactory().get("/", HTTP_USER_AGENT=SAFARI)
+    store = Own(recorded.session_key)
+    store._client = ClientInfo(request)
+    do(store, "cycle_key")
+
+    assert [each["after"]["user_agent"] for each in changes] == [SAFARI]
 
 
 def test_it_is_recorded_when_it_is_announced(do, recorded, receive):

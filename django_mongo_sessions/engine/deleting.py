@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from bson.errors import InvalidBSON
-
-from django_mongo_sessions.engine import mapping, saving
+from django_mongo_sessions.engine import loading, saving
 from django_mongo_sessions.engine.session import TrackedSession
 from django_mongo_sessions.mongo import operations, writes
 from django_mongo_sessions.mongo.runner import Overridden, Steps
 from django_mongo_sessions.storage import dates, documents
-
-_MAX_MOVES = 16  # how often a session may have moved within the minute that a pointer lives
 
 _CLEAR_ATTEMPTS = 3
 EXPIRED_BATCH = 1_000  # documents; deleting them takes tens of milliseconds
@@ -40,18 +36,12 @@ def end(session_key: str) -> Steps[bool]:
 
 
 def _delete(document_id: bytes | None) -> Steps[bool]:
-    for _ in range(_MAX_MOVES):
+    for _ in range(loading.MAX_MOVES):
         if document_id is None:
-            return False
+            break
         if (yield from writes.delete(document_id)):
             return True
-        try:
-            marker = yield operations.find_marker(document_id)
-        except InvalidBSON:  # none that the engine has stored
-            return False
-        if marker is None:
-            return False
-        document_id = mapping.target(marker)
+        document_id = yield from loading.target(document_id)
     return False
 
 

@@ -15,6 +15,8 @@ from django_mongo_sessions.mongo import operations
 from django_mongo_sessions.mongo.runner import Overridden, Steps
 from django_mongo_sessions.storage import dates, documents
 
+MAX_MOVES = 16  # how often a session may have moved within the minute that a pointer lives
+
 
 def exists(session_key: str | None) -> Steps[bool]:
     """Return whether a live session is stored under the key."""
@@ -55,6 +57,26 @@ def reread(session: TrackedSession) -> Steps[Snapshot | None]:
     if newest is not None:
         session._reread(newest)
     return newest
+
+
+def target(document_id: bytes) -> Steps[bytes | None]:
+    """Return the id of the document to which a session has moved from this one; None if to none."""
+    try:
+        marker = yield operations.find_marker(document_id)
+    except InvalidBSON:  # none that the engine has stored
+        return None
+    return None if marker is None else mapping.target(marker)
+
+
+def moved(document_id: bytes) -> Steps[bytes | None]:
+    """Return the id that a session has now, which has had another one; None if it has not moved."""
+    found: bytes | None = None
+    for _ in range(MAX_MOVES):
+        following = yield from target(found or document_id)
+        if following is None:
+            break
+        found = following
+    return found
 
 
 def describe(session: TrackedSession, with_data: bool) -> Steps[dict[str, Any] | None]:

@@ -196,6 +196,8 @@ def _insert(
     expected = yield from insert(session, key, content, session._origin)
     session._inserted(expected, ours, content)
     yield from indexes.ensure_once()
+    if replaced is not None:
+        yield from signed_in.announce_client(session, replaced, expected)
     yield from signed_in.enforce_limit(session, replaced, expected)
 
 

@@ -541,7 +541,8 @@ class TrackedSession(SessionBase):
 
 def began(stored: Snapshot | None, data: Mapping[str, Any], now: datetime) -> datetime:
     """Return when a session with these data began: signing in begins a new one."""
-    if stored is None or (stored.user_id is None and documents.user_id(data) is not None):
+    user_id = documents.user_id(data)
+    if stored is None or (user_id is not None and user_id != stored.user_id):
         return now
     return stored.created_at
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,9 @@ from pymongo.errors import PyMongoError
 
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.devices import Device, device
+from django_mongo_sessions.engine import loading
 from django_mongo_sessions.mongo import operations
-from django_mongo_sessions.mongo.runner import Call, Send, Steps
+from django_mongo_sessions.mongo.runner import Call, Operation, Send, Steps
 from django_mongo_sessions.signals import session_client_changed, session_revoked
 from django_mongo_sessions.storage import dates, documents
 
@@ -33,6 +34,7 @@ _SALT = "django_mongo_sessions.users"
 _HANDLE_LENGTH = 16  # bytes
 _REVOKE_ATTEMPTS = 50
 _TRIM_ATTEMPTS = 50
+_TRIM_BATCH = 1_000  # sessions that one command ends
 
 logger = logging.getLogger("django_mongo_sessions")
 
@@ -85,12 +87,25 @@ class Found:
     shown: UserSession
 
     def is_live(self, hashes: Hashes) -> bool:
-        """Return whether it would authenticate now, and is the user's own."""
-        return self.shown.impersonator_id is None and not self.is_stale(hashes)
+        """Return whether it would authenticate now, and is the user's own.
+
+        The current one would: while a request changes the password, its own session has the old
+        hash until the response is sent.
+        """
+        is_own = self.shown.impersonator_id is None
+        return is_own and (self.shown.is_current or not self.is_stale(hashes))
 
     def is_stale(self, hashes: Hashes) -> bool:
         """Return whether a new password has ended it."""
         return hashes is not None and self.auth_hash is not None and self.auth_hash not in hashes
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Sessions that were ended, and how many they are."""
+
+    count: int
+    sessions: list[UserSession]
 
 
 def handle(user_id: str, document_id: bytes, key: str | bytes) -> str:
@@ -112,7 +127,10 @@ def names(found: Found, given: object) -> bool:
 
 def find(user_id: str, current: bytes | None = None) -> Steps[list[Found]]:
     """Read the sessions of a user that have not expired; the current one first, then the newest."""
-    documents_of_user = yield operations.find_of_user(user_id)
+    try:
+        documents_of_user = yield operations.find_of_user(user_id)
+    except InvalidBSON:  # what is recorded in one of them was not written by the engine
+        documents_of_user = yield operations.find_of_user(user_id, documents.DATED)
     now = dates.utc_now()
     found = [_found(each, current) for each in documents_of_user if _is_whole(each, now)]
     return sorted(
@@ -166,29 +184,49 @@ def revoke(
     reason: str,
     request: HttpRequest | None = None,
     current: bytes | None = None,
-) -> Steps[list[UserSession]]:
+) -> Steps[Ended]:
     """Delete those sessions of a user that are chosen, and return them.
 
     A session that moves to a new key in the meantime is looked for again.
     """
-    ended: dict[bytes, UserSession] = {}
+    ended = Ended(0, [])
+    everything = yield from find(user_id, current)
+    if current is not None and not any(each.shown.is_current for each in everything):
+        current = yield from loading.moved(current)
+        if current is not None:  # another request of the session has given it a new key
+            everything = yield from find(user_id, current)
     for _ in range(_REVOKE_ATTEMPTS):
-        found = [each for each in (yield from find(user_id, current)) if chosen(each)]
+        found = [each for each in everything if chosen(each)]
         if not found:
             break
-        if (yield operations.delete_of_user(user_id, [each.document_id for each in found])):
-            ended.update({each.document_id: each.shown for each in found})
-    yield from _announce(ended.values(), reason, request)
-    return list(ended.values())
+        delete = operations.delete_of_user(user_id, [each.document_id for each in found])
+        some = yield from _end(found, delete, reason, request)
+        ended = Ended(ended.count + some.count, [*ended.sessions, *some.sessions])
+        everything = yield from find(user_id, current)
+    return ended
 
 
-def _announce(
-    sessions: Iterable[UserSession], reason: str, request: HttpRequest | None
-) -> Steps[None]:
-    for session in sessions:
+def _end(
+    found: Sequence[Found],
+    delete: Operation[int],
+    reason: str,
+    request: HttpRequest | None,
+) -> Steps[Ended]:
+    """Delete sessions, and announce those that have ended.
+
+    If another request signs out of one at the same moment, it is announced too, and not counted.
+    """
+    count = yield delete
+    if count < len(found):  # the others have moved, were used again, or are gone
+        left = yield operations.find_ids([each.document_id for each in found])
+        found = [each for each in found if each.document_id not in left]
+    for each in found if count else ():
         yield Send(
-            session_revoked, UserSession, {"session": session, "reason": reason, "request": request}
+            session_revoked,
+            UserSession,
+            {"session": each.shown, "reason": reason, "request": request},
         )
+    return Ended(count, [each.shown for each in found] if count else [])
 
 
 # The limit
@@ -197,26 +235,46 @@ def _announce(
 def enforce_limit(session: TrackedSession, before: Snapshot | None, after: Snapshot) -> Steps[None]:
     """End the sessions of a user that are too many, if this write has signed the user in.
 
-    Those that a new password has ended go first, then the least recently seen. Sign-ins of the same
-    moment agree on that order, so at rest there are never more and never fewer.
+    Those that a new password has ended go first, then the least recently seen, and the newest
+    sign-in last. Sign-ins of the same moment agree on that order, so at rest there are never more
+    and never fewer.
     """
     user_id = after.user_id
     if user_id is None or (before is not None and before.user_id == user_id):
         return
     if "impersonator_id" in after.recorded:
         return
-    limit: Any = conf.function("MAX_SESSIONS")
-    if callable(limit):
-        limit = yield Call(limit, (user_id,))
+    limit = yield from _limit_of(user_id)
     if limit is None:
         return
+    request = None if session._client is None else session._client.request
     try:
-        ended = yield from _trim(user_id, limit, _hashes(session, after))
+        yield from _trim(user_id, limit, _hashes(session, after), request)
     except (PyMongoError, InvalidBSON) as error:
         logger.warning("The sessions of a user could not be limited: %s", error)
-        return
-    request = None if session._client is None else session._client.request
-    yield from _announce(ended, "limit", request)
+
+
+def _limit_of(user_id: str) -> Steps[int | None]:
+    """Return how many sessions a user may have; None if any number.
+
+    The sign-in is stored already. If it failed now, its session would stay, and nobody could use
+    it. So it succeeds, whatever the site's callable does.
+    """
+    try:
+        limit: Any = conf.function("MAX_SESSIONS")
+        if callable(limit):
+            limit = yield Call(limit, (user_id,))
+    except Exception:
+        logger.exception("The sessions of a user are not limited: MAX_SESSIONS has failed.")
+        return None
+    if limit is None or (type(limit) is int and limit > 0):
+        return limit
+    logger.error(
+        "The sessions of a user are not limited: MAX_SESSIONS has returned %s. It must return a "
+        "whole number above 0, or None.",
+        limit if isinstance(limit, (int, float)) else f"an object of {type(limit).__name__}",
+    )
+    return None
 
 
 def _hashes(session: TrackedSession, after: Snapshot) -> Hashes:
@@ -231,27 +289,33 @@ def _hashes(session: TrackedSession, after: Snapshot) -> Hashes:
     return known if known is not None and own in known else {own}
 
 
-def _trim(user_id: str, limit: int, hashes: Hashes) -> Steps[list[UserSession]]:
-    ended: list[UserSession] = []
+def _trim(user_id: str, limit: int, hashes: Hashes, request: HttpRequest | None) -> Steps[None]:
     for _ in range(_TRIM_ATTEMPTS):
         found = yield from find(user_id)
         own = [each for each in found if each.shown.impersonator_id is None]
+        surplus = len(own) - limit
+        if surplus <= 0:
+            break
+        # The newest stays, although another session may have been used since it was stored.
+        newest = max(
+            own,
+            key=lambda each: (each.shown.created_at, each.shown.last_seen_at, each.document_id),
+        )
         own.sort(
             key=lambda each: (
                 not each.is_stale(hashes),
+                each is newest,
                 each.shown.last_seen_at,
                 each.document_id,
             )
         )
-        was_seen = False
-        for each in own[: max(len(own) - limit, 0)]:
-            if (yield operations.delete_last_seen(each.document_id, each.shown.last_seen_at)):
-                ended.append(each.shown)
-            else:
-                was_seen = True
-        if not was_seen:
+        chosen = own[: min(surplus, _TRIM_BATCH)]
+        delete = operations.delete_last_seen(
+            {each.document_id: each.shown.last_seen_at for each in chosen}
+        )
+        ended = yield from _end(chosen, delete, "limit", request)
+        if ended.count == surplus:
             break
-    return ended
 
 
 # The client

@@ -135,10 +135,21 @@ def _delete(wanted: Mapping[str, Any]) -> Operation[bool]:
 # The sessions of a user
 
 
-def find_of_user(user_id: str) -> Operation[list[dict[str, Any]]]:
+def find_of_user(
+    user_id: str, fields: Mapping[str, bool] = documents.LISTED
+) -> Operation[list[dict[str, Any]]]:
     """Read the sessions of a user, without their payloads, also those that have expired."""
     wanted = documents.of_user(user_id)
-    return Operation(lambda collection: _all(collection.find(wanted, documents.LISTED)), _unchanged)
+    return Operation(lambda collection: _all(collection.find(wanted, fields)), _unchanged)
+
+
+def find_ids(ids: Sequence[bytes]) -> Operation[set[bytes]]:
+    """Read which of these ids have a document, be it a session or a marker."""
+    wanted = documents.with_ids(ids)
+    return Operation(
+        lambda collection: _all(collection.find(wanted, {"_id": True})),
+        lambda reply: {each["_id"] for each in reply},
+    )
 
 
 def delete_of_user(user_id: str, ids: Sequence[bytes]) -> Operation[int]:
@@ -150,9 +161,13 @@ def delete_of_user(user_id: str, ids: Sequence[bytes]) -> Operation[int]:
     )
 
 
-def delete_last_seen(document_id: bytes, seen_at: datetime) -> Operation[bool]:
-    """Delete a session that was not seen since; return whether it was there."""
-    return _delete(documents.last_seen(document_id, seen_at))
+def delete_last_seen(seen: Mapping[bytes, datetime]) -> Operation[int]:
+    """Delete those sessions with these ids that were not seen since; return how many there were."""
+    wanted = documents.last_seen(seen)
+    return Operation(
+        lambda collection: _majority(collection).delete_many(wanted),
+        lambda reply: int(reply.deleted_count),
+    )
 
 
 def signed_in_user_ids() -> Operation[list[str]]:
@@ -171,7 +186,9 @@ def count_by_user() -> Operation[dict[str, int]]:
     """Count the sessions of each user who is signed in: the most first. For blocking calls only."""
     return Operation(
         lambda collection: list(collection.aggregate(documents.COUNTS, allowDiskUse=True)),
-        lambda reply: {each["_id"]: each["count"] for each in reply},
+        lambda reply: {
+            each["_id"]: each["count"] for each in reply if isinstance(each["_id"], str)
+        },
         timeout=MAINTENANCE_TIMEOUT,
     )
 

@@ -75,6 +75,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 PROJECTION = dict.fromkeys(_FIELDS, True)
 # What a list of sessions shows: everything but the payload.
 LISTED = dict.fromkeys(("user_id", "created_at", "seen_at", "expires_at", *RECORDED), True)
+# The same without what may be of any kind if someone else has written it.
+DATED = dict.fromkeys(("user_id", "created_at", "seen_at", "expires_at"), True)
 EXISTENCE = {"expires_at": True, "revision": True}
 MARKER = {"payload": True, "created_at": True, "revision": True}
 TTL_INDEX = Index("mongo_sessions_expires_at", [("expires_at", 1)], {"expireAfterSeconds": 0})
@@ -135,12 +137,17 @@ def of_user(user_id: str) -> dict[str, Any]:
 
 def some_of_user(user_id: str, ids: Sequence[bytes]) -> dict[str, Any]:
     """Match those sessions with these ids that are a user's."""
-    return {"_id": {"$in": list(ids)}, "user_id": user_id}
+    return {**with_ids(ids), "user_id": user_id}
 
 
-def last_seen(document_id: bytes, seen_at: datetime) -> dict[str, Any]:
-    """Match a session that was not seen since."""
-    return {"_id": document_id, "seen_at": seen_at}
+def with_ids(ids: Sequence[bytes]) -> dict[str, Any]:
+    """Match what is stored under these ids."""
+    return {"_id": {"$in": list(ids)}}
+
+
+def last_seen(seen: Mapping[bytes, datetime]) -> dict[str, Any]:
+    """Match those sessions with these ids that were not seen since."""
+    return {"$or": [{"_id": each, "seen_at": seen_at} for each, seen_at in seen.items()]}
 
 
 # Matches every session of somebody who is signed in. With $exists, the index would not be enough.

@@ -11,5 +11,5 @@ def log_the_end(session, reason, request, **kwargs):
 
 @receiver(session_client_changed)
 def tell_the_user(request, before, after, **kwargs):
-    if request is not None and request.user.email:
+    if request is not None and request.user.is_authenticated and request.user.email:
         send_mail("A new device", f"It was {before}, and is {after}.", None, [request.user.email])

@@ -56,7 +56,8 @@ def id_of(store):
 
 def left(*stores):
     """Return which of these sessions there still are, by their places."""
-    there = {bytes(document["_id"]) for document in collection().find(SESSIONS)}
+    found = collection().find(SESSIONS, {"_id": True})
+    there = {bytes(document["_id"]) for document in found}
     return [place for place, store in enumerate(stores) if id_of(store) in there]
 
 
@@ -220,14 +221,32 @@ def test_the_function_may_ask_a_database(do, stored, seen, limit):
     assert left(*sessions, new) == [1, 2]
 
 
-def test_what_the_function_raises_is_not_hidden(do, stored, limit):
+def test_what_the_function_raises_is_logged_and_the_sign_in_stays(do, stored, seen, limit, logged):
     def fail(user_id):
-        raise LookupError(user_id)
+        raise LookupError("no such table")
 
+    old = seen(5)
     limit(fail)
 
-    with pytest.raises(LookupError, match="7"):
-        by_save(do, stored, signed_in())
+    new = by_save(do, stored, signed_in())
+
+    assert left(old, new) == [0, 1]
+    [error] = logged()
+    assert error.levelname == "ERROR"
+    assert "are not limited" in error.getMessage()
+    assert error.exc_info[0] is LookupError
+
+
+@pytest.mark.only("mongomock")
+def test_so_is_a_number_that_is_no_limit(do, stored, seen, limit, logged):
+    old = seen(5)
+    for value, said in ((0, "0"), (-1, "-1"), (2.5, "2.5"), (True, "True"), ("a" * 3, "of str")):
+        limit(lambda user_id, value=value: value)
+
+        new = by_save(do, stored, signed_in())
+
+        assert left(old, new) == [0, 1]
+        assert f"has returned {said}." in logged()[-1].getMessage().replace("an object ", "")
 
 
 # Who goes first
@@ -338,10 +357,10 @@ def test_a_session_that_is_used_in_the_meantime_stays_and_the_next_one_goes(
     sessions = seen(9), seen(7), seen(5)
     delete = operations.delete_last_seen
 
-    def meanwhile(document_id, seen_at):
-        if document_id == id_of(sessions[0]):
+    def meanwhile(found):
+        if id_of(sessions[0]) in found:
             move(sessions[0], 1)
-        return delete(document_id, seen_at)
+        return delete(found)
 
     monkeypatch.setattr(operations, "delete_last_seen", meanwhile)
     limit(3)
@@ -353,11 +372,11 @@ def test_a_session_that_is_used_in_the_meantime_stays_and_the_next_one_goes(
 
 def test_sessions_that_keep_being_used_end_no_sign_in(do, stored, seen, limit, monkeypatch):
     sessions = seen(9), seen(7)
-    tried = []
+    tried, delete = [], operations.delete_last_seen
 
-    def too_late(document_id, seen_at):
-        tried.append(document_id)
-        return operations.delete_write(document_id, b"another write")
+    def too_late(found):
+        tried.append(found)
+        return delete(dict.fromkeys(found, dates.LATEST))
 
     monkeypatch.setattr(operations, "delete_last_seen", too_late)
     limit(1)
@@ -366,6 +385,39 @@ def test_sessions_that_keep_being_used_end_no_sign_in(do, stored, seen, limit, m
 
     assert left(*sessions, new) == [0, 1, 2]
     assert 1 < len(tried) < 1_000
+
+
+def test_the_newest_stays_even_if_another_one_is_used_before_the_limit_is_enforced(
+    do, stored, seen, limit, monkeypatch
+):
+    old = seen(9)
+    find = operations.find_of_user
+
+    def meanwhile(user_id):
+        move(old, -1)
+        return find(user_id)
+
+    monkeypatch.setattr(operations, "find_of_user", meanwhile)
+    limit(1)
+
+    new = by_login(do, stored, signed_in())
+
+    assert left(old, new) == [1]
+
+
+@pytest.mark.only("mongod")
+def test_more_than_one_command_can_end_go_one_batch_after_the_other(
+    do, stored, seen, limit, commands, monkeypatch
+):
+    monkeypatch.setattr("django_mongo_sessions.engine.signed_in._TRIM_BATCH", 2)
+    sessions = [seen(minutes) for minutes in (9, 8, 7, 6)]
+    limit(2)
+    commands.names()
+
+    new = by_save(do, stored, signed_in())
+
+    assert commands.names() == ["insert", "find", "delete", "find", "delete"]
+    assert left(*sessions, new) == [3, 4]
 
 
 def test_another_users_sessions_and_expired_ones_do_not_count(do, stored, seen, limit):
@@ -555,16 +607,23 @@ def test_a_session_that_cannot_be_decoded_ends_no_sign_in(
     do, stored, seen, limit, logged, settings
 ):
     broken = seen(9)
-    no_uuid = {"$set": {"address": Binary(b"too short", UUID_SUBTYPE)}}
-    collection().update_one({"_id": id_of(broken)}, no_uuid)
     options = {**settings.MONGO_SESSIONS["CLIENT_OPTIONS"], "uuidRepresentation": "standard"}
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "CLIENT_OPTIONS": options}
     limit(1)
 
-    by_save(do, stored, signed_in())
+    def put(name):
+        no_uuid = {"$set": {name: Binary(b"too short", UUID_SUBTYPE)}}
+        collection().update_one({"_id": id_of(broken)}, no_uuid)
 
+    put("seen_at")
+    new = by_save(do, stored, signed_in())
     assert "could not be limited" in logged()[-1].getMessage()
-    assert count_sessions() == 2
+    assert left(broken, new) == [0, 1]
+
+    collection().update_one({"_id": id_of(broken)}, {"$set": {"seen_at": dates.utc_now()}})
+    put("address")
+    another = by_save(do, stored, signed_in())
+    assert left(broken, new, another) == [2]
 
 
 # Commands
@@ -602,17 +661,12 @@ def test_a_sign_in_sends_one_command_more_if_nobody_has_to_go(
 
 
 @pytest.mark.only("mongod")
-def test_and_one_for_each_session_that_has_to_go(do, stored, seen, limit, commands):
+def test_and_one_more_for_all_that_have_to_go(do, stored, seen, limit, commands):
     for minutes in (9, 7, 5):
         seen(minutes)
     limit(2)
 
-    assert parts(by_save, do, stored, signed_in(), commands) == [
-        "insert",
-        "find",
-        "delete",
-        "delete",
-    ]
+    assert parts(by_save, do, stored, signed_in(), commands) == ["insert", "find", "delete"]
 
 
 @pytest.mark.only("mongod")

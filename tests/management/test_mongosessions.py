@@ -369,7 +369,7 @@ def test_users_shows_an_id_only(mongod_engine):
 def test_users_counts_no_marker_and_what_is_no_text(mongod_engine):
     session = SessionStore(save("7"))
     session.cycle_key()
-    collection().insert_one({"_id": 1, "user_id": 8})
+    collection().insert_many([{"_id": 1, "user_id": 8}, {"_id": 2, "user_id": ["8"]}])
 
     assert call("users") == "7: 1 session\n"
 
@@ -396,7 +396,7 @@ def test_revoke_ends_the_session_of_a_cookie(mongod_engine, revoked, monkeypatch
 
 
 @pytest.mark.parametrize("user_id", [None, "7"])
-def test_revoke_follows_a_session_to_its_new_key(mongod_engine, user_id):
+def test_revoke_follows_a_session_to_its_new_key(mongod_engine, revoked, user_id):
     key = save(user_id)
     session = SessionStore(key)
     session.cycle_key()
@@ -404,6 +404,7 @@ def test_revoke_follows_a_session_to_its_new_key(mongod_engine, user_id):
     assert call("revoke", "--key", key, "--yes") == "1 session ended.\n"
 
     assert not is_there(session.session_key)
+    assert revoked == ([] if user_id is None else [(user_id, "admin", None)])
 
 
 def test_revoke_follows_a_session_that_moves_at_the_same_time(mongod_engine, monkeypatch):

@@ -155,13 +155,13 @@ def as_here(djangos, view, cookie, name):
     return expected
 
 
-# A cookie that is none, or of no session any more, is like a stale one. Most settings leave these
-# three out.
+# Whether a request is saved depends on its cookie. How the cookie is set does not, but for whether
+# there is one, and whether there is a session to it.
 EACH = [
     (given, cookie)
     for given in SETTINGS
     for cookie in COOKIES
-    if given in ("by default", "every request") or cookie not in ("junk", "too short", "expired")
+    if given in ("by default", "every request") or cookie in ("none", "stored", "stale")
 ]
 
 

@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients, collection, errors
-from django_mongo_sessions.engine import deleting, signed_in
+from django_mongo_sessions.engine import deleting, loading, signed_in
 from django_mongo_sessions.mongo import indexes, operations
 from django_mongo_sessions.mongo.runner import Operation, Steps, run
 from django_mongo_sessions.mongo.status import SAMPLE, status
@@ -220,20 +220,21 @@ def _counts() -> Steps[dict[str, int]]:
 
 
 def _end_user(user_id: str) -> Steps[int]:
-    return len((yield from signed_in.revoke(user_id, lambda found: True, "admin")))
+    return (yield from signed_in.revoke(user_id, lambda found: True, "admin")).count
 
 
 def _end_key(key: str) -> Steps[int]:
     """End the session of a cookie; if it is signed in, as one of its user's."""
-    document_id = documents.document_id(key)
-    assert document_id is not None
+    given = documents.document_id(key)
+    assert given is not None
+    document_id = (yield from loading.moved(given)) or given
     user_id = yield operations.find_user_id(document_id)
     if user_id is not None:
         ended = yield from signed_in.revoke(
             user_id, lambda found: found.document_id == document_id, "admin"
         )
-        if ended:
-            return len(ended)
+        if ended.count:
+            return ended.count
     return int((yield from deleting.end(key)))
 
 
