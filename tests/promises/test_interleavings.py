@@ -20,10 +20,10 @@ from hypothesis.stateful import (
 )
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.mongo import coalescing, runner, writes
+from django_mongo_sessions.mongo import runner, writes
 from django_mongo_sessions.storage import documents
 from tests.conftest import IS_LONG, SESSIONS, collection
-from tests.promises.company import FATES, Company
+from tests.promises.company import FATES
 
 CLIENTS = st.integers(0, 2)
 KEYS = st.sampled_from(["a", "b", "_auth_user_id"])
@@ -312,14 +312,6 @@ def impatient(monkeypatch):
     """Do not wait, and let a save that changes nothing send its command."""
     monkeypatch.setattr("django_mongo_sessions.engine.session.WRITE_INTERVAL", 0)
     monkeypatch.setattr(writes, "_LONGEST_DELAY", 0)
-
-
-@pytest.fixture
-def company(engine, monkeypatch):
-    """Other operations, with which each of ours goes out."""
-    company = Company(collection())
-    monkeypatch.setattr(coalescing, "_queue", company.queue)
-    return company
 
 
 def options(examples, **given):
