@@ -86,7 +86,8 @@ class Site:
         If the task waits for a joint call, or in a queue, it happens to the first joint call.
         """
         if task not in self.calls.waiting:
-            task = next(iter(self.calls.waiting.keys() - {*self.tasks}), None)
+            tasks = self.tasks
+            task = next((each for each in self.calls.waiting if each not in tasks), None)
         if task is not None:
             self.calls.fate(task, what)
         self.settle()
