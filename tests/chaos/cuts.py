@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import django
 import pymongo.common
-from pymongo import MongoClient
+from pymongo import MongoClient, monitoring
 
-from tests.chaos import replicas
+from tests.chaos import joint_cuts, replicas
+from tests.chaos.joint_cuts import SESSIONS, JointTrial, Sizes
 from tests.chaos.proxy import Proxy
 from tests.chaos.sites import environment
 from tests.chaos.table import Row
@@ -29,7 +30,6 @@ _COOKIE = "sessionid"
 _BASKET = {"basket": 1}
 _SIGNED_IN = {"_auth_user_id": "7"}
 _QUICK_STEP = 41
-_SESSIONS = {"revision": {"$ne": -1}}  # without the pointers to those that have moved
 
 
 class Case(NamedTuple):
@@ -50,17 +50,18 @@ CASES = [
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Cut, and yield a row for each request, sync and async."""
+    """Cut, and yield a row for each request, and for each joint command, sync and async."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         server = stack.enter_context(replicas.standalone(folder))
         proxy = stack.enter_context(closing(Proxy(server.members[0].port)))
         direct = stack.enter_context(MongoClient(server.uri))
-        _set_up(proxy.port)
-        yield from _cutting(proxy, direct.chaos.sessions, _QUICK_STEP if quick else 1)
+        sizes = _set_up(proxy.port)
+        yield from _cutting(proxy, direct.chaos.sessions, sizes, _QUICK_STEP if quick else 1)
 
 
-def _set_up(port: int) -> None:
+def _set_up(port: int) -> Sizes:
+    """Prepare the engine on this port; return what notes the sizes of its commands."""
     options = {"serverMonitoringMode": "poll"}
     os.environ.update(
         environment(f"mongodb://127.0.0.1:{port}", ASYNC="native", CLIENT_OPTIONS=options)
@@ -68,9 +69,12 @@ def _set_up(port: int) -> None:
     django.setup()
     # Else PyMongo waits half a second after each cut, before it looks for the server again.
     pymongo.common.MIN_HEARTBEAT_INTERVAL = 0.005
+    sizes = Sizes()
+    monitoring.register(sizes)  # for the clients that are made from here on
+    return sizes
 
 
-def _cutting(proxy: Proxy, documents: Any, step: int) -> Iterator[Row]:
+def _cutting(proxy: Proxy, documents: Any, sizes: Sizes, step: int) -> Iterator[Row]:
     from django.test import AsyncClient, Client
 
     loop = asyncio.new_event_loop()
@@ -87,9 +91,10 @@ def _cutting(proxy: Proxy, documents: Any, step: int) -> Iterator[Row]:
 
         return _request(client, get, f"async/{path}", cookie)
 
-    for form, get in {"blocking": blocking, "async": awaiting}.items():
-        for case in CASES:
-            trial = Trial(proxy, documents, case, get)
+    for form, get, its_loop in (("blocking", blocking, None), ("async", awaiting, loop)):
+        alone = [Trial(proxy, documents, case, get) for case in CASES]
+        joint = [JointTrial(proxy, documents, case, sizes, its_loop) for case in joint_cuts.CASES]
+        for trial in [*alone, *joint]:
             passed = trial.measure()
             cuts = [
                 (direction, number)
@@ -110,20 +115,20 @@ def _request(client: Any, get: Callable[[str], Any], path: str, cookie: str | No
     return status, (morsel.value or None) if morsel else None
 
 
-def _row(trial: Trial, form: str, cuts: list[tuple[str, int]]) -> Row:
+def _row(trial: Trial | JointTrial, form: str, cuts: list[tuple[str, int]]) -> Row:
     broken: list[str] = []
     statuses: list[int] = []
     slowest, lost = 0.0, 0
     for direction, number in cuts:
         began = time.monotonic()
-        status, faults = trial.cut(direction, number)
+        given, faults = trial.cut(direction, number)
         slowest = max(slowest, time.monotonic() - began)
-        statuses.append(status)
+        statuses += given
         lost += bool(faults)
         broken += [f"byte {number} {direction}: {fault}" for fault in faults]
     done = statuses.count(200)
     return Row(
-        *(f"the connection is cut at each byte of {trial.case.name}", form, len(statuses)),
+        *(f"the connection is cut at each byte of {trial.name}", form, len(statuses)),
         errors=len(statuses) - done,
         slowest=slowest,
         acknowledged=done,
@@ -139,6 +144,7 @@ class Trial:
         self, proxy: Proxy, documents: Any, case: Case, get: Callable[[str, str | None], Any]
     ) -> None:
         self.proxy, self.documents, self.case, self.get = proxy, documents, case, get
+        self.name = case.name
         self.document = self._stored(case.before)
 
     def _stored(self, data: Mapping[str, Any] | None) -> Any:
@@ -169,7 +175,7 @@ class Trial:
             assert status == 200, status
         return dict(self.proxy.passed)
 
-    def cut(self, direction: str, after: int) -> tuple[int, list[str]]:
+    def cut(self, direction: str, after: int) -> tuple[list[int], list[str]]:
         """Make the request with a cut; return its status, and what was wrong."""
         before = self._begin()
         self.proxy.cut(direction, after)
@@ -188,12 +194,12 @@ class Trial:
                 faults.append(f"the browser's retry had status {again}")
         if self._data(cookie) != self.case.after:
             faults.append(f"not the new session: {self._data(cookie)}")
-        there = self.documents.count_documents(_SESSIONS)
+        there = self.documents.count_documents(SESSIONS)
         if there != (self.case.after is not None):
             faults.append(f"{there} sessions are stored")
         if self.case.after is None and self._data(before) is not None:
             faults.append("the old key still opens a session")
-        return status, faults
+        return [status], faults
 
     @staticmethod
     def _data(cookie: str | None) -> Mapping[str, Any] | None:

@@ -1,19 +1,19 @@
 """A collection in memory, of documents as MongoDB holds and sends them: BSON, by PyMongo's codec.
 
-It has what the verbs of one session need, and records the calls.
+It has what the verbs of sessions need, one by one and joined, and records the calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import bson
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
-from pymongo import WriteConcern
-from pymongo.errors import DuplicateKeyError
-from pymongo.results import DeleteResult, InsertOneResult, UpdateResult
+from pymongo import InsertOne, UpdateOne, WriteConcern
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, WriteError
+from pymongo.results import BulkWriteResult, DeleteResult, InsertOneResult, UpdateResult
 
 from django_mongo_sessions.connection.collection import _CODEC_OPTIONS
 from tests.fuzz import values
@@ -23,11 +23,14 @@ CODEC_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     **_CODEC_OPTIONS, uuid_representation=UuidRepresentation.STANDARD
 )
 
+_CONVERSION_FAILURE = 241
+
 
 class Collection:
     """The stand-in of `pymongo.collection.Collection`."""
 
     write_concern = WriteConcern("majority")
+    codec_options = CODEC_OPTIONS
 
     def __init__(self) -> None:
         self.stored: dict[bytes, bytes] = {}
@@ -40,16 +43,20 @@ class Collection:
         self, wanted: Mapping[str, Any], projection: Mapping[str, Any] | None = None
     ) -> dict[str, Any] | None:
         self._ask("find")
-        found = self._match(wanted)
-        if found is None:
-            return None
-        sent = {
-            name: value
-            for name, value in found.items()
-            if projection is None or name in (*projection, "_id")
-        }
-        reply = bson.encode(sent, codec_options=values.AS_HELD)
-        return {**bson.decode(reply, CODEC_OPTIONS), "_id": wanted["_id"]}
+        return self._found(wanted, projection)
+
+    def find_all(
+        self, wanted: Mapping[str, Any], projection: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """Read what `find(...).to_list()` does, by ids alone."""
+        self._ask("find")
+        [(operator, ids)] = wanted["_id"].items()
+        assert operator == "$in"
+        found = [self._found({"_id": document_id}, projection) for document_id in ids]
+        return [document for document in found if document is not None]
+
+    def find(self, *args: Any) -> Cursor:
+        return Cursor(lambda: self.find_all(*args))
 
     def insert_one(self, document: Mapping[str, Any]) -> InsertOneResult:
         self._ask("insert")
@@ -62,11 +69,29 @@ class Collection:
         bson.encode(change)
         found = self._match(wanted)
         if found is not None:
-            found.update(change.get("$set", {}))
-            for name in change.get("$unset", {}):
-                found.pop(name, None)
-            self.stored[wanted["_id"]] = bson.encode(found, codec_options=values.AS_HELD)
+            self._change(found, change.get("$set", {}), change.get("$unset", {}))
         return UpdateResult({"n": int(found is not None)}, True)
+
+    def bulk_write(
+        self, statements: Sequence[InsertOne[Any] | UpdateOne], ordered: bool
+    ) -> BulkWriteResult:
+        assert not ordered
+        self._ask("bulk")
+        done: dict[str, Any] = {"nInserted": 0, "nMatched": 0}
+        errors: list[dict[str, Any]] = []
+        for index, statement in enumerate(statements):
+            try:
+                if isinstance(statement, InsertOne):
+                    self._insert(statement._doc)
+                    done["nInserted"] += 1
+                else:
+                    done["nMatched"] += self._change_or_fail(statement._filter, statement._doc)
+            except OperationFailure as error:
+                errors.append({"index": index, "code": error.code, "errmsg": str(error)})
+        done.update(writeErrors=errors, writeConcernErrors=[])
+        if errors:
+            raise BulkWriteError(done)
+        return BulkWriteResult(done, True)
 
     def replace_one(
         self, wanted: Mapping[str, Any], document: Mapping[str, Any], upsert: bool = False
@@ -92,6 +117,46 @@ class Collection:
         self.asked.append(what)
         if self.interruptions:
             self.interruptions.pop(0)()
+
+    def _found(
+        self, wanted: Mapping[str, Any], projection: Mapping[str, Any] | None
+    ) -> dict[str, Any] | None:
+        found = self._match(wanted)
+        if found is None:
+            return None
+        sent = {
+            name: value
+            for name, value in found.items()
+            if projection is None or name in (*projection, "_id")
+        }
+        reply = bson.encode(sent, codec_options=values.AS_HELD)
+        return {**bson.decode(reply, CODEC_OPTIONS), "_id": wanted["_id"]}
+
+    def _change(
+        self, found: dict[str, Any], changed: Mapping[str, Any], removed: Iterable[str]
+    ) -> None:
+        found.update(changed)
+        for name in removed:
+            found.pop(name, None)
+        self.stored[found["_id"]] = bson.encode(found, codec_options=values.AS_HELD)
+
+    def _change_or_fail(self, wanted: Mapping[str, Any], pipeline: Any) -> int:
+        """Apply an update as `documents.update_or_fail` makes it; no other pipeline is known."""
+        bson.encode({"pipeline": pipeline})
+        found = self._match(wanted)
+        if found is None:
+            return 0
+        condition, merged, failure = pipeline[0]["$replaceWith"]["$cond"]
+        field, write_id = condition["$eq"]
+        assert isinstance(write_id, bytes)  # else MongoDB might take it for an expression
+        held = found.get(field[1:])
+        if not (isinstance(held, bytes) and held == write_id):
+            reason = failure["$toInt"]["$concat"][0]
+            raise WriteError(f"Failed to parse number '{reason}binData'", _CONVERSION_FAILURE)
+        root, literal = merged["$mergeObjects"]
+        assert root == "$$ROOT"
+        self._change(found, literal["$literal"], pipeline[1]["$unset"] if pipeline[1:] else ())
+        return 1
 
     def _insert(self, document: Mapping[str, Any]) -> None:
         try:
@@ -123,16 +188,32 @@ def _fulfils(held: Any, condition: Any) -> bool:
     return not values.equals(held, value)
 
 
+class Cursor:
+    """What `find` returns at once. Its call is the one that reads it."""
+
+    def __init__(self, to_list: Callable[[], Any]) -> None:
+        self.to_list = to_list
+
+
 class AsyncCollection:
     """The same collection, with calls to await."""
 
-    write_concern = Collection.write_concern
+    write_concern, codec_options = Collection.write_concern, CODEC_OPTIONS
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
 
     async def find_one(self, *args: Any) -> dict[str, Any] | None:
         return self._collection.find_one(*args)
+
+    async def find_all(self, *args: Any) -> list[dict[str, Any]]:
+        return self._collection.find_all(*args)
+
+    def find(self, *args: Any) -> Cursor:
+        return Cursor(lambda: self.find_all(*args))
+
+    async def bulk_write(self, *args: Any, **kwargs: Any) -> BulkWriteResult:
+        return self._collection.bulk_write(*args, **kwargs)
 
     async def insert_one(self, *args: Any) -> InsertOneResult:
         return self._collection.insert_one(*args)

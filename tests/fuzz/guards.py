@@ -20,7 +20,7 @@ from django_mongo_sessions.connection import clients
 from django_mongo_sessions.connection.breaker import Breaker
 from django_mongo_sessions.connection.collection import SessionCollection
 from django_mongo_sessions.engine import session as engine_session
-from django_mongo_sessions.mongo import indexes, writes
+from django_mongo_sessions.mongo import coalescing, indexes, writes
 from django_mongo_sessions.storage import codec, dates, documents
 from tests.fuzz.collection import AsyncCollection
 from tests.fuzz.world import KEY, VICTIMS_KEY, world
@@ -107,6 +107,7 @@ def prepared() -> Iterator[None]:
         held.by_loop[world.loop] = awaited, None  # type: ignore[assignment]
         for place, replaced in [
             (clients, {"_clients": held}),
+            (coalescing, {"_queue": world.queue}),
             (codec, {"zlib": Zlib}),
             (dates, {"utc_now": world.utc_now}),
             (documents, {"os": world}),

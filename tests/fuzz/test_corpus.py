@@ -106,19 +106,22 @@ KEYS = [
 ]
 
 
-def begin(is_async=0):
-    """Begin with plain settings, sync or async."""
-    world.begin(Data(bytes([is_async, 0])))
+JOINED = 64  # chooses that each operation goes out with one of the victim's
 
 
-def use(key, is_async, document=None):
+def begin(is_async=0, chosen=0):
+    """Begin with plain settings or those that are chosen, sync or async."""
+    world.begin(Data(bytes([is_async, chosen])))
+
+
+def use(key, is_async, document=None, chosen=0):
     """Do each step and each view on a session: at once, and after it was read, and changed."""
     for before in ([], ["look"], ["expire"]):
         for step in STEPS:
-            prepare(is_async, document)
+            prepare(is_async, document, chosen)
             do(Session(Data(b""), key), *before, step, "save", "load")
     for view in range(len(VIEWS)):
-        prepare(is_async, document)
+        prepare(is_async, document, chosen)
         Session(Data(bytes([view])), None).request(b"sessionid=" + key.encode("utf-8", "replace"))
 
 
@@ -127,8 +130,8 @@ def do(session, *names):
         session.step(name)
 
 
-def prepare(is_async, document):
-    begin(is_async)
+def prepare(is_async, document, chosen=0):
+    begin(is_async, chosen)
     if document is not None:
         world.collection.stored[ID] = document
 
@@ -467,6 +470,7 @@ def test_a_document_that_cannot_be_decoded_does_no_harm(is_async, field):
     use(KEY, is_async, bson.encode({**forging.marker_of(TO_THE_VICTIM), field: NO_UUID}))
     use(KEY, is_async, bson.encode({**forging.marker_of(b""), field: NO_UUID}))
     use(KEY, is_async, document(a=NO_UUID))
+    use(KEY, is_async, document(a=NO_UUID), JOINED)
 
 
 @NEEDS_BROKEN_UUIDS

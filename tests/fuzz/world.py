@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import bson
 from django.conf import settings
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from tests.fuzz import model
-from tests.fuzz.collection import Collection
+from django_mongo_sessions.mongo import operations
+from django_mongo_sessions.mongo.coalescing import Queue
+from django_mongo_sessions.mongo.joint import Find, Insert
+from django_mongo_sessions.mongo.runner import Operation
+from django_mongo_sessions.storage import documents
+from tests.fuzz import joining, model
+from tests.fuzz.collection import CODEC_OPTIONS, Collection
 from tests.fuzz.data import Data
 
 KEY, VICTIMS_KEY = "0123456789abcdefghijklmnopqrstuv", "zyxwvutsrqponmlkjihgfedcba543210"
@@ -27,6 +34,7 @@ class World:
         self.loop = asyncio.new_event_loop()
         self.options: dict[str, Any] = {"URI": "mongomock://"}  # of the engine
         self.now, self.is_async = NOW, False
+        self.is_joined, self.sent = False, 0  # whether the victim's operations go out with others
         self.refusals: list[str] = []  # as they were logged
         self.bodies: set[bytes] = set()  # that may be deserialized
         self.brought: list[dict[str, Any]] = []  # what views have set
@@ -47,6 +55,7 @@ class World:
         self.refusals.clear()
         self.bodies.clear()
         self.brought.clear()
+        self.sent = 0
         self.is_async = data.flag()
         chosen = data.byte()
         settings.SESSION_SAVE_EVERY_REQUEST = chosen & 1 == 1
@@ -54,6 +63,8 @@ class World:
         self.options["ON_CONFLICT"] = "raise" if chosen & 4 else "merge"
         self.options["TOUCH_INTERVAL"] = 60 if chosen & 8 else None
         self.options["ABSOLUTE_AGE"] = 3600 if chosen & 16 else None
+        self.options["COMPRESS"] = 1 if chosen & 32 else 4096
+        self.is_joined = chosen & 64 == 64
 
     def _store_victim(self) -> bytes:
         store = SessionStore(VICTIMS_KEY)
@@ -61,6 +72,27 @@ class World:
         store.update({"secret": SECRET, "_auth_user_id": "7"})
         store.save()
         return self.collection.stored[VICTIMS_ID]
+
+    def queue(self, kind: type[Queue], operation: Operation[Any], target: Any) -> Any:
+        """Return the queue in which an operation meets those of the victim; None for none."""
+        if not self.is_joined or operation.joint is None:
+            return None
+        return joining.queue(kind, target, self)
+
+    def others(self, kind: type) -> list[tuple[Operation[Any], list[Any]]]:
+        """Return an operation of the victim's, which changes nothing, and its results."""
+        if VICTIMS_ID not in self.collection.stored:
+            return []
+        if kind is Find:
+            find = operations.find(VICTIMS_ID, NOW)
+            victims = bson.decode(self.victims, CODEC_OPTIONS)
+            # If another document cannot be decoded, it is read alone.
+            return [(replace(find, read=lambda reply: reply), [victims, joining.ALONE])]
+        marker = documents.marker(VICTIMS_ID, b"not the last", NOW)
+        if kind is Insert:
+            return [(operations.insert(marker), [joining.ALONE])]
+        change = {"$set": {"payload": b""}}
+        return [(operations.update(VICTIMS_ID, marker["write_id"], change), [False])]
 
     def do(self, store: SessionStore, verb: str, *args: Any) -> Any:
         """Call a verb, sync or async, as this input says."""

@@ -10,8 +10,9 @@ from pymongo.errors import AutoReconnect
 
 from django_mongo_sessions.connection import breaker, clients
 from django_mongo_sessions.middleware import SessionMiddleware
-from django_mongo_sessions.mongo import operations
-from tests.conftest import end
+from django_mongo_sessions.mongo import coalescing, operations
+from tests.conftest import collection, end
+from tests.promises.company import Company
 from tests.promises.scheduler import MODES
 
 CUT = AutoReconnect("connection closed")
@@ -22,6 +23,14 @@ def scheduler(request, engine):
     """An event loop whose server replies when the test says so."""
     with request.param() as scheduler:
         yield scheduler
+
+
+@pytest.fixture
+def company(engine, monkeypatch):
+    """Other operations, with which each of ours goes out."""
+    company = Company(collection())
+    monkeypatch.setattr(coalescing, "_queue", company.queue)
+    return company
 
 
 @pytest.fixture

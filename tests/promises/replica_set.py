@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from pymongo.errors import AutoReconnect, DuplicateKeyError
+from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError
 
-from tests.fuzz.collection import Collection
+from tests.fuzz.collection import CODEC_OPTIONS, Collection, Cursor
 
-WRITES = {"insert_one", "update_one", "replace_one", "delete_one"}
+WRITES = {"insert_one", "update_one", "replace_one", "delete_one", "bulk_write"}
+_HOST_UNREACHABLE = 6
 
 
 class ReplicaSet:
@@ -31,7 +32,7 @@ class ReplicaSet:
 
     def apply_unheard(self, call):
         """Apply a call whose result gets lost."""
-        with suppress(DuplicateKeyError):
+        with suppress(DuplicateKeyError, BulkWriteError):
             self.apply(call)
 
     def replicate(self):
@@ -58,16 +59,45 @@ class Calls:
         self.waiting = {}  # by task: its call, and the future that it waits for
 
     def fate(self, task, what):
-        """Decide what happens to the call that a task waits for."""
+        """Decide what happens to the call that a task waits for.
+
+        What can only happen to some statements of a joint write happens to all of another call.
+        """
         call, future = self.waiting.pop(task)
-        if what == "reply":
+        if what.startswith("lose a shard") and call[0] == "bulk_write":
+            self._lose_a_shard(call, future, what)
+        elif what == "reply":
             self._reply(call, future)
         else:
-            if what == "lose the reply":
+            lost = None
+            if what == "lose the request":
+                lost = call
+            elif what == "lose half" and call[0] == "bulk_write":
+                call, lost = split(call, len(call[1][0]) // 2)
+            if lost != call:
                 self.servers.apply_unheard(call)
-            elif call[0] in WRITES:
-                self.servers.late.append(call)
+            if lost is not None and lost[0] in WRITES:
+                self.servers.late.append(lost)
             future.set_exception(AutoReconnect("connection closed"))
+
+    def _lose_a_shard(self, call, future, what):
+        """Let mongos report that the last statement of a joint write may have been applied.
+
+        It was, or not if the shard was lost early. If it was lost late, it may yet be.
+        """
+        call, lost = split(call, last := len(call[1][0]) - 1)
+        if what.endswith("late"):
+            self.servers.late.append(lost)
+        elif not what.endswith("early"):
+            self.servers.apply_unheard(lost)
+        try:
+            details = self.servers.apply(call).bulk_api_result
+        except BulkWriteError as error:
+            details = error.details
+        self.servers.replicate()
+        unreachable = {"index": last, "code": _HOST_UNREACHABLE, "errmsg": "a shard is lost"}
+        details["writeErrors"].append(unreachable)
+        future.set_exception(BulkWriteError(details))
 
     def cancelled(self, task, was_sent):
         """Note that a task was cancelled while it waited. Its call may still arrive."""
@@ -78,6 +108,10 @@ class Calls:
     def _reply(self, call, future):
         try:
             result = self.servers.apply(call)
+        except BulkWriteError as error:  # its other statements are acknowledged
+            self.servers.replicate()
+            future.set_exception(error)
+            return
         except Exception as error:
             future.set_exception(error)
             return
@@ -86,13 +120,22 @@ class Calls:
         future.set_result(result)
 
 
+def split(call, at):
+    """Return two joint writes, with the statements of one before and after an index."""
+    name, [statements], kwargs = call
+    return (name, [statements[:at]], kwargs), (name, [statements[at:]], kwargs)
+
+
 class Client:
     """The collection as a task sees it."""
 
-    write_concern = Collection.write_concern
+    write_concern, codec_options = Collection.write_concern, CODEC_OPTIONS
 
     def __init__(self, calls):
         self._calls = calls
+
+    def find(self, *args):
+        return Cursor(lambda: self.find_all(*args))
 
     def __getattr__(self, name):
         async def call(*args, **kwargs):

@@ -26,6 +26,10 @@ class Scheduled:
         return self._wrapped.write_concern
 
     @property
+    def codec_options(self):
+        return self._wrapped.codec_options
+
+    @property
     def database(self):
         return self._wrapped.database
 
@@ -179,11 +183,14 @@ class ThreadScheduler(Scheduler):
 
 
 @contextmanager
-def scheduled():
-    """Yield a scheduler for the engine's collection, with a client of the loop's own."""
+def scheduled(queues=None):
+    """Yield a scheduler for the engine's collection, with a client of the loop's own.
+
+    Without queues, no operation waits for another.
+    """
     loop = asyncio.new_event_loop()
     scheduler = Scheduler(loop)
-    target = SessionCollection(Scheduled(scheduler, collection()))
+    target = SessionCollection(Scheduled(scheduler, collection()), queues=queues)
     clients._clients.by_loop[loop] = target, None
     try:
         yield scheduler
@@ -193,13 +200,13 @@ def scheduled():
 
 
 @contextmanager
-def scheduled_in_threads():
-    """Yield a scheduler for the engine's collection, whose calls a thread makes."""
+def scheduled_in_threads(queues=None):
+    """See scheduled(). A thread makes the calls."""
     loop = asyncio.new_event_loop()
     scheduler = ThreadScheduler(loop)
     real, age = clients.collection(), clients.PROMOTION_AGE
     calls = Blocking(scheduler, real.collection)
-    clients._clients.blocking = real._replace(collection=calls, queues=None)
+    clients._clients.blocking = real._replace(collection=calls, queues=queues)
     clients.PROMOTION_AGE = float("inf")
     try:
         yield scheduler

@@ -1,19 +1,29 @@
 """Whatever any number of clients do to one session, in any order: a model predicts the outcome.
 
+Each of their operations may go out with those of other sessions, of which any may fail.
 The model is the promise in plain Python: for each key, what the saving client has done to it since
 it loaded the session counts, and otherwise what is stored.
 """
+
+from functools import partial
 
 import pytest
 from django.contrib.sessions.backends.base import UpdateError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.mongo import runner, writes
 from django_mongo_sessions.storage import documents
 from tests.conftest import IS_LONG, SESSIONS, collection
+from tests.promises.company import FATES
 
 CLIENTS = st.integers(0, 2)
 KEYS = st.sampled_from(["a", "b", "_auth_user_id"])
@@ -86,10 +96,11 @@ MEDDLING = st.lists(
 class Sessions(RuleBasedStateMachine):
     """Clients of one browser, and what MongoDB should hold after each of their steps."""
 
-    def __init__(self, do):
+    def __init__(self, do, company):
         super().__init__()
-        self.do = do
+        self.do, self.company = do, company
         collection().delete_many({})
+        company.begin([])
         self.stored = {}  # session data by key
         self.moved = {}  # by old key: the new one, and the store that has moved the session
         first = SessionStore()
@@ -100,6 +111,10 @@ class Sessions(RuleBasedStateMachine):
         self.clients = [None] * 3
         for n in range(3):
             self.load(n)
+
+    @initialize(fates=FATES)
+    def meet_others(self, fates):
+        self.company.begin(fates)
 
     def ask(self, client, verb, *args):
         """Call a verb; return its result, and whether the session was gone."""
@@ -304,15 +319,17 @@ def options(examples, **given):
     return settings(max_examples=examples if IS_LONG else examples // 4, **given)
 
 
-def test_no_update_is_lost_in_any_interleaving(do, impatient):
-    run_state_machine_as_test(lambda: Sessions(do), settings=options(50, stateful_step_count=30))
+def test_no_update_is_lost_in_any_interleaving(do, impatient, company):
+    machine = partial(Sessions, do, company)
+    run_state_machine_as_test(machine, settings=options(50, stateful_step_count=30))
 
 
-def test_no_update_is_lost_while_other_requests_write(do, impatient):
+def test_no_update_is_lost_while_other_requests_write(do, impatient, company):
     @options(250)
-    @given(st.lists(CHANGES, max_size=3), st.sampled_from(VERBS), MEDDLING)
-    def check(changes, verb, meddling):
-        sessions = Sessions(do)
+    @given(st.lists(CHANGES, max_size=3), st.sampled_from(VERBS), MEDDLING, FATES)
+    def check(changes, verb, meddling, fates):
+        sessions = Sessions(do, company)
+        sessions.meet_others(fates)
         for change in changes:
             sessions.set(*change)
         sessions.verb_while_others_meddle(0, verb, meddling)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
 from tests.conftest import collection, count_sessions
+from tests.promises.company import CERTAIN_FATES
 from tests.promises.scheduler import MODES, scheduled, scheduled_in_threads
 from tests.promises.test_interleavings import count, equal, options
 
@@ -218,7 +219,6 @@ class Tasks:
     """Two tasks that share a store, and another request. Acknowledged changes are kept."""
 
     def __init__(self, scheduler):
-        collection().delete_many({})
         self.scheduler = scheduler
         self.shared = saved(**{SESSION_KEY: "1"})
         self.tasks = [Task(self.shared), Task(self.shared), None]
@@ -286,7 +286,7 @@ class Tasks:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("seconds", [0, 1])
 def test_acknowledged_changes_of_tasks_that_share_a_store_are_kept(
-    engine, monkeypatch, seconds, mode
+    engine, monkeypatch, company, seconds, mode
 ):
     monkeypatch.setattr("django_mongo_sessions.engine.session.WRITE_INTERVAL", seconds)
     monkeypatch.setattr("django_mongo_sessions.mongo.writes._LONGEST_DELAY", 0)
@@ -294,9 +294,11 @@ def test_acknowledged_changes_of_tasks_that_share_a_store_are_kept(
     steps = st.tuples(st.integers(0, 2), st.sampled_from(whats))
 
     @options(100 if mode is scheduled else 20)
-    @given(st.lists(steps, min_size=30, max_size=60))
-    def check(steps):
-        with mode() as scheduler:
+    @given(st.lists(steps, min_size=30, max_size=60), CERTAIN_FATES)
+    def check(steps, fates):
+        with mode(clients.collection().queues) as scheduler:
+            collection().delete_many({})
+            company.begin(fates)
             tasks = Tasks(scheduler)
             for step in steps:
                 tasks.step(*step)
