@@ -50,12 +50,12 @@ def list_sessions(user: Any, *, request: HttpRequest | None = None) -> list[User
     With the request, its own session is marked, and comes first. Raises ValueError for an anonymous
     user, and for one that was never saved.
     """
-    return run(signed_in.listed(id_of(user), hashes_of(user), _current(request)))
+    return run(signed_in.listed(id_of(user), hashes_of(user), current_id(request)))
 
 
 async def alist_sessions(user: Any, *, request: HttpRequest | None = None) -> list[UserSession]:
     """See list_sessions()."""
-    return await arun(signed_in.listed(id_of(user), hashes_of(user), _current(request)))
+    return await arun(signed_in.listed(id_of(user), hashes_of(user), current_id(request)))
 
 
 def count_sessions(user: Any) -> int:
@@ -97,7 +97,7 @@ def revoke_other_sessions(request: HttpRequest) -> int:
 
     Returns how many there were; 0 if nobody is signed in.
     """
-    session = _session(request)
+    session = session_of(request)
     user_id = None if session is None else documents.user_id(session)
     if user_id is None or not _is_signed_in(request):
         return 0
@@ -106,7 +106,7 @@ def revoke_other_sessions(request: HttpRequest) -> int:
 
 async def arevoke_other_sessions(request: HttpRequest) -> int:
     """See revoke_other_sessions()."""
-    session = _session(request)
+    session = session_of(request)
     user_id = None if session is None else documents.user_id(await session._aget_session())
     if user_id is None or not await _ais_signed_in(request):
         return 0
@@ -153,7 +153,7 @@ def _signed_in_user_ids() -> Steps[list[str]]:
 def _revoke(
     user: Any, chosen: Callable[[Found], bool], reason: str, request: HttpRequest | None
 ) -> Steps[list[UserSession]]:
-    return signed_in.revoke(id_of(user), chosen, reason, request, _current(request))
+    return signed_in.revoke(id_of(user), chosen, reason, request, current_id(request))
 
 
 def _named(session_id: object) -> Callable[[Found], bool]:
@@ -195,12 +195,13 @@ def hashes_of(user: Any) -> Hashes:
     return {documents.hash_of(each) for each in (user.get_session_auth_hash(), *fallbacks())}
 
 
-def _current(request: HttpRequest | None) -> bytes | None:
-    session = None if request is None else _session(request)
+def current_id(request: HttpRequest | None) -> bytes | None:
+    """Return the id of the document of a request's own session; None if it has none."""
+    session = None if request is None else session_of(request)
     return None if session is None else documents.document_id(session.session_key)
 
 
-def _session(request: HttpRequest) -> SessionStore | None:
+def session_of(request: HttpRequest) -> SessionStore | None:
     """Return the request's session if it is one of this engine's, also if it is lazy."""
     getattr(getattr(request, "session", None), "session_key", None)  # evaluates it
     return own_session(request)
