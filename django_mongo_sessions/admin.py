@@ -21,7 +21,7 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib import admin, messages
-from django.contrib.admin import actions
+from django.contrib.admin.actions import delete_selected as delete_and_confirm
 from django.contrib.admin.apps import AdminConfig
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth import get_user_model
@@ -31,8 +31,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.formats import localize
-from django.utils.translation import gettext
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext, gettext_lazy
 
 from django_mongo_sessions import users
 from django_mongo_sessions.checks.settings import uses_engine
@@ -179,7 +178,7 @@ class _Rows(QuerySet):  # type: ignore[type-arg]
 class UserFilter(admin.SimpleListFilter):
     """The sessions of one user: one's own, or of the user whose id is asked for."""
 
-    title = _("user")
+    title = gettext_lazy("user")
     parameter_name = "user"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -272,32 +271,32 @@ class SessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     # What it shows
 
-    @admin.display(description=_("user"))
+    @admin.display(description=gettext_lazy("user"))
     def user(self, row: Any) -> str:
         """Return the name of the user; the id if there is no such user."""
         return row.line.name  # type: ignore[no-any-return]
 
-    @admin.display(description=_("device"))
+    @admin.display(description=gettext_lazy("device"))
     def device(self, row: Any) -> str:
         """Return the browser and what it runs on."""
         return str(row.line.found.shown.device)
 
-    @admin.display(description=_("address"))
+    @admin.display(description=gettext_lazy("Address"))
     def address(self, row: Any) -> str | None:
         """Return the address, if it is recorded."""
         return row.line.found.shown.address  # type: ignore[no-any-return]
 
-    @admin.display(description=_("last seen"))
+    @admin.display(description=gettext_lazy("Last seen"))
     def last_seen_at(self, row: Any) -> datetime:
         """Return when the session was last stored."""
         return timezone.localtime(row.line.found.shown.last_seen_at)
 
-    @admin.display(description=_("signed in"))
+    @admin.display(description=gettext_lazy("Signed in"))
     def signed_in_at(self, row: Any) -> datetime:
         """Return when the user signed in."""
         return timezone.localtime(row.line.found.shown.created_at)
 
-    @admin.display(description=_("note"))
+    @admin.display(description=gettext_lazy("note"))
     def note(self, row: Any) -> str | None:
         """Return whether it is one's own, and why it might not be the user's."""
         return ", ".join(row.line.notes) or None
@@ -310,7 +309,10 @@ class SessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     # How sessions end
 
-    @admin.action(permissions=["delete"], description=_("Delete selected %(verbose_name_plural)s"))
+    @admin.action(
+        permissions=["delete"],
+        description=delete_and_confirm.short_description,  # type: ignore[attr-defined]
+    )
     def delete_selected(self, request: HttpRequest, queryset: Any) -> Any:
         """End sessions as Django deletes objects, but only as many as fit on one page."""
         if queryset.count() > self.list_max_show_all:
@@ -321,7 +323,7 @@ class SessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             text %= {"count": self.list_max_show_all}
             self.message_user(request, text, messages.ERROR)
             return None
-        return actions.delete_selected(self, request, queryset)
+        return delete_and_confirm(self, request, queryset)
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest

@@ -139,6 +139,9 @@ class Conf:
     )
     #: Whether the sessions of a user end if the account is deleted, or saved as inactive.
     REVOKE_WITH_ACCOUNT = Key(True, "True or False", lambda value: isinstance(value, bool))
+    #: Seconds after a sign-in in which the page ends sessions without asking for the password; None
+    #: never asks.
+    REAUTHENTICATE = Key[float | None](900, "a number of seconds above 0, or None", _is_age)
 
     def function(self, name: str) -> Callable[..., Any]:
         """Return the callable that a key names, by itself or by its dotted path.

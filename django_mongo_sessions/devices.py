@@ -47,6 +47,7 @@ _PLATFORMS = (
 )
 # A product of RFC 9110, as an application names itself: "MyApp/2.1 (…)".
 _PRODUCT = re.compile(r"\s*([A-Za-z0-9!#$%&'*+.^_`|~-]{1,64})")
+_HANDHELD = {"Android", "iPad", "iPhone", "iPod", "Windows Phone"}
 _ANY_BROWSER = "Mozilla"  # how each browser begins
 
 
@@ -56,6 +57,11 @@ class Device:
 
     browser: str | None = None
     platform: str | None = None
+
+    @property
+    def is_handheld(self) -> bool:
+        """Whether it is a phone or a tablet. An iPad may pose as a Mac."""
+        return self.platform in _HANDHELD
 
     def __str__(self) -> str:
         """Return the name in the active language."""

@@ -29,7 +29,7 @@ def main() -> None:
 
         stack.callback(reset)  # before the server ends, or the client would look for it
         call_command("migrate", verbosity=0)
-        _make_demo_user()
+        _make_demo_users()
         print(f"Open http://127.0.0.1:{port}/ in a browser; Ctrl-C ends the demo.", flush=True)
         if "async" in sys.argv[1:]:
             _serve_async(port)
@@ -73,11 +73,15 @@ def _mongodb(stack: ExitStack) -> str:
         sys.exit(str(error))
 
 
-def _make_demo_user() -> None:
+def _make_demo_users() -> None:
     from django.contrib.auth.models import User
 
-    if not User.objects.filter(username="demo").exists():
-        User.objects.create_superuser("demo", password="demo")
+    for name, create in (
+        ("demo", User.objects.create_superuser),
+        ("alice", User.objects.create_user),
+    ):
+        if not User.objects.filter(username=name).exists():
+            create(name, password=name)
 
 
 if __name__ == "__main__":

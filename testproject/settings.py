@@ -13,7 +13,13 @@ SESSION_ENGINE = "django_mongo_sessions.backends.mongodb"
 MONGO_SESSIONS = {
     "URI": os.environ.get("MONGODB_URI", "mongomock://"),
     "DATABASE": "django_mongo_sessions_demo",
+    # For the list of a user's sessions.
+    "USER_AGENT": True,
+    "ADDRESS": "prefix",
+    "TOUCH_INTERVAL": 60,
 }
+LOGIN_URL = "signin"
+LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "index"
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -22,12 +28,13 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "testproject",  # its base_sessions.html comes before the package's
     "django_mongo_sessions",
-    "testproject",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django_mongo_sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",

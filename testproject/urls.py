@@ -1,10 +1,11 @@
-"""The demo's URLs: the article's two views, their async versions, the page and the admin."""
+"""The demo's URLs: the article's two views, their async versions, the pages and the admin."""
 
 from __future__ import annotations
 
 import django
 from django.contrib import admin
-from django.urls import path
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import include, path
 
 from testproject import views
 
@@ -14,6 +15,9 @@ urlpatterns = [
     path("race/", views.race, name="race"),
     path("setsession/", views.SetSession, name="setsession"),
     path("getsession/", views.GetSession, name="getsession"),
+    path("signin/", LoginView.as_view(template_name="testproject/signin.html"), name="signin"),
+    path("signout/", LogoutView.as_view(), name="signout"),
+    path("account/sessions/", include("django_mongo_sessions.urls")),
     path("admin/", admin.site.urls),
 ]
 

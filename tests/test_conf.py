@@ -32,6 +32,7 @@ VALUES = {
     "ADDRESS_FROM": ([None, dict, "site.addresses.client"], ["client", 1, {}]),
     "MAX_SESSIONS": ([None, 1, 100, dict, "site.limits.of"], [0, -1, 2.5, True, "3", {}]),
     "REVOKE_WITH_ACCOUNT": ([True, False], ["yes", None, 1]),
+    "REAUTHENTICATE": ([None, 0.5, 900], [0, -1, "900", True, float("inf")]),
 }
 
 
@@ -58,6 +59,7 @@ def test_every_key_is_optional(settings):
     assert conf.ADDRESS_FROM is None
     assert conf.MAX_SESSIONS is None
     assert conf.REVOKE_WITH_ACCOUNT is True
+    assert conf.REAUTHENTICATE == 900
 
 
 def test_settings_are_read_live(settings):
