@@ -53,6 +53,7 @@ class Chromium:
             "--no-sandbox",  # containers have no privilege for it, and the pages are our own
             "--disable-dev-shm-usage",
             "--hide-scrollbars",
+            "--window-size={},{}".format(*DESKTOP),  # in a smaller one, pictures are cut
             f"--user-data-dir={profile}",
             f"--accept-lang={language}",
             *([f"--user-agent={user_agent}"] if user_agent else []),
