@@ -21,11 +21,11 @@ from django.test.utils import isolate_apps
 from django.urls import path
 from pymongo import MongoClient
 
-from django_mongo_sessions import admin as module
-from django_mongo_sessions import users
-from django_mongo_sessions.admin import SessionAdmin
+from django_mongo_sessions import modeladmin, users
+from django_mongo_sessions.admin import register
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
+from django_mongo_sessions.modeladmin import SessionAdmin
 from django_mongo_sessions.mongo import indexes
 from django_mongo_sessions.mongo.runner import run
 from django_mongo_sessions.signals import session_revoked
@@ -411,7 +411,7 @@ def test_so_does_everybody_if_the_admin_of_users_has_no_search(root, alice, monk
 
 
 def test_a_search_that_finds_too_many_users_says_so_once(root, alice, monkeypatch):
-    monkeypatch.setattr(module, "_FOUND_USERS", 1)
+    monkeypatch.setattr(modeladmin, "_FOUND_USERS", 1)
     sign_in(alice)
 
     response = root.get(URL, {"q": "o"})
@@ -682,7 +682,7 @@ def test_it_is_registered_if_nobody_else_has(empty_site, settings, config):
     apps = [config if app == "django.contrib.admin" else app for app in settings.INSTALLED_APPS]
     settings.INSTALLED_APPS = apps
 
-    module._register()
+    register()
 
     assert type(empty_site._registry[Session]) is SessionAdmin
 
@@ -690,7 +690,7 @@ def test_it_is_registered_if_nobody_else_has(empty_site, settings, config):
 def test_what_another_app_has_registered_stays(empty_site):
     empty_site.register(Session)
 
-    module._register()
+    register()
 
     assert type(empty_site._registry[Session]) is admin.ModelAdmin
 
@@ -698,7 +698,7 @@ def test_what_another_app_has_registered_stays(empty_site):
 def test_with_another_engine_it_is_not_registered(empty_site, settings):
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
 
-    module._register()
+    register()
 
     assert not empty_site.is_registered(Session)
 
@@ -708,7 +708,7 @@ def test_nor_without_the_app_of_the_model(empty_site, settings):
         app for app in settings.INSTALLED_APPS if "contrib.sessions" not in app
     ]
 
-    module._register()
+    register()
 
     assert not empty_site._registry
 
@@ -719,7 +719,10 @@ def test_an_app_that_registers_the_model_may_be_listed_later(tmp_path):
     (tmp_path / "theirs/admin.py").write_text(
         "from django.contrib import admin\n"
         "from django.contrib.sessions.models import Session\n"
-        "admin.site.register(Session)\n"
+        "from django_mongo_sessions.modeladmin import SessionAdmin\n"
+        "@admin.register(Session)\n"
+        "class TheirAdmin(SessionAdmin):\n"
+        "    pass\n"
     )
     code = (
         "import django\n"
@@ -736,7 +739,7 @@ def test_an_app_that_registers_the_model_may_be_listed_later(tmp_path):
     ran = subprocess.run([*PYTHON, code], capture_output=True, text=True, check=False)
 
     assert ran.stderr == ""
-    assert ran.stdout == "ModelAdmin\n"
+    assert ran.stdout == "TheirAdmin\n"
 
 
 # Other users, and no MongoDB
@@ -760,7 +763,7 @@ def people(monkeypatch):
         editor.create_model(Person)
         with connection.cursor() as cursor:
             cursor.execute(editor.collected_sql[0])
-        monkeypatch.setattr(module, "get_user_model", lambda: Person)
+        monkeypatch.setattr(modeladmin, "get_user_model", lambda: Person)
         return Person
 
     with isolate_apps("testproject"):

@@ -21,7 +21,7 @@ def user_sessions_url(context: RequestContext) -> str:
     It is empty if the admin site has no list of sessions, or if who asks may not view it.
     """
     # Django imports every library of tags, also if the site has no admin.
-    from django_mongo_sessions.admin import SessionAdmin
+    from django_mongo_sessions.modeladmin import SessionAdmin
 
     site = context["adminform"].model_admin.admin_site
     for each in site._registry.values():

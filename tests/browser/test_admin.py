@@ -1,14 +1,27 @@
 """The sessions of all users in Django's admin, in Chromium."""
 
+from datetime import timedelta
+
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth.models import User
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from django_mongo_sessions import users
+from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.storage import dates, documents
 from tests.browser.chromium import FIREFOX, IPHONE, PHONE
 from tests.browser.conftest import PASSWORD
+from tests.conftest import collection
 
 LIST = "/admin/sessions/session/"
 USERS = "/admin/auth/user/"
 PAGE = "/account/sessions/"
+SAFARI = (
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+    "Version/18.5 Safari/605.1.15"
+)
+EDGE = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0"
 
 
 def signed_in(browser, user, path=PAGE):
@@ -95,14 +108,38 @@ def test_a_users_page_leads_to_the_sessions_of_the_user(open_browser, alice, adm
     assert "this session" in staff.text
 
 
+def store(user, user_agent, address, minutes, **fields):
+    """Store a session of a user, who has signed in three times as long ago as was last seen."""
+    session = SessionStore()
+    session[SESSION_KEY] = users.id_of(user)
+    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session.save()
+    now, ago = dates.utc_now(), timedelta(minutes=minutes)
+    fields |= {"user_agent": user_agent, "address": address, "seen_at": now - ago}
+    fields |= {"created_at": now - 3 * ago, "expires_at": now + timedelta(days=14) - ago}
+    wanted = {"_id": documents.document_id(session.session_key)}
+    collection().update_one(wanted, {"$set": fields})
+
+
 def test_the_list_has_no_flaw_that_djangos_own_lists_have_not(open_browser, alice, admin):
     def flaws(path):
         staff.visit(path)
         return {each.partition(":")[0] for each in staff.violations()}
 
-    signed_in(open_browser(user_agent=FIREFOX), alice)
-    staff = signed_in(open_browser(), admin, LIST)
+    bob = User.objects.create_user("bob")
+    carla = User.objects.create_user("carla", password=PASSWORD)
+    store(carla, FIREFOX, "203.0.113.0/24", 3000)
+    carla.set_password("another")
+    carla.save()
+    store(alice, FIREFOX, "192.0.2.0/24", 4)
+    store(alice, IPHONE, "198.51.100.0/24", 50)
+    store(bob, SAFARI, "2001:db8:77::/48", 12)
+    store(bob, FIREFOX, "192.0.2.0/24", 1, impersonator_id=users.id_of(admin))
+    store(carla, EDGE, "203.0.113.0/24", 700)
+    staff = signed_in(open_browser(size=(1400, 640)), admin, LIST)
     staff.shoot("admin")
+    notes = ("this session", "used by admin", "ended by a new password")
+    assert all(staff.text.count(note) == 1 for note in notes)
 
     assert flaws(LIST) <= flaws(USERS)
     staff.resize(*PHONE)
