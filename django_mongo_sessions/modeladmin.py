@@ -22,10 +22,12 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import FieldError, ValidationError
+from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.formats import localize
+from django.utils.functional import cached_property
 from django.utils.translation import gettext, gettext_lazy
 
 from django_mongo_sessions import users
@@ -34,7 +36,7 @@ from django_mongo_sessions.engine import signed_in
 from django_mongo_sessions.engine.signed_in import Found, UserSession
 from django_mongo_sessions.mongo.runner import Result, Steps, run
 
-__all__ = ["SessionAdmin"]
+__all__ = ["SessionAdmin", "SessionPaginator"]
 
 _SEARCH_LENGTH = 300  # characters: more than a name or an e-mail address has
 _FOUND_USERS = 1_000
@@ -188,20 +190,35 @@ class UserFilter(admin.SimpleListFilter):
         return queryset.asking(queryset.wanted.of([asked])) if asked else queryset
 
 
+class SessionPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts all sessions, and has pages for the first of them only.
+
+    The server reads all sessions that come before a page.
+    """
+
+    max_pages = 100
+
+    @cached_property
+    def num_pages(self) -> int:
+        """Return how many pages there are."""
+        return min(super().num_pages, self.max_pages)
+
+
 class SessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Lists and ends the sessions of users who are signed in.
 
     Needs the permission `sessions.view_session`, and `sessions.delete_session` to end them.
     """
 
-    #: The list is counted, and has pages, up to so many sessions.
-    max_count = 100_000
+    #: The list counts so many sessions, and no more.
+    max_count = 1_000_000
 
     list_display = ("user", "device", "address", "last_seen_at", "signed_in_at", "note")
     list_display_links = None
     list_filter = (UserFilter,)
     search_fields = ("user",)  # shows the box; see get_search_results()
     sortable_by = ()
+    paginator = SessionPaginator
     show_full_result_count = False
     # Each facet would count again. For Django from 5.0.
     show_facets = getattr(admin, "ShowFacets", None) and admin.ShowFacets.NEVER  # type: ignore[assignment]
@@ -398,17 +415,15 @@ def _users(ids: Collection[str]) -> dict[str, Any]:
     """Return users by their id as text, with one query."""
     model = get_user_model()
     pks = [pk for each in ids if (pk := _pk(model, each)) is not None]
-    try:
-        found = model._default_manager.in_bulk(pks)
-    except _BAD_VALUE:  # one that the database cannot take
-        found = {}
-    return {users.id_of(user): user for user in found.values()}
+    return {users.id_of(user): user for user in model._default_manager.in_bulk(pks).values()}
 
 
 def _pk(model: Any, user_id: str) -> Any:
+    """Return the primary key that an id as text stands for; None if no database can have it."""
     try:
         pk = model._meta.pk.to_python(user_id)
         model._meta.pk.run_validators(pk)
     except _BAD_VALUE:
         return None
-    return pk
+    is_too_large = isinstance(pk, int) and pk.bit_length() > 63  # unchecked in Django 4.2
+    return None if is_too_large or "\0" in user_id else pk

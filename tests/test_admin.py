@@ -25,7 +25,7 @@ from django_mongo_sessions import modeladmin, users
 from django_mongo_sessions.admin import register
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
-from django_mongo_sessions.modeladmin import SessionAdmin
+from django_mongo_sessions.modeladmin import SessionAdmin, SessionPaginator
 from django_mongo_sessions.mongo import indexes
 from django_mongo_sessions.mongo.runner import run
 from django_mongo_sessions.signals import session_revoked
@@ -288,6 +288,7 @@ def small_pages(monkeypatch):
     monkeypatch.setattr(SessionAdmin, "list_per_page", 4)
     monkeypatch.setattr(SessionAdmin, "list_max_show_all", 6)
     monkeypatch.setattr(SessionAdmin, "max_count", 10)
+    monkeypatch.setattr(SessionPaginator, "max_pages", 2)
 
 
 def test_those_that_expire_last_are_on_the_first_page(root, small_pages):
@@ -340,12 +341,16 @@ def test_what_django_does_not_take_leads_to_the_whole_list(root, alice, small_pa
     assert len(rows(response)) == 4
 
 
-def test_the_count_ends_at_its_limit(root, alice, small_pages):
+def test_count_and_pages_end_at_their_limits(root, alice, small_pages):
     for _ in range(12):
         sign_in(alice)
 
-    assert root.get(URL).context["cl"].result_count == 10
-    assert len(rows(root.get(URL + "?p=3"))) == 2
+    response = root.get(URL + "?p=2")
+
+    assert len(rows(response)) == 4
+    assert response.context["cl"].result_count == 10
+    assert response.context["cl"].paginator.num_pages == 2
+    assert root.get(URL + "?p=3").status_code == 302
 
 
 # Search and filter

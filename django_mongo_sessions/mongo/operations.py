@@ -163,6 +163,22 @@ def signed_in_user_ids() -> Operation[list[str]]:
     )
 
 
+def _all(cursor: Any) -> Any:
+    return cursor.to_list() if hasattr(cursor, "to_list") else list(cursor)  # mongomock's has none
+
+
+def count_by_user() -> Operation[dict[str, int]]:
+    """Count the sessions of each user who is signed in: the most first. For blocking calls only."""
+    return Operation(
+        lambda collection: list(collection.aggregate(documents.COUNTS, allowDiskUse=True)),
+        lambda reply: {each["_id"]: each["count"] for each in reply},
+        timeout=MAINTENANCE_TIMEOUT,
+    )
+
+
+# The sessions of all users. To read very many is slow, and that is no outage.
+
+
 def find_signed_in(
     user_ids: Collection[str] | None, now: datetime, skip: int, limit: int
 ) -> Operation[list[dict[str, Any]]]:
@@ -179,6 +195,7 @@ def find_signed_in(
             .limit(limit)
         ),
         _unchanged,
+        counts=False,
     )
 
 
@@ -200,6 +217,7 @@ def find_signed_in_by_index(
             .limit(limit)
         ),
         _unchanged,
+        counts=False,
     )
 
 
@@ -209,19 +227,8 @@ def count_signed_in(user_ids: Collection[str] | None, limit: int) -> Operation[i
     Those count that have expired, and that the TTL index has not removed yet.
     """
     wanted = documents.signed_in(user_ids)
-    return Operation(lambda collection: collection.count_documents(wanted, limit=limit), int)
-
-
-def _all(cursor: Any) -> Any:
-    return cursor.to_list() if hasattr(cursor, "to_list") else list(cursor)  # mongomock's has none
-
-
-def count_by_user() -> Operation[dict[str, int]]:
-    """Count the sessions of each user who is signed in: the most first. For blocking calls only."""
     return Operation(
-        lambda collection: list(collection.aggregate(documents.COUNTS, allowDiskUse=True)),
-        lambda reply: {each["_id"]: each["count"] for each in reply},
-        timeout=MAINTENANCE_TIMEOUT,
+        lambda collection: collection.count_documents(wanted, limit=limit), int, counts=False
     )
 
 
