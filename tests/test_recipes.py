@@ -51,6 +51,7 @@ def site(settings, db):
         urls = ModuleType("urls_of_a_recipe")
         urls.urlpatterns = [path("hello/", hello), *patterns]
         settings.ROOT_URLCONF = urls
+        settings.LOGIN_URL = "/accounts/login/"
         settings.LOGIN_REDIRECT_URL = "/hello/"
         settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 

@@ -122,6 +122,36 @@ def test_allauth_asks_for_the_password_before_others_end(alice):
     assert is_signed_in(own)
 
 
+def test_allauth_asks_for_the_password_before_the_page_ends_others(alice, settings):
+    record(settings, REAUTHENTICATE=None)
+    other, own = browser(alice), Client()
+    own.force_login(alice)  # allauth has not seen the password
+
+    assert own.get("/account/sessions/").status_code == 200
+    asked = own.post("/account/sessions/", {"others": "1"})
+    assert "/accounts/reauthenticate/" in asked.url
+    assert is_signed_in(other)
+
+    own.post("/accounts/reauthenticate/", {"password": PASSWORD})
+    assert own.post("/account/sessions/", {"others": "1"}).url == "/account/sessions/"
+    assert not is_signed_in(other)
+    assert is_signed_in(own)
+
+
+@pytest.mark.parametrize("page", ["/page/", "/apage/"])
+def test_axes_limits_the_passwords_that_the_page_takes(alice, settings, page):
+    record(settings, REAUTHENTICATE=1e-9)
+    settings.AXES_FAILURE_LIMIT = 2
+    other, own = browser(alice, HTTP_X_REAL_IP="203.0.113.7"), Client(HTTP_X_REAL_IP="203.0.113.7")
+    own.force_login(alice)
+
+    def end(password):
+        return own.post(page, {"others": "1", "password": password}).status_code
+
+    assert [end("one"), end("two"), end(PASSWORD)] == [200, 429, 429]
+    assert is_signed_in(other)
+
+
 def test_axes(alice, settings):
     record(settings, ADDRESS="full", ADDRESS_FROM="axes.helpers.get_client_ip_address")
     alice.is_staff = True
@@ -149,6 +179,12 @@ def test_hijack(alice):
     assert is_signed_in(staff)
     [stored] = collection().find({"user_id": str(alice.pk)})
     assert stored["impersonator_id"] == str(root.pk)
+    again = browser(alice)
+    assert b"on behalf of its owner" in staff.get("/page/").content
+    staff.post("/page/", {"others": "1"})
+    staff.post("/page/", {"all": "1"})
+    assert is_signed_in(again)
+    assert is_signed_in(staff)
 
     staff.post("/hijack/release/")
 

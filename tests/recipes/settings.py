@@ -7,6 +7,7 @@ from testproject.settings import INSTALLED_APPS, MIDDLEWARE
 
 RECIPE = os.environ["RECIPE"]
 ROOT_URLCONF = "tests.recipes.urls"
+LOGIN_URL = "/in/"
 LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "/hello/"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
@@ -14,7 +15,7 @@ EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 
 def real_address(request):
     """Return the address that this site's proxy has put into a header."""
-    return request.META["HTTP_X_REAL_IP"]
+    return request.META.get("HTTP_X_REAL_IP")  # none if no browser has sent the request
 
 
 if RECIPE == "rest_framework":

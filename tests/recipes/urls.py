@@ -12,7 +12,10 @@ def hello(request):
     return HttpResponse(get_token(request))
 
 
-urlpatterns = [path("hello/", hello), path("admin/", admin.site.urls)]
+urlpatterns = [
+    path("hello/", hello, name="index"),  # where the demo's template leads
+    path("admin/", admin.site.urls),
+]
 
 if settings.RECIPE == "rest_framework":
     from docs.recipes.rest_framework import Session, Sessions
@@ -32,6 +35,17 @@ elif settings.RECIPE == "allauth":
     urlpatterns += [
         path("accounts/", include("allauth.urls")),
         path("others/", end_other_sessions),
+        path("", include("docs.recipes.allauth_page")),
+    ]
+elif settings.RECIPE == "axes":
+    from django_mongo_sessions.views import AsyncSessionsView, SessionsView
+
+    urlpatterns += [
+        path("page/", SessionsView.as_view()),
+        path("apage/", AsyncSessionsView.as_view()),
     ]
 elif settings.RECIPE == "hijack":
-    urlpatterns.append(path("hijack/", include("hijack.urls")))
+    urlpatterns += [
+        path("hijack/", include("hijack.urls")),
+        path("page/", include("django_mongo_sessions.urls")),
+    ]

@@ -137,9 +137,7 @@ def test_signing_in_changes_the_key_and_keeps_the_data(client):
     client.get("/setsession/")
     key = client.session.session_key
 
-    response = client.post(
-        "/admin/login/?next=/", {"username": "demo", "password": "demo", "next": "/"}
-    )
+    response = client.post("/signin/", {"username": "demo", "password": "demo", "next": "/"})
 
     assert response.url == "/"
     assert client.session.session_key != key
@@ -150,10 +148,22 @@ def test_signing_in_changes_the_key_and_keeps_the_data(client):
     assert "signed in as demo" in text
 
 
+def test_the_page_leads_to_the_users_sessions_and_to_the_admin(client):
+    html = client.get("/").content.decode()
+
+    assert 'href="/account/sessions/"' in html
+    assert 'href="/admin/"' in html
+    assert client.get("/account/sessions/").url == "/signin/?next=/account/sessions/"
+    client.force_login(User.objects.create_user("alice"))
+    html = client.get("/account/sessions/").content.decode()
+    assert "This device" in html
+    assert 'href="/">Back to the demo</a>' in html
+
+
 def test_signing_out_returns_to_the_page_without_a_session(client):
     client.force_login(User.objects.create_superuser("demo", password="demo"))
 
-    response = client.post("/admin/logout/", {"next": "/"})
+    response = client.post("/signout/")
 
     assert response.url == "/"
     assert count_sessions() == 0
