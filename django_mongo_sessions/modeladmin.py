@@ -31,7 +31,6 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext, gettext_lazy
 
 from django_mongo_sessions import users
-from django_mongo_sessions.connection.breaker import OPEN
 from django_mongo_sessions.engine import signed_in
 from django_mongo_sessions.engine.signed_in import Found, UserSession
 from django_mongo_sessions.mongo.runner import Result, Steps, run
@@ -406,9 +405,7 @@ def _is_one_of(ids: Collection[bytes]) -> Callable[[Found], bool]:
 
 
 def _run(request: HttpRequest, steps: Steps[Result]) -> Result:
-    """Run steps so that the middleware learns of an outage."""
-    session = users.session_of(request)
-    return run(steps, OPEN if session is None else session._gate)
+    return run(steps, users.gate_of(request))
 
 
 def _users(ids: Collection[str]) -> dict[str, Any]:

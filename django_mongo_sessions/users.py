@@ -19,6 +19,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection.breaker import OPEN, Gate
 from django_mongo_sessions.engine import signed_in
 from django_mongo_sessions.engine.signed_in import Found, Hashes, UserSession
 from django_mongo_sessions.middleware.deferred import own_session
@@ -50,12 +51,16 @@ def list_sessions(user: Any, *, request: HttpRequest | None = None) -> list[User
     With the request, its own session is marked, and comes first. Raises ValueError for an anonymous
     user, and for one that was never saved.
     """
-    return run(signed_in.listed(id_of(user), hashes_of(user), current_id(request)))
+    return run(
+        signed_in.listed(id_of(user), hashes_of(user), current_id(request)), gate_of(request)
+    )
 
 
 async def alist_sessions(user: Any, *, request: HttpRequest | None = None) -> list[UserSession]:
     """See list_sessions()."""
-    return await arun(signed_in.listed(id_of(user), hashes_of(user), current_id(request)))
+    return await arun(
+        signed_in.listed(id_of(user), hashes_of(user), current_id(request)), gate_of(request)
+    )
 
 
 def count_sessions(user: Any) -> int:
@@ -76,7 +81,7 @@ def revoke_session(
     Returns the session; None if the user has no such session, whatever the id is. If it is the
     request's own session, that is flushed. Raises what list_sessions() raises.
     """
-    ended = run(_revoke(user, _named(session_id), "user", request))
+    ended = run(_revoke(user, _named(session_id), "user", request), gate_of(request))
     if request is not None and any(each.is_current for each in ended):
         request.session.flush()
     return ended[0] if ended else None
@@ -86,7 +91,7 @@ async def arevoke_session(
     user: Any, session_id: object, *, request: HttpRequest | None = None
 ) -> UserSession | None:
     """See revoke_session()."""
-    ended = await arun(_revoke(user, _named(session_id), "user", request))
+    ended = await arun(_revoke(user, _named(session_id), "user", request), gate_of(request))
     if request is not None and any(each.is_current for each in ended):
         await request.session.aflush()
     return ended[0] if ended else None
@@ -101,7 +106,7 @@ def revoke_other_sessions(request: HttpRequest) -> int:
     user_id = None if session is None else documents.user_id(session)
     if user_id is None or not _is_signed_in(request):
         return 0
-    return len(run(_revoke(user_id, _is_other, "others", request)))
+    return len(run(_revoke(user_id, _is_other, "others", request), gate_of(request)))
 
 
 async def arevoke_other_sessions(request: HttpRequest) -> int:
@@ -110,7 +115,7 @@ async def arevoke_other_sessions(request: HttpRequest) -> int:
     user_id = None if session is None else documents.user_id(await session._aget_session())
     if user_id is None or not await _ais_signed_in(request):
         return 0
-    return len(await arun(_revoke(user_id, _is_other, "others", request)))
+    return len(await arun(_revoke(user_id, _is_other, "others", request), gate_of(request)))
 
 
 def revoke_all_sessions(user: Any, *, request: HttpRequest | None = None) -> int:
@@ -118,7 +123,7 @@ def revoke_all_sessions(user: Any, *, request: HttpRequest | None = None) -> int
 
     If the request's own session is one of them, it is flushed. Raises what list_sessions() raises.
     """
-    ended = run(_revoke(user, _is_own, "all", request))
+    ended = run(_revoke(user, _is_own, "all", request), gate_of(request))
     if request is not None and any(each.is_current for each in ended):
         request.session.flush()
     return len(ended)
@@ -126,7 +131,7 @@ def revoke_all_sessions(user: Any, *, request: HttpRequest | None = None) -> int
 
 async def arevoke_all_sessions(user: Any, *, request: HttpRequest | None = None) -> int:
     """See revoke_all_sessions()."""
-    ended = await arun(_revoke(user, _is_own, "all", request))
+    ended = await arun(_revoke(user, _is_own, "all", request), gate_of(request))
     if request is not None and any(each.is_current for each in ended):
         await request.session.aflush()
     return len(ended)
@@ -205,6 +210,12 @@ def session_of(request: HttpRequest) -> SessionStore | None:
     """Return the request's session if it is one of this engine's, also if it is lazy."""
     getattr(getattr(request, "session", None), "session_key", None)  # evaluates it
     return own_session(request)
+
+
+def gate_of(request: HttpRequest | None) -> Gate:
+    """Return what lets the middleware know of an outage that a request meets."""
+    session = None if request is None else session_of(request)
+    return OPEN if session is None else session._gate
 
 
 # A session that a new password has ended names its user until Django has looked at it.
