@@ -19,6 +19,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection.breaker import OPEN, Gate
 from django_mongo_sessions.engine import signed_in
 from django_mongo_sessions.engine.signed_in import Ended, Found, Hashes, UserSession
 from django_mongo_sessions.middleware.deferred import own_session
@@ -50,12 +51,16 @@ def list_sessions(user: Any, *, request: HttpRequest | None = None) -> list[User
     With the request, its own session is marked, and comes first. Raises ValueError for an anonymous
     user, and for one that was never saved.
     """
-    return run(signed_in.listed(id_of(user), hashes_of(user), _current(request)))
+    return run(
+        signed_in.listed(id_of(user), hashes_of(user), current_id(request)), gate_of(request)
+    )
 
 
 async def alist_sessions(user: Any, *, request: HttpRequest | None = None) -> list[UserSession]:
     """See list_sessions()."""
-    return await arun(signed_in.listed(id_of(user), hashes_of(user), _current(request)))
+    return await arun(
+        signed_in.listed(id_of(user), hashes_of(user), current_id(request)), gate_of(request)
+    )
 
 
 def count_sessions(user: Any) -> int:
@@ -76,7 +81,7 @@ def revoke_session(
     Returns the session; None if the user has no such session, whatever the id is. If it is the
     request's own session, that is flushed. Raises what list_sessions() raises.
     """
-    ended = run(_revoke(user, _named(session_id), "user", request))
+    ended = run(_revoke(user, _named(session_id), "user", request), gate_of(request))
     if request is not None and any(each.is_current for each in ended.sessions):
         request.session.flush()
     return next(iter(ended.sessions), None)
@@ -86,7 +91,7 @@ async def arevoke_session(
     user: Any, session_id: object, *, request: HttpRequest | None = None
 ) -> UserSession | None:
     """See revoke_session()."""
-    ended = await arun(_revoke(user, _named(session_id), "user", request))
+    ended = await arun(_revoke(user, _named(session_id), "user", request), gate_of(request))
     if request is not None and any(each.is_current for each in ended.sessions):
         await request.session.aflush()
     return next(iter(ended.sessions), None)
@@ -97,20 +102,20 @@ def revoke_other_sessions(request: HttpRequest) -> int:
 
     Returns how many there were; 0 if nobody is signed in.
     """
-    session = _session(request)
+    session = session_of(request)
     user_id = None if session is None else documents.user_id(session)
     if user_id is None or not _is_signed_in(request):
         return 0
-    return run(_revoke(user_id, _is_other, "others", request)).count
+    return run(_revoke(user_id, _is_other, "others", request), gate_of(request)).count
 
 
 async def arevoke_other_sessions(request: HttpRequest) -> int:
     """See revoke_other_sessions()."""
-    session = _session(request)
+    session = session_of(request)
     user_id = None if session is None else documents.user_id(await session._aget_session())
     if user_id is None or not await _ais_signed_in(request):
         return 0
-    return (await arun(_revoke(user_id, _is_other, "others", request))).count
+    return (await arun(_revoke(user_id, _is_other, "others", request), gate_of(request))).count
 
 
 def revoke_all_sessions(user: Any, *, request: HttpRequest | None = None) -> int:
@@ -118,7 +123,7 @@ def revoke_all_sessions(user: Any, *, request: HttpRequest | None = None) -> int
 
     If the request's own session is one of them, it is flushed. Raises what list_sessions() raises.
     """
-    ended = run(_revoke(user, _is_own, "all", request))
+    ended = run(_revoke(user, _is_own, "all", request), gate_of(request))
     if request is not None and any(each.is_current for each in ended.sessions):
         request.session.flush()
     return ended.count
@@ -126,7 +131,7 @@ def revoke_all_sessions(user: Any, *, request: HttpRequest | None = None) -> int
 
 async def arevoke_all_sessions(user: Any, *, request: HttpRequest | None = None) -> int:
     """See revoke_all_sessions()."""
-    ended = await arun(_revoke(user, _is_own, "all", request))
+    ended = await arun(_revoke(user, _is_own, "all", request), gate_of(request))
     if request is not None and any(each.is_current for each in ended.sessions):
         await request.session.aflush()
     return ended.count
@@ -153,7 +158,7 @@ def _signed_in_user_ids() -> Steps[list[str]]:
 def _revoke(
     user: Any, chosen: Callable[[Found], bool], reason: str, request: HttpRequest | None
 ) -> Steps[Ended]:
-    return signed_in.revoke(id_of(user), chosen, reason, request, _current(request))
+    return signed_in.revoke(id_of(user), chosen, reason, request, current_id(request))
 
 
 def _named(session_id: object) -> Callable[[Found], bool]:
@@ -201,15 +206,22 @@ def hashes_of(user: Any) -> Hashes:
     return {documents.hash_of(each) for each in (user.get_session_auth_hash(), *fallbacks())}
 
 
-def _current(request: HttpRequest | None) -> bytes | None:
-    session = None if request is None else _session(request)
+def current_id(request: HttpRequest | None) -> bytes | None:
+    """Return the id of the document of a request's own session; None if it has none."""
+    session = None if request is None else session_of(request)
     return None if session is None else documents.document_id(session.session_key)
 
 
-def _session(request: HttpRequest) -> SessionStore | None:
+def session_of(request: HttpRequest) -> SessionStore | None:
     """Return the request's session if it is one of this engine's, also if it is lazy."""
     getattr(getattr(request, "session", None), "session_key", None)  # evaluates it
     return own_session(request)
+
+
+def gate_of(request: HttpRequest | None) -> Gate:
+    """Return what lets the middleware know of an outage that a request meets."""
+    session = None if request is None else session_of(request)
+    return OPEN if session is None else session._gate
 
 
 # A session that a new password has ended names its user until Django has looked at it.

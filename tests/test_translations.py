@@ -13,7 +13,13 @@ PACKAGE = Path(django_mongo_sessions.__file__).parent
 CATALOGS = sorted(PACKAGE.glob("locale/*/LC_MESSAGES/django.po"))
 LANGUAGES = [path.parts[-3] for path in CATALOGS]
 # Django's functions, by which of their arguments is the context, and which the text.
-FUNCTIONS = {"gettext": (None, 0), "ngettext": (None, 0), "pgettext": (0, 1), "npgettext": (0, 1)}
+FUNCTIONS = {
+    "gettext": (None, 0),
+    "gettext_lazy": (None, 0),
+    "ngettext": (None, 0),
+    "pgettext": (0, 1),
+    "npgettext": (0, 1),
+}
 TAG = re.compile(r'{% translate "([^"]+)"(?: context "([^"]+)")? %}')
 BLOCK = re.compile(r"{% blocktranslate trimmed .*?%}\s*(.*?)\s*{% endblocktranslate %}", re.DOTALL)
 PLACEHOLDER = re.compile(r"%\(\w+\)\w")

@@ -40,6 +40,7 @@ _OUTAGES = frozenset(
     | {133, 145, 365}
 )
 _OUTAGE_LABELS = ("RetryableWriteError", "RetryableError", "SystemOverloadedError")
+_BAD_VALUE = 2
 _ILLEGAL_OPERATION = 20
 _UNAUTHORIZED = 13
 # The codes with which a server rejects a command before it has done any of it: no privilege, a
@@ -47,7 +48,7 @@ _UNAUTHORIZED = 13
 # TypeMismatch, CommandNotFound, CommandNotSupported, InvalidPipelineOperator, NotImplemented, and
 # an unknown stage of a pipeline).
 _TOO_DEEP = 15
-_REJECTIONS = {_UNAUTHORIZED, _TOO_DEEP, 2, 9, 14, 59, 115, 168, 238, 40324}
+_REJECTIONS = {_UNAUTHORIZED, _TOO_DEEP, _BAD_VALUE, 9, 14, 59, 115, 168, 238, 40324}
 # Rejections, and an interruption by an administrator, that do not depend on the kind of command.
 _OF_ANY_COMMAND = {_UNAUTHORIZED, _TOO_DEEP, 11601}
 _PRIVILEGES = {  # by the first word of the command that was refused
@@ -122,6 +123,11 @@ def reply_was_lost(error: PyMongoError) -> bool:
 def may_be_unsupported(error: OperationFailure) -> bool:
     """Return whether the server may have refused a command because it does not support it."""
     return error.code not in _OF_ANY_COMMAND
+
+
+def is_without_index(error: OperationFailure) -> bool:
+    """Return whether a read named an index that does not exist."""
+    return error.code == _BAD_VALUE
 
 
 def was_not_begun(error: Exception) -> bool:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from bson.errors import InvalidBSON
 from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare, salted_hmac
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from django_mongo_sessions.conf import conf
+from django_mongo_sessions.connection import errors
 from django_mongo_sessions.devices import Device, device
 from django_mongo_sessions.engine import loading
 from django_mongo_sessions.mongo import operations
@@ -117,12 +118,18 @@ def handle(user_id: str, document_id: bytes, key: str | bytes) -> str:
 
 def names(found: Found, given: object) -> bool:
     """Return whether a handle is that of a session, with any of the signing keys."""
-    user_id, text = found.shown.user_id, given if isinstance(given, str) else ""
+    text = given if isinstance(given, str) else ""
     text = text.encode(errors="replace").decode()  # it may hold lone surrogates
     is_named = False
-    for key in conf.SIGNING_KEYS:  # all of them, so that the time tells nothing
-        is_named |= constant_time_compare(handle(user_id, found.document_id, key), text)
+    for each in handles(found):  # all of them, so that the time tells nothing
+        is_named |= constant_time_compare(each, text)
     return is_named
+
+
+def handles(found: Found) -> list[str]:
+    """Return the names of a session with all of the signing keys, the newest first."""
+    user_id, document_id = found.shown.user_id, found.document_id
+    return [handle(user_id, document_id, key) for key in conf.SIGNING_KEYS]
 
 
 def find(user_id: str, current: bytes | None = None) -> Steps[list[Found]]:
@@ -170,6 +177,37 @@ def _found(document: dict[str, Any], current: bytes | None) -> Found:
             document_id == current,
         ),
     )
+
+
+def find_signed_in(
+    user_ids: Collection[str] | None, current: bytes | None, skip: int = 0, limit: int = 0
+) -> Steps[list[Found]]:
+    """Read the live sessions of these users, or of everybody: those that expire last come first.
+
+    Those are returned too that a new password has ended, or that somebody else uses. A limit of 0
+    is none.
+    """
+    now = dates.utc_now()
+    sort = operations.find_signed_in(user_ids, now, skip, limit)
+    if user_ids is not None:
+        documents_found = yield sort
+    else:
+        try:
+            documents_found = yield operations.find_signed_in_by_index(now, skip, limit)
+        except OperationFailure as error:
+            if not errors.is_without_index(error):
+                raise
+            documents_found = yield sort
+    return [_found(each, current) for each in documents_found if _is_whole(each, now)]
+
+
+def count_signed_in(user_ids: Collection[str] | None, limit: int) -> Steps[int]:
+    """Return how many sessions find_signed_in() has, at most `limit`.
+
+    It may be a few more, since a session that has expired counts until the TTL index removes it.
+    """
+    counted: int = yield operations.count_signed_in(user_ids, limit)
+    return counted
 
 
 def listed(user_id: str, hashes: Hashes, current: bytes | None) -> Steps[list[UserSession]]:

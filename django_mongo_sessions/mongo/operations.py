@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -190,6 +190,62 @@ def count_by_user() -> Operation[dict[str, int]]:
             each["_id"]: each["count"] for each in reply if isinstance(each["_id"], str)
         },
         timeout=MAINTENANCE_TIMEOUT,
+    )
+
+
+# The sessions of all users. To read very many is slow, and that is no outage.
+
+
+def find_signed_in(
+    user_ids: Collection[str] | None, now: datetime, skip: int, limit: int
+) -> Operation[list[dict[str, Any]]]:
+    """Read the live sessions of these users, or of everybody, without their payloads.
+
+    Those that expire last come first. The server sorts them. A limit of 0 is none.
+    """
+    wanted = documents.signed_in(user_ids, now)
+    return Operation(
+        lambda collection: _all(
+            collection.find(wanted, documents.LISTED)
+            .sort(documents.LAST_TO_EXPIRE_BY_ID)
+            .skip(skip)
+            .limit(limit)
+        ),
+        _unchanged,
+        counts=False,
+    )
+
+
+def find_signed_in_by_index(
+    now: datetime, skip: int, limit: int
+) -> Operation[list[dict[str, Any]]]:
+    """See find_signed_in(): of everybody, in the order of the TTL index. Without that, it fails.
+
+    With a choice, the server might take another plan for another page, in which sessions that
+    expire at one moment have another order.
+    """
+    wanted = documents.signed_in(None, now)
+    return Operation(
+        lambda collection: _all(
+            collection.find(wanted, documents.LISTED)
+            .sort(documents.LAST_TO_EXPIRE)
+            .hint(documents.TTL_INDEX.keys)
+            .skip(skip)
+            .limit(limit)
+        ),
+        _unchanged,
+        counts=False,
+    )
+
+
+def count_signed_in(user_ids: Collection[str] | None, limit: int) -> Operation[int]:
+    """Count the sessions of these users, or of everybody, up to a limit, in the index alone.
+
+    Those count that have expired, and that the TTL index has not removed yet.
+    """
+    wanted = documents.signed_in(user_ids)
+    return Operation(
+        lambda collection: collection.count_documents(wanted, limit=limit), int, counts=False
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -152,6 +152,21 @@ def last_seen(seen: Mapping[bytes, datetime]) -> dict[str, Any]:
 
 # Matches every session of somebody who is signed in. With $exists, the index would not be enough.
 SIGNED_IN: dict[str, Any] = {"user_id": {"$gt": ""}}
+# Those that expire last come first, which are mostly those that were seen last.
+LAST_TO_EXPIRE = [("expires_at", -1)]
+# Many sessions may expire at one moment, such as at midnight. This order has pages also then.
+LAST_TO_EXPIRE_BY_ID = [*LAST_TO_EXPIRE, ("_id", 1)]
+
+
+def signed_in(user_ids: Collection[str] | None, now: datetime | None = None) -> dict[str, Any]:
+    """Match the sessions of these users; None matches those of everybody who is signed in.
+
+    With a moment, those that have expired by then do not match.
+    """
+    wanted = SIGNED_IN if user_ids is None else {"user_id": {"$in": sorted(user_ids)}}
+    return wanted if now is None else {**wanted, "expires_at": {"$gt": now}}
+
+
 # Counts the sessions of each user, the most first.
 COUNTS: list[dict[str, Any]] = [
     {"$match": SIGNED_IN},

@@ -3,9 +3,11 @@
 import re
 
 import pytest
+from pymongo.errors import OperationFailure
 
 from django_mongo_sessions.engine import signed_in
 from django_mongo_sessions.engine.signed_in import Found, UserSession, handle
+from django_mongo_sessions.mongo.runner import run
 from django_mongo_sessions.storage import dates, documents
 
 ID = documents.document_id("0123456789abcdefghijklmnopqrstuv")
@@ -69,3 +71,10 @@ def test_a_session_is_stale_if_its_hash_is_known_to_be_none_of_the_users(
 
     assert session.is_stale(hashes) is is_stale
     assert session.is_live(hashes) is not is_stale
+
+
+def test_a_list_of_everybody_that_the_server_refuses_is_an_error(limited, allow):
+    allow("update")
+
+    with pytest.raises(OperationFailure, match="not authorized"):
+        run(signed_in.find_signed_in(None, None))

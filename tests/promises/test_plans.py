@@ -9,10 +9,11 @@ from pymongo import MongoClient
 
 from django_mongo_sessions import users
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.engine import signed_in
 from django_mongo_sessions.mongo import indexes, operations
 from django_mongo_sessions.mongo.runner import run
 from django_mongo_sessions.storage import dates
-from django_mongo_sessions.storage.documents import USER_INDEX
+from django_mongo_sessions.storage.documents import TTL_INDEX, USER_INDEX
 from tests.conftest import DATABASE, SESSIONS, Commands, collection
 
 STORED = 4_000
@@ -189,6 +190,42 @@ def test_so_is_how_often(plans):
     assert plan.keys <= SIGNED_IN + 1
 
 
+def page_of(user_ids, skip=0, limit=100):
+    """Return the sessions of a page of the admin, and how many there are on all pages."""
+    found = run(signed_in.find_signed_in(user_ids, None, skip, limit))
+    return found, run(signed_in.count_signed_in(user_ids, SIGNED_IN + 1))
+
+
+def test_a_page_of_everybody_is_read_in_its_order_and_counted_in_the_index(plans):
+    find, count = plans(lambda: page_of(None))
+
+    assert find.indexes == {TTL_INDEX.name}
+    assert not {"COLLSCAN", "SORT"} & find.stages
+    assert find.documents <= 100 * 4 + 4  # a quarter is signed in
+    assert count.indexes == {USER_INDEX.name}
+    assert count.documents == 0
+    assert count.keys <= SIGNED_IN + 1
+
+
+def test_the_sessions_of_the_users_who_were_found_are_read_alone(plans):
+    find, count = plans(lambda: page_of({"1", "42", "no such user"}))
+
+    assert find.indexes == count.indexes == {USER_INDEX.name}
+    assert "COLLSCAN" not in find.stages
+    assert find.documents == 2 * EACH
+    assert count.documents == 0
+
+
+def test_pages_have_every_session_once_though_all_expire_at_one_moment(plans):
+    pages = [page_of(None, skip, 300)[0] for skip in range(0, SIGNED_IN, 300)]
+
+    found = [each.document_id for page in pages for each in page]
+
+    assert len(found) == len(set(found)) == SIGNED_IN
+    assert page_of(None)[1] == SIGNED_IN
+    assert page_of(set()) == ([], 0)
+
+
 def answers():
     """Return the answer to each question."""
     return (
@@ -196,6 +233,7 @@ def answers():
         users.count_sessions("no such user"),
         users.signed_in_user_ids(),
         run(single(operations.count_by_user())),
+        {each.document_id for page in (0, 1) for each in page_of(None, 500 * page, 500)[0]},
     )
 
 

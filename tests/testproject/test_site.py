@@ -152,7 +152,7 @@ def test_the_page_leads_to_the_users_sessions_and_to_the_admin(client):
     html = client.get("/").content.decode()
 
     assert 'href="/account/sessions/"' in html
-    assert 'href="/admin/"' in html
+    assert 'href="/admin/sessions/session/"' in html
     assert client.get("/account/sessions/").url == "/signin/?next=/account/sessions/"
     client.force_login(User.objects.create_user("alice"))
     html = client.get("/account/sessions/").content.decode()
