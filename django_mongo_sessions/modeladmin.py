@@ -353,9 +353,9 @@ class SessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             ids = {line.found.document_id for line in lines}
             steps = signed_in.revoke(user_id, _is_one_of(ids), "admin", request, current)
             ended = _run(request, steps)
-            has_own |= any(session.is_current for session in ended)
-            if ended:
-                self._log(request, lines[0], ended)
+            has_own |= any(session.is_current for session in ended.sessions)
+            if ended.sessions:
+                self._log(request, lines[0], ended.sessions)
         if has_own:
             request.session.flush()
 
