@@ -33,6 +33,7 @@ class Sealed(NamedTuple):
     revision: int
     write_id: bytes
     recorded: dict[str, Any]  # of the fields that are named RECORDED
+    key_id: str | None  # of the key that encrypts the payload: to be counted, and not trusted
 
 
 class Index(NamedTuple):
@@ -65,14 +66,14 @@ _WRITE_ID_LENGTH = 12  # bytes
 _MAX_REVISION = 2**62  # a larger one was written by someone with access to the database
 _MARKER = -1  # the revision of a marker
 MARKER_AGE = 60  # seconds; longer than a request runs that loaded the session before
-_RESERVED = {"_id", "user_id", *_FIELDS, *RECORDED}
+_RESERVED = {"_id", "user_id", "key_id", *_FIELDS, *RECORDED}
 _OVERTAKEN = "mongo_sessions: another write was faster than "
 _CONVERSION_FAILURE = 241
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
 
 # The engine's fields that a load reads, and none of the project's own.
-PROJECTION = dict.fromkeys(_FIELDS, True)
+PROJECTION = dict.fromkeys((*_FIELDS, "key_id"), True)
 # What a list of sessions shows: everything but the payload.
 LISTED = dict.fromkeys(("user_id", "created_at", "seen_at", "expires_at", *RECORDED), True)
 EXISTENCE = {"expires_at": True, "revision": True}
@@ -205,6 +206,7 @@ def read(document: Mapping[str, Any]) -> Sealed:
         document["revision"],
         document["write_id"],
         recorded(document),
+        key_id if isinstance(key_id := document.get("key_id"), str) else None,
     )
 
 
@@ -378,7 +380,7 @@ def describe(document: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("write_id", "auth_hash"):
         if isinstance(document.get(name), bytes):
             shown[name] = document[name].hex()
-    own = ("revision", "created_at", "seen_at", "expires_at", "user_id", *RECORDED)
+    own = ("revision", "created_at", "seen_at", "expires_at", "user_id", *RECORDED, "key_id")
     shown.update({name: document[name] for name in own if name in document and name not in shown})
     return {**shown, **{name: value for name, value in document.items() if name not in shown}}
 
