@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -50,6 +50,7 @@ KEY_FORM = (
     "32 to 128 characters of ASCII, without spaces, quotation marks, commas, semicolons and "
     "backslashes"
 )
+_KEY_ID = re.compile("[0-9a-f]{8}")
 _SCHEME = b"\x01"  # the first byte of an id names how the rest was derived from the key
 _FIELDS = {
     "payload": bytes,
@@ -158,6 +159,33 @@ def any_up_to(document_id: bytes | None) -> dict[str, Any]:
     """Match the sessions with ids up to this one; None matches every session. No marker."""
     ids = {"$gt": b""} if document_id is None else {"$gt": b"", "$lte": document_id}
     return {"_id": ids, "revision": {"$ne": _MARKER}}
+
+
+def not_encrypted_with(key_id: str, after: bytes | None) -> dict[str, Any]:
+    """Match the sessions with later ids that this key does not encrypt. No marker."""
+    return {
+        "_id": {"$gt": after or b""},
+        "revision": {"$ne": _MARKER},
+        "key_id": {"$ne": key_id},
+    }
+
+
+def counts_by_key(now: datetime, sample: int | None) -> list[dict[str, Any]]:
+    """Return the pipeline that counts live sessions by key, in a sample or in all of them."""
+    live = {"$match": {"expires_at": {"$gt": now}, "revision": {"$ne": _MARKER}}}
+    group = {"$group": {"_id": "$key_id", "count": {"$sum": 1}}}
+    return [*([] if sample is None else [{"$sample": {"size": sample}}]), live, group]
+
+
+def counted_by_key(groups: Iterable[Mapping[str, Any]]) -> dict[str | None, int]:
+    """Return what `counts_by_key` has counted: None for no key, "?" for what is no key's id."""
+    counts: dict[str | None, int] = {}
+    for group in groups:
+        name = group["_id"]
+        if name is not None and not (isinstance(name, str) and _KEY_ID.fullmatch(name)):
+            name = "?"
+        counts[name] = counts.get(name, 0) + group["count"]
+    return counts
 
 
 def summary(now: datetime) -> dict[str, Any]:
@@ -315,6 +343,11 @@ def payload_update(
     if created_at is not None:
         update["$set"]["created_at"] = created_at
     return _with_fields(update, fields)
+
+
+def encryption_update(payload: bytes, key_id: str) -> dict[str, Any]:
+    """Return the update that encrypts what is stored, and changes nothing else."""
+    return {"$set": {"payload": payload, "key_id": key_id}}
 
 
 def expiry_update(now: datetime, expires_at: datetime, fields: Mapping[str, Any]) -> dict[str, Any]:

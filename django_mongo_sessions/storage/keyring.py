@@ -239,9 +239,22 @@ class Source:
         return ring
 
 
+def named() -> Any:
+    """Return what `ENCRYPTION_KEYS` is, or the function that it names.
+
+    Raises ImproperlyConfigured without the path, which may be a key that stands in the wrong place.
+    """
+    try:
+        return conf.function("ENCRYPTION_KEYS")
+    except ImproperlyConfigured:
+        raise ImproperlyConfigured(
+            f"{_SETTING} is neither a list of keys, nor an ordinary function that returns one, nor "
+            "the dotted path of such a function."
+        ) from None
+
+
 def _asked() -> object:
-    """Return what `ENCRYPTION_KEYS` is, or what the function that it names returns."""
-    given: Any = conf.function("ENCRYPTION_KEYS")
+    given = named()
     if not callable(given):
         return given
     try:
