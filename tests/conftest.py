@@ -52,14 +52,14 @@ URI = pytest.StashKey[str]()
 def pytest_generate_tests(metafunc):
     if "do" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("only")
-        ways = [way for way in WAYS if not only or way[0] == only.args[0]]
+        ways = [way for way in WAYS if not only or way[: len(only.args)] == only.args]
         metafunc.parametrize("engine, do", ways, indirect=True)
     elif "engine" in metafunc.fixturenames:
         metafunc.parametrize("engine", ["mongod", "mongomock"], indirect=True)
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "only(server): run on this server alone, sync and async")
+    config.addinivalue_line("markers", "only(server[, form]): run in these ways alone")
     config.stash[SERVERS] = ExitStack()
 
 
