@@ -29,7 +29,7 @@ import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from hmac import HMAC
+from hmac import HMAC, compare_digest
 from typing import Any, Literal
 
 from django.core.signing import BadSignature
@@ -209,11 +209,11 @@ def decrypt(
     try:
         for key in keys:
             secret, expected = _derive(key, header, binding, session_key)
-            if constant_time_compare(commitment, expected):
+            if compare_digest(commitment, expected):
                 text = keyring.decrypt(
                     secret,
                     header[-_NONCE_LENGTH:],
-                    payload[_COMMITMENT_END:],
+                    memoryview(payload)[_COMMITMENT_END:],
                     header + binding,
                 )
                 return _body(text), header[:1] == BOUND and key is ring.first

@@ -112,7 +112,7 @@ def encrypt(secret: bytes, nonce: bytes, text: bytes, context: bytes) -> bytes:
     return ciphertext
 
 
-def decrypt(secret: bytes, nonce: bytes, ciphertext: bytes, context: bytes) -> bytes:
+def decrypt(secret: bytes, nonce: bytes, ciphertext: memoryview, context: bytes) -> bytes:
     """See encrypt(). Raises BadSignature if the ciphertext or the context was changed."""
     try:
         text: bytes = cipher().kind(secret).decrypt(nonce, ciphertext, context)
