@@ -21,6 +21,7 @@ from django_mongo_sessions.conf import KEYS
 from django_mongo_sessions.storage import codec, keyring
 
 _ROUNDS = 2_000
+_CLOSING = "processor time to close and open"
 _BINDING = bytes(41)
 _KEY = "0123456789abcdefghijklmnopqrstuv"
 _SECRET = bytes(range(32))
@@ -49,9 +50,10 @@ def _measured(size: int, rounds: int) -> list[dict[str, Any]]:
         for is_encrypted in (False, True):
             _switch(is_encrypted)
             for name, call in _operations(keys[is_encrypted], size).items():
-                began = time.perf_counter_ns()
+                clock = time.process_time_ns if name == _CLOSING else time.perf_counter_ns
+                began = clock()
                 call()
-                took = (time.perf_counter_ns() - began) / 1_000
+                took = (clock() - began) / 1_000
                 if turn:  # not in the first round
                     found.setdefault(name, [[], []])[is_encrypted].append(took)
     return [
@@ -78,7 +80,7 @@ def _operations(key: str, size: int) -> dict[str, Callable[[], object]]:
         store["count"] = 1_000 + time.perf_counter_ns() % 9_000
         store.save()
 
-    return {"load": load, "save": save, "close and open": _closing(size)}
+    return {"load": load, "save": save, _CLOSING: _closing(size)}
 
 
 def _closing(size: int) -> Callable[[], object]:

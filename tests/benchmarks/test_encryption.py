@@ -9,7 +9,7 @@ def test_each_operation_is_measured_sealed_and_encrypted(mongod_uri):
     rows = encryption.measure(mongod_uri, rounds=1)
     clients.reset()
 
-    names = {"load", "save", "close and open"}
+    names = {"load", "save", "processor time to close and open"}
     cases = {(row["operation"], row["size"]) for row in rows}
     assert cases == {(name, size) for name in names for size in payloads.SIZES}
     assert len(encryption.as_markdown(rows).splitlines()) == 2 + len(rows)
