@@ -16,6 +16,7 @@ from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.conf import KEYS as SETTINGS
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.mongo import indexes
 from testproject import mongod
@@ -132,6 +133,13 @@ def use(settings, uri):
     indexes._ensured.add((uri, DATABASE, "sessions"))
     collection().drop_indexes()
     collection().delete_many({})
+
+
+def encrypt_with(monkeypatch, *keys, mode=None, **given):
+    """Set keys of MONGO_SESSIONS, by their defaults: other settings would mean another client."""
+    given.setdefault("ENCRYPTION_KEYS", list(keys) or None)
+    for name, value in {"ENCRYPTION": mode, **given}.items():
+        monkeypatch.setattr(SETTINGS[name], "default", value)
 
 
 # What the engine's user may do: all that a site needs, and nothing with indexes.

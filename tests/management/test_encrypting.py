@@ -12,7 +12,7 @@ from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.management import encrypting
 from django_mongo_sessions.mongo import operations
 from django_mongo_sessions.storage import codec, keyring
-from tests.conftest import collection, count_sessions
+from tests.conftest import collection, count_sessions, encrypt_with
 
 OLD, NEW, OTHER = (bytes([number]) * 31 + b"\0" for number in (1, 2, 3))
 OLD_ID, NEW_ID, OTHER_ID = (keyring.MasterKey(secret).id.hex() for secret in (OLD, NEW, OTHER))
@@ -31,11 +31,6 @@ def call(*args, stderr=None):
     return output.getvalue()
 
 
-def use(settings, *keys, mode=None):
-    given = {"ENCRYPTION_KEYS": list(keys) or None, "ENCRYPTION": mode}
-    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, **given}
-
-
 def save(**data):
     store = SessionStore()
     store.update(data)
@@ -48,16 +43,16 @@ def load(key):
 
 
 @pytest.fixture
-def sessions(mongod_engine, settings):
+def sessions(mongod_engine, monkeypatch):
     """A sealed session, one that the command has encrypted, and one that its cookie opens."""
-    use(settings)
+    encrypt_with(monkeypatch)
     first = save(a=1)
-    use(settings, OLD, mode="transition")
+    encrypt_with(monkeypatch, OLD, mode="transition")
     call("encrypt")
     bound = save(a=2)
-    use(settings)
+    encrypt_with(monkeypatch)
     sealed = save(a=3)
-    use(settings, NEW, OLD, mode="transition")
+    encrypt_with(monkeypatch, NEW, OLD, mode="transition")
     return sealed, first, bound
 
 
@@ -100,10 +95,10 @@ def test_json_has_the_same_numbers(sessions):
     assert (report["unopened"], report["signed_out"]) == (0, 0)
 
 
-def test_the_others_can_be_ended(sessions, settings):
-    use(settings, OTHER, mode="only")
+def test_the_others_can_be_ended(sessions, monkeypatch):
+    encrypt_with(monkeypatch, OTHER, mode="only")
     save(a=4)
-    use(settings, NEW, OLD, mode="transition")
+    encrypt_with(monkeypatch, NEW, OLD, mode="transition")
     with pytest.raises(CommandError, match="1 session cannot be opened") as failed:
         call("encrypt")
     assert failed.value.returncode == 1
@@ -112,8 +107,8 @@ def test_the_others_can_be_ended(sessions, settings):
     assert forms() == [(b"\x03", NEW_ID), (b"\x03", NEW_ID)]
 
 
-def test_the_last_end_is_that_of_the_session_that_lasts_longest(mongod_engine, settings):
-    use(settings, OLD)
+def test_the_last_end_is_that_of_the_session_that_lasts_longest(mongod_engine, monkeypatch):
+    encrypt_with(monkeypatch, OLD)
     ends = []
     for _ in range(2):
         save(a=1)
@@ -121,14 +116,14 @@ def test_the_last_end_is_that_of_the_session_that_lasts_longest(mongod_engine, s
         end = each["expires_at"] + timedelta(days=days)
         collection().update_one({"_id": each["_id"]}, {"$set": {"expires_at": end}})
         ends.append(end)
-    use(settings, NEW, OLD)
+    encrypt_with(monkeypatch, NEW, OLD)
 
     report = json.loads(call("encrypt", "--json"))
     assert report["bound"][OLD_ID] == {"count": 2, "until": max(ends).isoformat()}
 
 
-def test_under_only_what_is_not_encrypted_is_not_trusted(sessions, settings):
-    use(settings, NEW, OLD, mode="only")
+def test_under_only_what_is_not_encrypted_is_not_trusted(sessions, monkeypatch):
+    encrypt_with(monkeypatch, NEW, OLD, mode="only")
 
     with pytest.raises(CommandError, match="1 session cannot"):
         call("encrypt")
@@ -169,10 +164,10 @@ def test_a_request_that_has_loaded_before_saves_after(sessions):
     assert load(sealed) == {"a": 3, "b": 3}
 
 
-def test_a_document_that_says_something_else_than_its_payload_is_left_alone(
-    mongod_engine, settings
+def test_a_document_that_names_another_key_than_its_payload_is_left_alone(
+    mongod_engine, monkeypatch
 ):
-    use(settings, NEW)
+    encrypt_with(monkeypatch, NEW)
     key = save(a=1)
     collection().update_one({}, {"$set": {"key_id": OLD_ID}})
 
@@ -222,25 +217,25 @@ def test_an_interruption_loses_nothing(sessions, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", [None, "prepare"])
-def test_without_keys_nothing_is_encrypted(mongod_engine, settings, mode):
-    use(settings, *([NEW] if mode else []), mode=mode)
+def test_without_keys_nothing_is_encrypted(mongod_engine, monkeypatch, mode):
+    encrypt_with(monkeypatch, *([NEW] if mode else []), mode=mode)
 
     with pytest.raises(CommandError, match='ENCRYPTION to "transition"'):
         call("encrypt")
 
 
-def test_keys_that_cannot_be_had_are_reported(mongod_engine, settings):
-    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ENCRYPTION_KEYS": lambda: 1 / 0}
+def test_keys_that_cannot_be_had_are_reported(mongod_engine, monkeypatch):
+    encrypt_with(monkeypatch, ENCRYPTION_KEYS=lambda: 1 / 0)
 
     with pytest.raises(CommandError, match="raised ZeroDivisionError"):
         call("encrypt")
 
 
-def test_what_it_compresses_is_what_the_settings_say(mongod_engine, settings):
-    use(settings)
+def test_what_it_compresses_is_what_the_settings_say(mongod_engine, monkeypatch):
+    encrypt_with(monkeypatch)
     key = save(a="x" * 5000)
-    use(settings, NEW, mode="transition")
-    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "COMPRESS": 0}
+    encrypt_with(monkeypatch, NEW, mode="transition")
+    encrypt_with(monkeypatch, NEW, mode="transition", COMPRESS=0)
     call("encrypt")
 
     assert len(collection().find_one()["payload"]) < 1000
@@ -276,8 +271,8 @@ def test_status_counts_by_key(sessions):
     assert found["settings"]["COMPRESS"] is False
 
 
-def test_status_finds_keys_that_nobody_has(sessions, settings):
-    use(settings)
+def test_status_finds_keys_that_nobody_has(sessions, monkeypatch):
+    encrypt_with(monkeypatch)
 
     found = json.loads(call("status", "--json"))
     assert found["encryption"]["by_unknown_key"] == {OLD_ID: 2}
@@ -302,8 +297,8 @@ def keys_of_a_vault():
     return [NEW]
 
 
-def test_status_shows_the_name_of_a_source(mongod_engine, settings):
-    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "ENCRYPTION_KEYS": keys_of_a_vault}
+def test_status_shows_the_name_of_a_source(mongod_engine, monkeypatch):
+    encrypt_with(monkeypatch, ENCRYPTION_KEYS=keys_of_a_vault)
 
     shown = call("status")
     assert f"ENCRYPTION_KEYS: {__name__}.keys_of_a_vault" in shown

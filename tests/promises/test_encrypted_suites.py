@@ -2,8 +2,8 @@
 
 import pytest
 
-from django_mongo_sessions.conf import KEYS
 from django_mongo_sessions.storage import codec
+from tests.conftest import IS_LONG, encrypt_with
 from tests.engine.conftest import held, two  # noqa: F401
 from tests.engine.test_merged_keys import *  # noqa: F403
 from tests.promises import test_histories as histories
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.only("mongomock", "sync")
 def encrypted(monkeypatch):
     """Encrypt by default, and see to it that this is what happens."""
     made = []
-    monkeypatch.setattr(KEYS["ENCRYPTION_KEYS"], "default", [bytes(range(32))])
+    encrypt_with(monkeypatch, bytes(range(32)))
     encrypt = codec.encrypt
 
     def counted(*args):
@@ -39,6 +39,7 @@ def encrypted(monkeypatch):
     assert {payload[:1] for payload in made} == {codec.BOUND}
 
 
+@pytest.mark.skipif(not IS_LONG, reason="in the long profile")
 def test_acknowledged_changes_are_stored_exactly_once(frozen):  # noqa: F811
     histories.test_acknowledged_changes_are_stored_exactly_once(
         None, *histories.WORLDS["moves of all"]

@@ -20,26 +20,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from pymongo.errors import DocumentTooLarge
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.conf import KEYS
 from django_mongo_sessions.engine import session as engine_session
 from django_mongo_sessions.exceptions import KeysUnavailable
 from django_mongo_sessions.management import encrypting
 from django_mongo_sessions.mongo.runner import run
 from django_mongo_sessions.storage import codec, documents, keyring
 from django_mongo_sessions.users import list_sessions
-from tests.conftest import collection, count_sessions, end
+from tests.conftest import collection, count_sessions, encrypt_with, end
 from tests.promises.test_interleavings import options
 
 A, B = bytes(range(32)), bytes(range(100, 132))
 A_ID, B_ID = (keyring.MasterKey(secret).id.hex() for secret in (A, B))
 VALUE = "a value that nobody may see"
-
-
-def use(monkeypatch, *keys, mode=None, **given):
-    """Set keys of MONGO_SESSIONS, by their defaults: other settings would mean another client."""
-    given.setdefault("ENCRYPTION_KEYS", list(keys) or None)
-    for name, value in {"ENCRYPTION": mode, **given}.items():
-        monkeypatch.setattr(KEYS[name], "default", value)
 
 
 def saved(**data):
@@ -123,11 +115,11 @@ def copied_from_another():
 REFUSED = {
     "no such key": (
         A,
-        lambda monkeypatch: use(monkeypatch, B),
+        lambda monkeypatch: encrypt_with(monkeypatch, B),
         f"no encryption key has the id {A_ID}",
     ),
-    "keys taken out": (A, lambda monkeypatch: use(monkeypatch), "has no ENCRYPTION_KEYS"),
-    "not encrypted": (None, lambda monkeypatch: use(monkeypatch, A), "transition"),
+    "keys taken out": (A, lambda monkeypatch: encrypt_with(monkeypatch), "has no ENCRYPTION_KEYS"),
+    "not encrypted": (None, lambda monkeypatch: encrypt_with(monkeypatch, A), "transition"),
     "commitment": (A, lambda monkeypatch: altered(30)(), f"with the key {A_ID}: its commitment"),
     "tag": (A, lambda monkeypatch: altered(-1)(), f"with the key {A_ID}: its tag"),
     "moment": (A, lambda monkeypatch: moved_in_time(), "commitment"),
@@ -137,7 +129,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("key", "change", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_does_not_open_is_refused_and_kept(get, monkeypatch, logged, key, change, reason):
-    use(monkeypatch, *([key] if key else []))
+    encrypt_with(monkeypatch, *([key] if key else []))
     store = saved(a=VALUE)
     change(monkeypatch)
     before = the_document()
@@ -156,7 +148,7 @@ def test_what_does_not_open_is_refused_and_kept(get, monkeypatch, logged, key, c
 
 
 def test_a_payload_does_not_open_for_another_cookie(mongod_engine, monkeypatch):
-    use(monkeypatch, A)
+    encrypt_with(monkeypatch, A)
     saved(a=VALUE)
     document, stranger = the_document(), SessionStore("0123456789abcdefghijklmnopqrstuv")
     binding = document["_id"] + bytes(8)
@@ -167,10 +159,10 @@ def test_a_payload_does_not_open_for_another_cookie(mongod_engine, monkeypatch):
 
 @pytest.mark.parametrize("url", [None, "saves"])
 def test_keys_that_cannot_be_had_are_an_outage(get, monkeypatch, url):
-    use(monkeypatch, A)
+    encrypt_with(monkeypatch, A)
     store = saved(a=VALUE)
     before = the_document()
-    use(monkeypatch, ENCRYPTION_KEYS=lambda: 1 / 0)
+    encrypt_with(monkeypatch, ENCRYPTION_KEYS=lambda: 1 / 0)
 
     response = get(store, url)
     assert response.status_code == 503
@@ -178,13 +170,13 @@ def test_keys_that_cannot_be_had_are_an_outage(get, monkeypatch, url):
     assert "sessionid" not in response.cookies
     assert the_document() == before
 
-    use(monkeypatch, A)
+    encrypt_with(monkeypatch, A)
     assert get(store).content == VALUE.encode()
 
 
 def test_keys_that_come_back_open_the_session(get, monkeypatch):
     monkeypatch.setattr(keyring, "RETRY_INTERVAL", 0)
-    use(monkeypatch, A)
+    encrypt_with(monkeypatch, A)
     store = saved(a=VALUE)
     failures = [LookupError()]
 
@@ -193,15 +185,15 @@ def test_keys_that_come_back_open_the_session(get, monkeypatch):
             raise failures.pop()
         return [A]
 
-    use(monkeypatch, ENCRYPTION_KEYS=keys)
+    encrypt_with(monkeypatch, ENCRYPTION_KEYS=keys)
     assert [get(store).status_code for _ in range(2)] == [503, 200]
 
 
 def test_a_key_that_is_missing_is_looked_for(get, monkeypatch):
-    use(monkeypatch, B)
+    encrypt_with(monkeypatch, B)
     store = saved(a=VALUE)
     rings = [[A, B], [A]]
-    use(monkeypatch, ENCRYPTION_KEYS=lambda: rings.pop())
+    encrypt_with(monkeypatch, ENCRYPTION_KEYS=lambda: rings.pop())
     saved(b=1)
 
     assert get(store).content == VALUE.encode()
@@ -210,26 +202,28 @@ def test_a_key_that_is_missing_is_looked_for(get, monkeypatch):
 @pytest.mark.parametrize("given", [[A.hex()[1:]], A.hex(), None])
 @pytest.mark.parametrize("by_function", [True, False])
 def test_nonsense_instead_of_keys_is_an_error(get, monkeypatch, caplog, given, by_function):
-    use(monkeypatch, A)
+    encrypt_with(monkeypatch, A)
     store = saved(a=VALUE)
     before = the_document()
-    use(monkeypatch, ENCRYPTION_KEYS=(lambda: given) if by_function else given, mode="only")
+    encrypt_with(
+        monkeypatch, ENCRYPTION_KEYS=(lambda: given) if by_function else given, mode="only"
+    )
 
     for url in (None, "saves"):
         response = get(store, url)
         assert response.status_code == 500
         assert "sessionid" not in response.cookies
-    use(monkeypatch, A)
+    encrypt_with(monkeypatch, A)
     assert the_document() == before
     assert "ImproperlyConfigured" in caplog.text
     assert A.hex()[1:] not in caplog.text
 
 
 def test_without_the_package_nothing_is_stored_in_plain_text(get, monkeypatch):
-    use(monkeypatch, A)
+    encrypt_with(monkeypatch, A)
     store = saved(a=VALUE)
     before = the_document()
-    use(monkeypatch, A)
+    encrypt_with(monkeypatch, A)
     keyring.cipher.cache_clear()
     monkeypatch.setitem(sys.modules, "cryptography", None)
 
@@ -243,7 +237,7 @@ def test_without_the_package_nothing_is_stored_in_plain_text(get, monkeypatch):
 def test_a_session_that_is_too_large_is_refused(mongod_engine, monkeypatch):
     monkeypatch.setattr(codec, "MAX_BODY", 1000)
     monkeypatch.setattr("django_mongo_sessions.engine.mapping.LARGE_BODY", 900)
-    use(monkeypatch, A)
+    encrypt_with(monkeypatch, A)
 
     with pytest.raises(DocumentTooLarge, match="At most 1,000"):
         saved(a="x" * 1000)
@@ -251,7 +245,7 @@ def test_a_session_that_is_too_large_is_refused(mongod_engine, monkeypatch):
 
 def test_a_touch_does_without_the_keys(mongod_engine, monkeypatch, logged):
     key = saved(a=1).session_key
-    use(monkeypatch, ENCRYPTION_KEYS=lambda: 1 / 0, mode="transition")
+    encrypt_with(monkeypatch, ENCRYPTION_KEYS=lambda: 1 / 0, mode="transition")
     store = SessionStore(key)
     assert store._get_session() == {"a": 1}
 
@@ -264,7 +258,7 @@ def test_a_touch_does_without_the_keys(mongod_engine, monkeypatch, logged):
 
 @pytest.mark.parametrize("kind", ["native", "threads"])
 def test_a_loop_goes_on_while_the_keys_are_asked_for(mongod_engine, monkeypatch, kind):
-    use(monkeypatch, A)
+    encrypt_with(monkeypatch, A)
     key = saved(a=VALUE).session_key
     goes_on, threads = threading.Event(), []
 
@@ -273,7 +267,7 @@ def test_a_loop_goes_on_while_the_keys_are_asked_for(mongod_engine, monkeypatch,
         assert goes_on.wait(10)
         return [A]
 
-    use(monkeypatch, ENCRYPTION_KEYS=keys, ASYNC=kind)
+    encrypt_with(monkeypatch, ENCRYPTION_KEYS=keys, ASYNC=kind)
 
     async def let_go_on():
         while not threads:
@@ -290,7 +284,7 @@ def test_a_loop_goes_on_while_the_keys_are_asked_for(mongod_engine, monkeypatch,
 
 def test_a_key_is_in_no_traceback(mongod_engine, settings, monkeypatch):
     settings.DEBUG = True
-    use(monkeypatch, ENCRYPTION_KEYS=keys_of_a_broken_vault)
+    encrypt_with(monkeypatch, ENCRYPTION_KEYS=keys_of_a_broken_vault)
     store = SessionStore()
     store["a"] = 1
     with pytest.raises(KeysUnavailable) as raised:
@@ -340,7 +334,7 @@ class Hosts(RuleBasedStateMachine):
     @rule(mode=st.sampled_from(MODES), ring=st.sampled_from(RINGS))
     def configure(self, mode, ring):
         self.mode, self.ring = mode, ring
-        use(self.monkeypatch, *(ring if mode else []), mode=mode)
+        encrypt_with(self.monkeypatch, *(ring if mode else []), mode=mode)
 
     @rule()
     def load(self):
@@ -381,15 +375,15 @@ def test_each_setting_stores_and_opens_what_it_says(mongod_engine, monkeypatch):
 
 
 def test_a_session_that_comes_back_to_plain_text_has_no_key(mongod_engine, monkeypatch):
-    use(monkeypatch, A)
+    encrypt_with(monkeypatch, A)
     store = saved(a=1)
     assert the_document()["key_id"] == A_ID
-    use(monkeypatch, A, mode="prepare")
+    encrypt_with(monkeypatch, A, mode="prepare")
     store["a"] = 2
     store.save()
 
     assert "key_id" not in the_document()
-    use(monkeypatch)
+    encrypt_with(monkeypatch)
     assert SessionStore(store.session_key).load() == {"a": 2}
 
 
@@ -418,7 +412,7 @@ def assert_hides(dump, keys):
 
 @pytest.mark.parametrize("compress", [None, 0])
 def test_no_value_and_no_key_is_in_the_collection(mongod_engine, monkeypatch, compress):
-    use(monkeypatch, A, COMPRESS=compress)
+    encrypt_with(monkeypatch, A, COMPRESS=compress)
 
     keys = use_a_session()
 
@@ -427,9 +421,9 @@ def test_no_value_and_no_key_is_in_the_collection(mongod_engine, monkeypatch, co
 
 
 def test_the_sessions_of_a_user_are_listed_without_a_key(mongod_engine, monkeypatch):
-    use(monkeypatch, A)
+    encrypt_with(monkeypatch, A)
     saved(_auth_user_id="7", a=VALUE)
-    use(monkeypatch, ENCRYPTION_KEYS=lambda: 1 / 0)
+    encrypt_with(monkeypatch, ENCRYPTION_KEYS=lambda: 1 / 0)
 
     assert len(list_sessions("7")) == 1
 
