@@ -142,6 +142,14 @@ def test_djangos_error_pages_mask_a_password_with_a_name_of_its_own(settings):
     assert "S3CRET" not in str(shown)
 
 
+def test_djangos_error_pages_mask_the_keys_that_encrypt(settings):
+    settings.MONGO_SESSIONS = {"ENCRYPTION_KEYS": ["S3CRET"]}
+
+    shown = SafeExceptionReporterFilter().get_safe_settings()["MONGO_SESSIONS"]
+
+    assert "S3CRET" not in str(shown)
+
+
 def test_a_name_is_refused_as_pymongo_would():
     with MongoClient(connect=False) as client:
         for name in BAD_DATABASES:

@@ -232,7 +232,9 @@ class Source:
         try:
             ring = read(_asked())
         except (ImproperlyConfigured, KeysUnavailable) as error:
-            self._doubt, self._next = error.with_traceback(None), time.monotonic() + RETRY_INTERVAL
+            # A copy, since the traceback of the error itself keeps what the request has used.
+            self._doubt = type(error)(*error.args)
+            self._next = time.monotonic() + RETRY_INTERVAL
             raise
         self.ring, self._doubt = ring, None
         self._next = 0.0 if is_first else began + REFRESH_INTERVAL
