@@ -143,13 +143,13 @@ def read(given: object) -> Ring:
     secrets: list[bytes] = []
     for place, each in enumerate(given):
         secret = _secret(each)
-        if problem := _problem(each, secret, secrets):
+        if problem := _problem(secret, secrets):
             raise ImproperlyConfigured(f"{_SETTING}[{place}] {problem}.")
         secrets.append(secret)
     return Ring([MasterKey(secret) for secret in secrets])
 
 
-def _problem(given: object, secret: bytes, before: list[bytes]) -> str | None:
+def _problem(secret: bytes, before: list[bytes]) -> str | None:
     """Return what is wrong with a key, which came after these."""
     if len(secret) != _LENGTH:
         return (
@@ -160,7 +160,8 @@ def _problem(given: object, secret: bytes, before: list[bytes]) -> str | None:
         return "consists of one byte, 32 times. `manage.py mongosessions newkey` makes a key"
     if secret in before:
         return "is there twice"
-    if given in conf.SIGNING_KEYS or secret in conf.SIGNING_KEYS:
+    signing = [key.encode() if isinstance(key, str) else key for key in conf.SIGNING_KEYS]
+    if secret in signing or secret in map(_secret, conf.SIGNING_KEYS):
         return "is SECRET_KEY. Use a key of its own: `manage.py mongosessions newkey` makes one"
     return None
 
