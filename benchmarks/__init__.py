@@ -5,6 +5,6 @@ sessions hold. `suite` is one full run: it starts the `servers`, gives each cont
 (`worker`) with a site (`site`), and takes `measurements`. `machine` describes where it ran.
 `serving` loads sites with wrk, and `network` counts round trips. `targets` judges the results, and
 `report`, `plots` and `picture` show them. `counts` compares the commands and the bytes that the
-engine sends with expected.json. `compression` has the figures behind `COMPRESS`, and `memory`
-watches a process for long.
+engine sends with expected.json. `compression` has the figures behind `COMPRESS`, `encryption` those
+of docs/encryption.md, and `memory` watches a process for long.
 """

@@ -1,6 +1,7 @@
 """`python -m benchmarks`: `run` measures, `report` writes the pages, `quick` only counts.
 
-`compress` measures what compressing costs and saves. `memory` watches the memory of one process.
+`compress` measures what compressing costs and saves, and `encrypt` what encryption costs. `memory`
+watches the memory of one process.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def main() -> int:
     quick.set_defaults(do=_quick)
     compress = commands.add_parser("compress", help="measure compression at several levels")
     compress.set_defaults(do=_compress)
+    encrypt = commands.add_parser("encrypt", help="measure encrypted sessions beside sealed ones")
+    encrypt.set_defaults(do=_encrypt)
     flat = commands.add_parser("memory", help="use one process for long, and watch its memory")
     flat.add_argument(
         "--operations", type=int, default=1_000_000, help="loads and saves; %(default)s"
@@ -119,6 +122,22 @@ def _compress(arguments: argparse.Namespace) -> int:
         mongod.running(Path(folder) / "mongodb") as uri,
     ):
         print(compression.as_markdown(compression.measure(uri)))
+    return 0
+
+
+def _encrypt(arguments: argparse.Namespace) -> int:
+    import django
+    from django.conf import settings
+
+    settings.configure(SECRET_KEY="not a secret: the benchmarks' key is public")
+    django.setup()
+    from benchmarks import encryption
+
+    with (
+        tempfile.TemporaryDirectory(prefix="benchmarks-") as folder,
+        mongod.running(Path(folder) / "mongodb") as uri,
+    ):
+        print(encryption.as_markdown(encryption.measure(uri)))
     return 0
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
@@ -74,7 +74,16 @@ def _is_age(value: Any) -> bool:
 
 
 def _is_threshold(value: Any) -> bool:
-    return value is False or (type(value) is int and value >= 0)
+    return value is None or value is False or (type(value) is int and value >= 0)
+
+
+def _is_keys(value: Any) -> bool:
+    # What is in the list is checked by itself, so that the message can say which one is wrong.
+    return isinstance(value, (list, tuple)) or _is_factory(value)
+
+
+_MODES = ("prepare", "transition", "only")
+_COMPRESS = 4096  # bytes, of payloads that are not encrypted
 
 
 class Conf:
@@ -117,9 +126,19 @@ class Conf:
     ABSOLUTE_AGE = Key[float | None](None, "a number of seconds above 0, or None", _is_age)
     #: Whether `modified` notices changes inside values.
     TRACK_NESTED = Key(False, "True or False", lambda value: isinstance(value, bool))
-    #: Bytes of a serialized session from which it is compressed; False for never. What is stored
-    #: opens whatever this says.
-    COMPRESS = Key[int](4096, "a whole number of bytes, or False", _is_threshold)
+    #: Bytes of a serialized session from which it is compressed; False for never. None is 4096, and
+    #: never if it is encrypted. What is stored opens whatever this says.
+    COMPRESS = Key[int | None](None, "a whole number of bytes, False, or None", _is_threshold)
+    #: The keys that encrypt sessions: the first one encrypts, and all of them open. Or a callable
+    #: that returns them, or its dotted path. None if sessions are not encrypted.
+    ENCRYPTION_KEYS = Key[Sequence[Any] | Factory](
+        None, "a list of keys, a callable that returns one, its dotted path, or None", _is_keys
+    )
+    #: Whether sessions are encrypted, and those that are not still open. None is "only" with
+    #: ENCRYPTION_KEYS.
+    ENCRYPTION = Key[str | None](
+        None, '"prepare", "transition", "only" or None', (*_MODES, None).__contains__
+    )
 
     #: Whether the browser's `User-Agent` is stored with a session.
     USER_AGENT = Key(False, "True or False", lambda value: isinstance(value, bool))
@@ -195,6 +214,37 @@ class Conf:
         An empty fallback is left out: with it, whoever can write to the database could seal.
         """
         return [settings.SECRET_KEY, *(key for key in settings.SECRET_KEY_FALLBACKS if key)]
+
+    @property
+    def encryption(self) -> str | None:
+        """Which of ENCRYPTION's values applies; None if sessions are not encrypted.
+
+        Raises ImproperlyConfigured if it has no meaning: nothing may be stored in plain text by
+        mistake.
+        """
+        mode = self.ENCRYPTION
+        if self.ENCRYPTION_KEYS is None:
+            if mode is None:
+                return None
+            raise ImproperlyConfigured("MONGO_SESSIONS has ENCRYPTION, but no ENCRYPTION_KEYS.")
+        if mode is None:
+            return "only"
+        if mode not in _MODES:
+            accepts = KEYS["ENCRYPTION"].accepts
+            raise ImproperlyConfigured(f"MONGO_SESSIONS['ENCRYPTION'] accepts {accepts}.")
+        return mode
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether what is stored now is encrypted. Raises what `encryption` raises."""
+        return self.encryption in ("transition", "only")
+
+    def compress_from(self, encrypts: bool) -> int | Literal[False]:
+        """Return the size in bytes from which a body is compressed; False for never."""
+        given = self.COMPRESS
+        if given is None:
+            return False if encrypts else _COMPRESS
+        return given
 
     @property
     def DEBUG(self) -> bool:

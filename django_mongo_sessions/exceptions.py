@@ -24,3 +24,7 @@ class SessionConflict(UpdateError):
 
 class ServerUnavailable(ServerSelectionTimeoutError):
     """MongoDB was found to be down a moment ago, so this call was not sent."""
+
+
+class KeysUnavailable(ServerUnavailable):
+    """The keys that encrypt sessions cannot be had at the moment, so no session can be opened."""

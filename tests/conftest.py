@@ -16,6 +16,7 @@ from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.conf import KEYS as SETTINGS
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.mongo import indexes
 from testproject import mongod
@@ -52,14 +53,14 @@ URI = pytest.StashKey[str]()
 def pytest_generate_tests(metafunc):
     if "do" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("only")
-        ways = [way for way in WAYS if not only or way[0] == only.args[0]]
+        ways = [way for way in WAYS if not only or way[: len(only.args)] == only.args]
         metafunc.parametrize("engine, do", ways, indirect=True)
     elif "engine" in metafunc.fixturenames:
         metafunc.parametrize("engine", ["mongod", "mongomock"], indirect=True)
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "only(server): run on this server alone, sync and async")
+    config.addinivalue_line("markers", "only(server[, form]): run in these ways alone")
     config.stash[SERVERS] = ExitStack()
 
 
@@ -132,6 +133,13 @@ def use(settings, uri):
     indexes._ensured.add((uri, DATABASE, "sessions"))
     collection().drop_indexes()
     collection().delete_many({})
+
+
+def encrypt_with(monkeypatch, *keys, mode=None, **given):
+    """Set keys of MONGO_SESSIONS, by their defaults: other settings would mean another client."""
+    given.setdefault("ENCRYPTION_KEYS", list(keys) or None)
+    for name, value in {"ENCRYPTION": mode, **given}.items():
+        monkeypatch.setattr(SETTINGS[name], "default", value)
 
 
 # What the engine's user may do: all that a site needs, and nothing with indexes.

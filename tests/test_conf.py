@@ -26,7 +26,9 @@ VALUES = {
     "TOUCH_INTERVAL": ([None, 0.5, 3600], [0, -1, "5", True]),
     "ABSOLUTE_AGE": ([None, 0.5, 43_200], [0, -1, "5", True, float("inf")]),
     "TRACK_NESTED": ([True, False], ["yes", None, 1]),
-    "COMPRESS": ([False, 0, 1, 100_000], [True, None, -1, "4096", 4096.0]),
+    "COMPRESS": ([None, False, 0, 1, 100_000], [True, -1, "4096", 4096.0]),
+    "ENCRYPTION_KEYS": ([None, [], ["a"], (b"b",), dict, "site.vault.keys"], ["a", b"b", 1, {}]),
+    "ENCRYPTION": ([None, "prepare", "transition", "only"], ["Only", True, False]),
     "USER_AGENT": ([True, False], ["yes", None, 1, 0]),
     "ADDRESS": ([None, "prefix", "full"], ["none", True, False, 24]),
     "ADDRESS_FROM": ([None, dict, "site.addresses.client"], ["client", 1, {}]),
@@ -53,7 +55,9 @@ def test_every_key_is_optional(settings):
     assert conf.TOUCH_INTERVAL is None
     assert conf.ABSOLUTE_AGE is None
     assert conf.TRACK_NESTED is False
-    assert conf.COMPRESS == 4096
+    assert conf.COMPRESS is None
+    assert conf.ENCRYPTION_KEYS is None
+    assert conf.ENCRYPTION is None
     assert conf.USER_AGENT is False
     assert conf.ADDRESS is None
     assert conf.ADDRESS_FROM is None
@@ -140,6 +144,14 @@ def test_djangos_error_pages_mask_a_password_with_a_name_of_its_own(settings):
     assert "S3CRET" not in str(shown)
 
 
+def test_djangos_error_pages_mask_the_keys_that_encrypt(settings):
+    settings.MONGO_SESSIONS = {"ENCRYPTION_KEYS": ["S3CRET"]}
+
+    shown = SafeExceptionReporterFilter().get_safe_settings()["MONGO_SESSIONS"]
+
+    assert "S3CRET" not in str(shown)
+
+
 def test_a_name_is_refused_as_pymongo_would():
     with MongoClient(connect=False) as client:
         for name in BAD_DATABASES:
@@ -200,3 +212,46 @@ def test_what_is_no_function_is_refused_with_the_name_of_the_key(
         conf.function("MAX_SESSIONS")
 
     assert "MONGO_SESSIONS['MAX_SESSIONS']" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "of_sealed", "of_encrypted"), [(None, 4096, False), (100, 100, 100), (0, 0, 0)]
+)
+def test_what_is_encrypted_is_compressed_only_if_a_site_says_so(
+    settings, given, of_sealed, of_encrypted
+):
+    settings.MONGO_SESSIONS = {"COMPRESS": given}
+
+    assert conf.compress_from(encrypts=False) == of_sealed
+    assert conf.compress_from(encrypts=True) == of_encrypted
+
+
+@pytest.mark.parametrize(
+    ("given", "mode", "encrypts"),
+    [
+        ({}, None, False),
+        ({"ENCRYPTION_KEYS": []}, "only", True),  # and no key is an error
+        ({"ENCRYPTION_KEYS": ["a"]}, "only", True),
+        ({"ENCRYPTION_KEYS": ["a"], "ENCRYPTION": "prepare"}, "prepare", False),
+        ({"ENCRYPTION_KEYS": ["a"], "ENCRYPTION": "transition"}, "transition", True),
+    ],
+)
+def test_with_keys_sessions_are_encrypted(settings, given, mode, encrypts):
+    settings.MONGO_SESSIONS = given
+
+    assert conf.encryption == mode
+    assert conf.encrypts is encrypts
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"ENCRYPTION": "only"}, "has ENCRYPTION, but no ENCRYPTION_KEYS"),
+        ({"ENCRYPTION_KEYS": ["a"], "ENCRYPTION": "Only"}, 'accepts "prepare", "transition"'),
+    ],
+)
+def test_nothing_is_stored_in_plain_text_by_mistake(settings, given, problem):
+    settings.MONGO_SESSIONS = given
+
+    with pytest.raises(ImproperlyConfigured, match=problem):
+        assert conf.encryption

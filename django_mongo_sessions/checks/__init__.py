@@ -8,6 +8,7 @@ from django_mongo_sessions.checks.messages import check_apps
 from django_mongo_sessions.checks.server import check_server, check_table
 from django_mongo_sessions.checks.settings import (
     check_cookies,
+    check_encryption,
     check_keys,
     check_serializer,
     check_settings,
@@ -19,7 +20,7 @@ def register() -> None:
     """Register the checks with Django."""
     for check in (check_settings, check_serializer, check_apps, check_keys):
         checks.register(check)
-    for check in (check_tls, check_cookies):
+    for check in (check_tls, check_cookies, check_encryption):
         checks.register(check, checks.Tags.security, deploy=True)
     for check in (check_server, check_table):
         checks.register(check, checks.Tags.database)

@@ -45,6 +45,17 @@ MESSAGES = {
         "variable.",
     ),
     "E011": Message("{problem}", "Correct it, or leave the key out."),
+    "E015": Message("{problem}", "Install django-mongodb-sessions[encryption]."),
+    "E016": Message("{problem}", "`manage.py mongosessions newkey` makes a key."),
+    "E017": Message(
+        "MONGO_SESSIONS has ENCRYPTION, but no ENCRYPTION_KEYS: no session can be stored.",
+        "Set ENCRYPTION_KEYS, or remove ENCRYPTION.",
+    ),
+    "E018": Message(
+        "Sessions are stored that these settings refuse, so their users would be signed out: "
+        "{problem}.",
+        "{remedy}",
+    ),
     "W001": Message(
         "SESSION_SERIALIZER unpickles: anyone who can write to the database and knows SECRET_KEY "
         "can run code on your servers.",
@@ -123,6 +134,21 @@ MESSAGES = {
         "signs in.",
         "In MIDDLEWARE, replace Django's SessionMiddleware with "
         "'django_mongo_sessions.middleware.SessionMiddleware'.",
+    ),
+    "W023": Message(
+        "MONGO_SESSIONS['ENCRYPTION'] is \"{mode}\": sessions that are not encrypted open, so "
+        "anyone who can write to the database and knows SECRET_KEY can make one up.",
+        'Once `manage.py mongosessions encrypt` has run, set it to "only".',
+    ),
+    "W024": Message(
+        "MONGO_SESSIONS['COMPRESS'] is set, and sessions are encrypted: their length tells "
+        "something about what they hold.",
+        "Remove COMPRESS.",
+    ),
+    "W025": Message(
+        "Sessions are encrypted with keys that ENCRYPTION_KEYS does not have: {ids}.",
+        "Add the keys again until `manage.py mongosessions status` counts no session of theirs, or "
+        "run `manage.py mongosessions encrypt --sign-out-others`.",
     ),
 }
 

@@ -16,10 +16,13 @@ from django_mongo_sessions.checks import settings
 from django_mongo_sessions.checks.messages import message
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection import clients, collection, errors
-from django_mongo_sessions.mongo import indexes
-from django_mongo_sessions.mongo.runner import run
+from django_mongo_sessions.exceptions import KeysUnavailable
+from django_mongo_sessions.mongo import indexes, operations
+from django_mongo_sessions.mongo.runner import run, single
+from django_mongo_sessions.storage import dates, keyring
 
 OLDEST_SERVER = [4, 4]
+_SAMPLE = 1_000  # documents that are read to find out how they are encrypted
 
 
 def check_server(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -34,6 +37,7 @@ def check_server(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessa
         if conf.CLIENT is not None:  # which no other check has called
             found += settings.check_database(client)
         found += _check_server(client)
+        found += _check_encryption()
     except ImproperlyConfigured as error:
         found.append(message("E008", problem=error))
     except PyMongoError as error:
@@ -50,6 +54,32 @@ def _check_server(client: Any) -> Iterator[checks.CheckMessage]:
         return
     for index in run(indexes.wrong()):
         yield message("W011", name=index.name, state=index.state)
+
+
+def _check_encryption() -> Iterator[checks.CheckMessage]:
+    """Check that what is stored opens, as far as a sample of the sessions shows."""
+    mode = conf.encryption
+    try:
+        known = keyring.source().get().ids() if mode else []
+    except (ImproperlyConfigured, KeysUnavailable) as error:
+        yield message("E016", problem=error)
+        return
+    counts = run(single(operations.count_by_key(dates.utc_now(), _SAMPLE)))
+    plain = counts.pop(None, 0)
+    if mode == "only" and plain:
+        yield message(
+            "E018",
+            problem=f"{plain:,} are not encrypted",
+            remedy='Set ENCRYPTION to "transition" and run `manage.py mongosessions encrypt`.',
+        )
+    if mode is None and counts:
+        yield message(
+            "E018",
+            problem=f"{sum(counts.values()):,} are encrypted",
+            remedy='Set ENCRYPTION_KEYS again. ENCRYPTION "prepare" stores no more of them.',
+        )
+    elif unknown := sorted(str(name) for name in counts if name not in known):
+        yield message("W025", ids=", ".join(unknown))
 
 
 def check_table(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:

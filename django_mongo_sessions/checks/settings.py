@@ -21,6 +21,8 @@ from pymongo.errors import ConfigurationError
 from django_mongo_sessions.checks.messages import WORKER_TIMEOUT, message
 from django_mongo_sessions.conf import KEYS, conf
 from django_mongo_sessions.connection import collection, uris
+from django_mongo_sessions.exceptions import KeysUnavailable
+from django_mongo_sessions.storage import keyring
 
 DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 MIDDLEWARE = "django_mongo_sessions.middleware.SessionMiddleware"
@@ -57,6 +59,34 @@ def _check_values() -> Iterator[checks.CheckMessage]:
         if not _middleware(MIDDLEWARE):
             yield message("W015")
     yield from _check_users()
+    yield from _check_encryption()
+
+
+def _check_encryption() -> Iterator[checks.CheckMessage]:
+    if conf.ENCRYPTION_KEYS is None:
+        if conf.ENCRYPTION is not None:
+            yield message("E017")
+        return
+    try:
+        keyring.cipher()
+    except ImproperlyConfigured as error:
+        yield message("E015", problem=error)
+        return
+    try:
+        keys = keyring.named()
+        if not callable(keys):  # which is not called before it is needed
+            keyring.read(keys)
+    except (ImproperlyConfigured, KeysUnavailable) as error:
+        yield message("E016", problem=error)
+    if conf.encrypts and conf.compress_from(encrypts=True) is not False:
+        yield message("W024")
+
+
+def check_encryption(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that only encrypted sessions open, if there are keys. For `check --deploy`."""
+    if are_wrong() or conf.encryption in (None, "only"):
+        return []
+    return [message("W023", mode=conf.encryption)]
 
 
 def _check_users() -> Iterator[checks.CheckMessage]:

@@ -90,7 +90,7 @@ def describe(session: TrackedSession, with_data: bool) -> Steps[dict[str, Any] |
         return None
     shown = documents.describe(document)
     if with_data:
-        snapshot = mapping.opened(session, key, document_id, document)
+        snapshot = yield from mapping.opened(session, key, document_id, document)
         shown["data"] = snapshot.data if snapshot.readable else None
     return shown
 
@@ -108,4 +108,6 @@ def find(session: TrackedSession, key: str | None) -> Steps[Snapshot | None]:
             document = yield operations.find_own_fields(document_id, now)
     except InvalidBSON as error:
         return mapping.rejected(session, key, document_id, error)
-    return None if document is None else mapping.opened(session, key, document_id, document)
+    if document is None:
+        return None
+    return (yield from mapping.opened(session, key, document_id, document))

@@ -11,6 +11,7 @@ from django.core.signing import BadSignature
 from pymongo.errors import DocumentTooLarge
 
 from django_mongo_sessions.conf import conf
+from django_mongo_sessions.engine import payloads
 from django_mongo_sessions.engine.session import (
     WRITE_INTERVAL,
     Content,
@@ -19,6 +20,7 @@ from django_mongo_sessions.engine.session import (
     began,
     latest_end,
 )
+from django_mongo_sessions.mongo.runner import Steps
 from django_mongo_sessions.storage import codec, dates, documents
 
 logger = logging.getLogger("django_mongo_sessions")
@@ -28,12 +30,15 @@ LARGE_BODY = 1_000_000  # bytes above which a warning is logged
 
 def opened(
     session: TrackedSession, key: str, document_id: bytes, document: Mapping[str, Any]
-) -> Snapshot:
-    """Return the snapshot of a document. If it does not open, nothing in it is trusted."""
+) -> Steps[Snapshot]:
+    """Return the snapshot of a document. If it does not open, nothing in it is trusted.
+
+    Raises KeysUnavailable if it is encrypted, and the keys cannot be had.
+    """
     try:
         stored = documents.read(document)
         binding = documents.binding(document_id, stored.created_at)
-        body, is_current = codec.unseal(stored.payload, binding, conf.SIGNING_KEYS)
+        body, is_current = yield from payloads.opened(stored.payload, binding, key)
         data = session._load(body)
     except (BadSignature, ValueError) as error:
         return rejected(session, key, document_id, error)
@@ -49,6 +54,7 @@ def opened(
         write_id=stored.write_id,
         sealed_with_current_key=is_current,
         recorded=stored.recorded,
+        key_id=stored.key_id,
     )
 
 
@@ -88,7 +94,7 @@ def new(
     content: Content,
     origin: Snapshot | None,
     ends: datetime | None = None,
-) -> tuple[dict[str, Any], Snapshot]:
+) -> Steps[tuple[dict[str, Any], Snapshot]]:
     """Return the document to insert, and the snapshot once it is stored.
 
     `origin` is the session under its old key, if it moves to this one. `ends` is when the session
@@ -111,21 +117,22 @@ def new(
         expires_at=expires_at,
         recorded=recorded,
     )
+    payload, key_id = yield from _closed(session, expected)
     document = documents.new(
         document_id,
         expected.write_id,
-        _seal(session, expected),
+        payload,
         start,
         now,
         expires_at,
-        {**_fields(session, data), **recorded},
+        {**_fields(session, data), **recorded, "key_id": key_id},
     )
-    return document, expected
+    return document, expected._replace(key_id=key_id)
 
 
 def update(
     session: TrackedSession, stored: Snapshot, content: Content, ends: datetime | None = None
-) -> tuple[dict[str, Any], Snapshot]:
+) -> Steps[tuple[dict[str, Any], Snapshot]]:
     """Return the update that stores the content, and the snapshot once it is stored.
 
     If the same content is stored already, the update only moves the expiry. `ends` is when the
@@ -158,16 +165,19 @@ def update(
         sealed_with_current_key=True,
         recorded=_stored(recorded),
     )
+    payload, key_id = yield from _closed(session, expected)
+    if key_id != stored.key_id:
+        changed["key_id"] = key_id
     change = documents.payload_update(
         expected.write_id,
         expected.revision,
-        _seal(session, expected),
+        payload,
         now,
         expires_at,
         {**_fields(session, content.data), **changed},
         created_at=None if start == stored.created_at else start,
     )
-    return change, expected
+    return change, expected._replace(key_id=key_id)
 
 
 def moves_expiry(
@@ -210,7 +220,8 @@ def _stored(recorded: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in recorded.items() if value is not None}
 
 
-def _seal(session: TrackedSession, expected: Snapshot) -> bytes:
+def _closed(session: TrackedSession, expected: Snapshot) -> Steps[tuple[bytes, str | None]]:
+    """Return the payload to store, and the id of the key that encrypts it, if it is encrypted."""
     size = len(expected.body)
     if size > LARGE_BODY:
         sizes = codec.largest_keys(session.serializer, expected.data)
@@ -222,7 +233,7 @@ def _seal(session: TrackedSession, expected: Snapshot) -> bytes:
             raise DocumentTooLarge(f"{message} At most {codec.MAX_BODY:,} bytes can be stored.")
         logger.warning("%s Every request that uses the session loads all of it.", message)
     binding = documents.binding(expected.document_id, expected.created_at)
-    return codec.seal(expected.body, binding, conf.SIGNING_KEYS[0], conf.COMPRESS)
+    return (yield from payloads.closed(expected.body, binding, expected.key))
 
 
 def _expires_at(

@@ -100,7 +100,7 @@ def _follow(session: TrackedSession, newest: Snapshot, new: Snapshot) -> Steps[W
     baseline = session._baseline or newest
     ours = session._content(baseline.data)
     content = session._merged(baseline, newest, ours)
-    update, expected = mapping.update(session, new, content)
+    update, expected = yield from mapping.update(session, new, content)
     target = new.document_id, new.write_id, new.revision
     if not (yield from writes.update(*target, update)):
         raise UpdateError("The session was deleted.")

@@ -103,7 +103,7 @@ def _compare_and_set(
         if stored.readable:
             result, content = _apply(session, change, session._merged(baseline, stored, ours))
             ends = yield from _own_expiry(session)
-            update, expected = mapping.update(session, stored, content, ends)
+            update, expected = yield from mapping.update(session, stored, content, ends)
             write = Write(baseline, stored, ours, content, expected)
             session._begin(write)
             if change is not None:
@@ -222,7 +222,9 @@ def insert(
                 "given."
             )
         ends = yield from _own_expiry(session)
-        document, expected = mapping.new(session, key, document_id, content, origin, ends)
+        document, expected = yield from mapping.new(
+            session, key, document_id, content, origin, ends
+        )
         session._expect_stray(expected)
         try:
             if (yield from writes.insert(document)):
@@ -329,8 +331,8 @@ def touch(session: TrackedSession) -> Steps[bool]:
     data = stored.data if stored.sealed_with_current_key else session._load(stored.body)
     content = Content(data, stored.body)
     ends = yield from _own_expiry(session)
-    update, expected = mapping.update(session, stored, content, ends)
     try:
+        update, expected = yield from mapping.update(session, stored, content, ends)
         moved = yield from writes.update(*_target(stored), update)
     except PyMongoError as error:
         logger.warning("The expiry of a session that was read could not be moved: %s", error)

@@ -88,6 +88,7 @@ class Snapshot(NamedTuple):
     cleared: bool = False  # True: the next write replaces what is stored, without a merge
     expires_at: datetime = dates.EARLIEST  # as this store has written it
     recorded: Mapping[str, Any] = MappingProxyType({})  # documents.RECORDED, as stored
+    key_id: str | None = None  # of the key that encrypts it, as stored
 
     def holds(self, content: Content) -> bool:
         """Return whether this content is what is stored, sealed with the current key."""

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from pymongo import IndexModel, WriteConcern
+from bson.codec_options import DatetimeConversion
+from pymongo import IndexModel, UpdateOne, WriteConcern
 from pymongo.topology_description import TopologyDescription
 
 from django_mongo_sessions.mongo.joint import Find, Insert, Update
@@ -250,6 +251,51 @@ def count_signed_in(user_ids: Collection[str] | None, limit: int) -> Operation[i
 
 
 # Many sessions
+
+
+def count_by_key(now: datetime, sample: int | None) -> Operation[dict[str | None, int]]:
+    """Count live sessions by the key that encrypts them; None if none does. Blocking calls only."""
+    pipeline = documents.counts_by_key(now, sample)
+    return Operation(
+        lambda collection: list(collection.aggregate(pipeline, allowDiskUse=True)),
+        documents.counted_by_key,
+    )
+
+
+def find_not_encrypted_with(
+    key_id: str, after: bytes | None, limit: int
+) -> Operation[list[dict[str, Any]]]:
+    """Read so many sessions that this key does not encrypt, in the order of ids."""
+    wanted = documents.not_encrypted_with(key_id, after)
+
+    def call(collection: Any) -> Any:
+        options = collection.codec_options.with_options(
+            datetime_conversion=DatetimeConversion.DATETIME_AUTO  # one may be out of range
+        )
+        found = collection.with_options(options).find(wanted, documents.PROJECTION)
+        return list(found.sort("_id", 1).limit(limit))
+
+    return Operation(call, _unchanged, timeout=MAINTENANCE_TIMEOUT)
+
+
+def update_many(changes: Mapping[tuple[bytes, bytes], Mapping[str, Any]]) -> Operation[int]:
+    """Change the sessions of which these writes are the last, by id and write; return how many."""
+    requests = [UpdateOne(documents.at_write(*write), change) for write, change in changes.items()]
+    return Operation(
+        lambda collection: collection.bulk_write(requests, ordered=False),
+        lambda reply: int(reply.matched_count),
+        timeout=MAINTENANCE_TIMEOUT,
+    )
+
+
+def delete_writes(writes: Sequence[tuple[bytes, bytes]]) -> Operation[int]:
+    """Delete the sessions of which these writes are the last, by id and write; return how many."""
+    wanted = {"$or": [documents.at_write(*write) for write in writes]}
+    return Operation(
+        lambda collection: _majority(collection).delete_many(wanted),
+        lambda reply: int(reply.deleted_count),
+        timeout=MAINTENANCE_TIMEOUT,
+    )
 
 
 def find_any(skip: int) -> Operation[bytes | None]:

@@ -100,6 +100,12 @@ Step = Operation[Any] | Wait | Overridden | Call | Send
 Steps = Generator[Step, Any, Result]
 
 
+def single(operation: Operation[Answer]) -> Steps[Answer]:
+    """Return the steps that are one operation."""
+    answer: Answer = yield operation
+    return answer
+
+
 def awaitable_twin(name: str) -> str:
     """Return the name of the method to be awaited that belongs to a blocking one."""
     return f"_a{name[1:]}" if name.startswith("_") else f"a{name}"

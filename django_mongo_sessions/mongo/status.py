@@ -14,9 +14,9 @@ from django_mongo_sessions.conf import KEYS, conf
 from django_mongo_sessions.connection import collection as connection
 from django_mongo_sessions.connection import errors, uris
 from django_mongo_sessions.connection.collection import SessionCollection
-from django_mongo_sessions.mongo import indexes
-from django_mongo_sessions.mongo.runner import MAINTENANCE_TIMEOUT, run_on
-from django_mongo_sessions.storage import dates, documents
+from django_mongo_sessions.mongo import indexes, operations
+from django_mongo_sessions.mongo.runner import MAINTENANCE_TIMEOUT, run_on, single
+from django_mongo_sessions.storage import dates, documents, keyring
 
 # How many documents estimates are made from.
 SAMPLE = 10_000
@@ -38,6 +38,7 @@ def status(sessions: Any, exact: bool = False) -> dict[str, Any]:
             "database": sessions.database.name,
             "collection": sessions.name,
             "sessions": _sessions(sessions, stored["documents"], exact),
+            "encryption": _encryption(sessions, stored["documents"], exact),
             "storage": stored,
             "indexes": [
                 {"name": index.name, "state": index.state, "detail": index.detail}
@@ -101,8 +102,30 @@ def _sessions(sessions: Any, total: int, exact: bool) -> dict[str, Any]:
     return {"exact": exact, "estimates": [] if exact else list(facts), **facts}
 
 
+def _encryption(sessions: Any, total: int, exact: bool) -> dict[str, Any] | None:
+    """Return how many live sessions each key encrypts; None if nothing is encrypted."""
+    count = operations.count_by_key(dates.utc_now(), None if exact else SAMPLE)
+    found = run_on(SessionCollection(sessions), single(count))
+    if conf.encryption is None and not any(found):
+        return None
+    factor = 1 if exact else total / SAMPLE
+    counts = {str(name): round(count * factor) for name, count in found.items() if name is not None}
+    ids = keyring.source().get().ids() if conf.encryption else []
+    return {
+        "keys": ids,  # the first one encrypts
+        "by_key": {id: counts.pop(id, 0) for id in ids},
+        "by_unknown_key": counts,
+        "not_encrypted": round(found.get(None, 0) * factor),
+    }
+
+
 def _settings(sessions: Any) -> dict[str, Any]:
     shown = {key: getattr(conf, key) for key in KEYS}
+    if shown["ENCRYPTION_KEYS"] is not None:
+        keys = keyring.named()
+        shown["ENCRYPTION_KEYS"] = _name(keys) if callable(keys) else f"a list of {len(keys)}"
+    shown["ENCRYPTION"] = conf.encryption
+    shown["COMPRESS"] = conf.compress_from(conf.encrypts)
     shown["URI"] = uris.masked(conf.URI)
     for key in ("CLIENT", "ASYNC_CLIENT", "ADDRESS_FROM", "MAX_SESSIONS"):
         shown[key] = _name(shown[key])

@@ -19,7 +19,7 @@ _ENGINE = tuple(f"{_PACKAGE}{room}." for room in ("backends", "engine", "mongo",
 # It calls the site's code for a client, and gives it nothing of a session.
 _CONNECTION = f"{_PACKAGE}connection."
 # Code that these call gets keys, documents and data: a serializer, a socket.
-_CALLERS = (f"{_PACKAGE}storage.codec", "pymongo.", "bson.")
+_CALLERS = (f"{_PACKAGE}storage.codec", f"{_PACKAGE}storage.keyring", "pymongo.", "bson.")
 # Their frames hold a session's data when they call the engine.
 _DJANGO = ("django.contrib.sessions.", "django.contrib.auth")
 

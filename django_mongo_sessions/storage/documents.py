@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -33,6 +33,7 @@ class Sealed(NamedTuple):
     revision: int
     write_id: bytes
     recorded: dict[str, Any]  # of the fields that are named RECORDED
+    key_id: str | None  # of the key that encrypts the payload: to be counted, and not trusted
 
 
 class Index(NamedTuple):
@@ -49,6 +50,7 @@ KEY_FORM = (
     "32 to 128 characters of ASCII, without spaces, quotation marks, commas, semicolons and "
     "backslashes"
 )
+_KEY_ID = re.compile("[0-9a-f]{8}")
 _SCHEME = b"\x01"  # the first byte of an id names how the rest was derived from the key
 _FIELDS = {
     "payload": bytes,
@@ -65,14 +67,14 @@ _WRITE_ID_LENGTH = 12  # bytes
 _MAX_REVISION = 2**62  # a larger one was written by someone with access to the database
 _MARKER = -1  # the revision of a marker
 MARKER_AGE = 60  # seconds; longer than a request runs that loaded the session before
-_RESERVED = {"_id", "user_id", *_FIELDS, *RECORDED}
+_RESERVED = {"_id", "user_id", "key_id", *_FIELDS, *RECORDED}
 _OVERTAKEN = "mongo_sessions: another write was faster than "
 _CONVERSION_FAILURE = 241
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
 
 # The engine's fields that a load reads, and none of the project's own.
-PROJECTION = dict.fromkeys(_FIELDS, True)
+PROJECTION = dict.fromkeys((*_FIELDS, "key_id"), True)
 # What a list of sessions shows: everything but the payload.
 LISTED = dict.fromkeys(("user_id", "created_at", "seen_at", "expires_at", *RECORDED), True)
 # The same without what may be of any kind if someone else has written it.
@@ -181,6 +183,33 @@ def any_up_to(document_id: bytes | None) -> dict[str, Any]:
     return {"_id": ids, "revision": {"$ne": _MARKER}}
 
 
+def not_encrypted_with(key_id: str, after: bytes | None) -> dict[str, Any]:
+    """Match the sessions with later ids that this key does not encrypt. No marker."""
+    return {
+        "_id": {"$gt": after or b""},
+        "revision": {"$ne": _MARKER},
+        "key_id": {"$ne": key_id},
+    }
+
+
+def counts_by_key(now: datetime, sample: int | None) -> list[dict[str, Any]]:
+    """Return the pipeline that counts live sessions by key, in a sample or in all of them."""
+    live = {"$match": {"expires_at": {"$gt": now}, "revision": {"$ne": _MARKER}}}
+    group = {"$group": {"_id": "$key_id", "count": {"$sum": 1}}}
+    return [*([] if sample is None else [{"$sample": {"size": sample}}]), live, group]
+
+
+def counted_by_key(groups: Iterable[Mapping[str, Any]]) -> dict[str | None, int]:
+    """Return what `counts_by_key` has counted: None for no key, "?" for what is no key's id."""
+    counts: dict[str | None, int] = {}
+    for group in groups:
+        name = group["_id"]
+        if name is not None and not (isinstance(name, str) and _KEY_ID.fullmatch(name)):
+            name = "?"
+        counts[name] = counts.get(name, 0) + group["count"]
+    return counts
+
+
 def summary(now: datetime) -> dict[str, Any]:
     """Return the `$group` stage that summarizes sessions into counts, dates and sizes."""
     live = {"$and": [{"$gt": ["$expires_at", now]}, {"$ne": ["$revision", _MARKER]}]}
@@ -227,6 +256,7 @@ def read(document: Mapping[str, Any]) -> Sealed:
         document["revision"],
         document["write_id"],
         recorded(document),
+        key_id if isinstance(key_id := document.get("key_id"), str) else None,
     )
 
 
@@ -337,6 +367,11 @@ def payload_update(
     return _with_fields(update, fields)
 
 
+def encryption_update(payload: bytes, key_id: str) -> dict[str, Any]:
+    """Return the update that encrypts what is stored, and changes nothing else."""
+    return {"$set": {"payload": payload, "key_id": key_id}}
+
+
 def expiry_update(now: datetime, expires_at: datetime, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the update that moves the expiry and leaves the payload alone.
 
@@ -400,7 +435,7 @@ def describe(document: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("write_id", "auth_hash"):
         if isinstance(document.get(name), bytes):
             shown[name] = document[name].hex()
-    own = ("revision", "created_at", "seen_at", "expires_at", "user_id", *RECORDED)
+    own = ("revision", "created_at", "seen_at", "expires_at", "user_id", *RECORDED, "key_id")
     shown.update({name: document[name] for name in own if name in document and name not in shown})
     return {**shown, **{name: value for name, value in document.items() if name not in shown}}
 

@@ -49,6 +49,7 @@ from tests.chaos.history import (
     Event,
     Stored,
 )
+from tests.engine.helpers import outcome
 
 BROWSERS = 6
 _TASKS = 3  # of each process, or threads; each makes one request after another
@@ -391,7 +392,8 @@ def stored() -> list[Stored]:
     found = []
     for document in clients.collection().collection.find():
         if not documents.is_marker(document):
-            data = mapping.opened(SessionStore(), "", document["_id"], document).data
+            steps = mapping.opened(SessionStore(), "", document["_id"], document)
+            data = outcome(steps).data
             found.append(Stored(data.get(_SESSION, "unreadable"), tokens(data)))
     return found
 

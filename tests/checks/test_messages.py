@@ -9,7 +9,7 @@ from django_mongo_sessions.checks.messages import MESSAGES, message
 
 
 def test_every_finding_has_a_message_a_hint_and_a_test():
-    tests = ("test_settings.py", "test_server.py")
+    tests = ("test_settings.py", "test_server.py", "test_encryption.py")
     source = "".join(Path(__file__).with_name(name).read_text() for name in tests)
 
     for id, finding in MESSAGES.items():

@@ -50,3 +50,12 @@ def hand(verb, reply):
             reply = answer(verb.send(reply))
         except StopIteration as stop:
             return stop.value
+
+
+def outcome(steps):
+    """Return what steps return that need nothing to be done."""
+    try:
+        next(steps)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("something is to be done")

@@ -7,6 +7,7 @@ import pytest
 from django_mongo_sessions.engine import mapping
 from django_mongo_sessions.engine.session import Content, TrackedSession
 from django_mongo_sessions.storage import codec, documents
+from tests.engine.helpers import outcome
 
 KEY = "0123456789abcdefghijklmnopqrstuv"
 DOCUMENT_ID = documents.document_id(KEY)
@@ -16,9 +17,9 @@ def test_what_is_stored_is_what_is_read():
     session = TrackedSession()
     content = session._content({"a": 1})
 
-    document, expected = mapping.new(session, KEY, DOCUMENT_ID, content, None)
+    document, expected = outcome(mapping.new(session, KEY, DOCUMENT_ID, content, None))
 
-    opened = mapping.opened(session, KEY, DOCUMENT_ID, document)
+    opened = outcome(mapping.opened(session, KEY, DOCUMENT_ID, document))
     assert opened == expected._replace(expires_at=opened.expires_at)  # known of own writes alone
 
 
@@ -29,12 +30,12 @@ def test_what_is_stored_is_what_is_read():
 def test_what_is_stored_opens_whatever_compress_says_later(settings, compress, form, later):
     session = TrackedSession()
     settings.MONGO_SESSIONS = {"COMPRESS": compress}
-    document, expected = mapping.new(
-        session, KEY, DOCUMENT_ID, session._content({"a": "x" * 100}), None
+    document, expected = outcome(
+        mapping.new(session, KEY, DOCUMENT_ID, session._content({"a": "x" * 100}), None)
     )
     settings.MONGO_SESSIONS = {"COMPRESS": later}
 
-    opened = mapping.opened(session, KEY, DOCUMENT_ID, document)
+    opened = outcome(mapping.opened(session, KEY, DOCUMENT_ID, document))
     assert document["payload"][:1] == form
     assert opened == expected._replace(expires_at=opened.expires_at)
 
@@ -42,7 +43,7 @@ def test_what_is_stored_opens_whatever_compress_says_later(settings, compress, f
 def test_an_expiry_past_every_calendar_is_the_last_date_that_there_is():
     content = Content({"_session_expiry": 10**12}, b"{}")
 
-    document, _ = mapping.new(TrackedSession(), KEY, DOCUMENT_ID, content, None)
+    document, _ = outcome(mapping.new(TrackedSession(), KEY, DOCUMENT_ID, content, None))
 
     last = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=timezone.utc)
     assert document["expires_at"] == last

@@ -9,7 +9,7 @@ from django_mongo_sessions.engine import mapping, moving
 from django_mongo_sessions.mongo import operations
 from django_mongo_sessions.storage import documents
 from tests.conftest import collection, count_sessions
-from tests.engine.helpers import answer, finish, loaded, the_document
+from tests.engine.helpers import answer, finish, loaded, outcome, the_document
 
 
 def test_cycle_key_moves_the_data_and_ends_the_old_key(do, stored):
@@ -71,9 +71,9 @@ def test_nor_what_is_stored_while_the_session_moves(do, two, held, monkeypatch):
         if late:
             newer = collection().find_one({"_id": document_id})
             store = SessionStore(request.session_key)
-            snapshot = mapping.opened(store, request.session_key, document_id, newer)
+            snapshot = outcome(mapping.opened(store, request.session_key, document_id, newer))
             data = {**snapshot.data, f"late{late.pop()}": 1}
-            update, _ = mapping.update(store, snapshot, store._content(data))
+            update, _ = outcome(mapping.update(store, snapshot, store._content(data)))
             collection().update_one({"_id": document_id}, update)
         return replace(document_id, *args)
 

@@ -8,6 +8,7 @@ from django_mongo_sessions.engine import session as sessions
 from django_mongo_sessions.engine.session import TrackedSession, Write
 from django_mongo_sessions.exceptions import SessionConflict
 from django_mongo_sessions.storage import documents
+from tests.engine.helpers import outcome
 
 KEY = "0123456789abcdefghijklmnopqrstuv"
 NEW_KEY = KEY[::-1]
@@ -23,7 +24,8 @@ class Session(TrackedSession):
 def snapshot_of(session, data, revision=0, key=KEY):
     """Return the snapshot of a document with these data."""
     content = session._content(data)
-    _, expected = mapping.new(session, key, documents.document_id(key), content, None)
+    steps = mapping.new(session, key, documents.document_id(key), content, None)
+    _, expected = outcome(steps)
     return expected._replace(revision=revision)
 
 
@@ -46,7 +48,7 @@ def write_of(session, stored=None, data=None):
     stored = stored or baseline
     ours = session._content()
     content = ours if data is None else session._content(data)
-    _, expected = mapping.update(session, stored, content)
+    _, expected = outcome(mapping.update(session, stored, content))
     return Write(baseline, stored, ours, content, expected)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-TARGETS = ["cookies", "documents", "payloads"]
+TARGETS = ["cookies", "documents", "payloads", "encrypted"]
 CORPUS = Path(__file__).parent / "corpus"
 FOUND = Path(".cache", "fuzz")
 

@@ -110,7 +110,7 @@ def prepared() -> Iterator[None]:
             (coalescing, {"_queue": world.queue}),
             (codec, {"zlib": Zlib}),
             (dates, {"utc_now": world.utc_now}),
-            (documents, {"os": world}),
+            (documents, {"os": world, "document_id": world.document_id}),
             (engine_session, {"time": world}),
             (writes, {"_FIRST_DELAY": 0, "_LONGEST_DELAY": 0}),
             (indexes, {"_ensured": {("mongomock://", None, "sessions")}}),

@@ -16,15 +16,19 @@ from bson import DatetimeMS
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
+from cryptography.exceptions import InvalidTag
 from django.contrib.sessions.backends.base import SessionBase
 from django.utils.crypto import salted_hmac
 
 from tests.fuzz import values
+from tests.storage import independent
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 LAST_REVISION = 2**62  # of a session that opens
 LARGEST_BODY = 15_000_000  # bytes
 PLAIN, DEFLATED, MOVED = b"\x01", b"\x02", b"\x05"
+ENCRYPTED = (b"\x03", b"\x04")
+MASTER_KEY = bytes(range(32))  # of the world in which sessions are encrypted
 
 _MARKER = -1
 _DATES = ["expires_at", "created_at", "seen_at"]
@@ -87,22 +91,24 @@ def seal(form: bytes, document_id: bytes, created_at: int, body: bytes, key: str
 
 # Each check of a step reads the same few documents.
 @lru_cache(maxsize=16)
-def read(raw: bytes, document_id: bytes, keys: tuple[str, ...], now: datetime) -> Held:
-    """Read a document."""
+def read(
+    raw: bytes, document_id: bytes, keys: tuple[str, ...], now: datetime, cookie: str = ""
+) -> Held:
+    """Read a document; an encrypted one with its cookie."""
     stored = bson.decode(raw, values.AS_HELD)
     held = Held(
         stored.get("write_id"), values.equals(stored.get("revision"), _MARKER), _exists(stored, now)
     )
     marker = _decoded(stored, ["payload", "created_at", "revision"])
     if marker is not None:
-        form, target = _opened(marker, document_id, keys)
+        form, target = _opened(marker, document_id, keys, cookie)
         is_young = target is not None and milliseconds(now) - int(marker["created_at"]) < 60_000
         held = held._replace(target=target if form == MOVED and is_young else None)
     document = _decoded(stored, [*_DATES, "payload", "revision", "write_id"])
     if document is None:  # then nothing is known of its date
         return held
     held = held._replace(revision=document.get("revision"), is_expired=_is_over(document, now))
-    form, sealed = _opened(document, document_id, keys)
+    form, sealed = _opened(document, document_id, keys, cookie)
     if sealed is None or not _is_whole(document):
         return held
     held, body = held._replace(sealed=sealed), sealed
@@ -146,12 +152,18 @@ def _is_marker(revision: Any) -> bool:
 
 
 def _opened(
-    document: Mapping[str, Any], document_id: bytes, keys: Sequence[str]
+    document: Mapping[str, Any], document_id: bytes, keys: Sequence[str], cookie: str
 ) -> tuple[bytes | None, bytes | None]:
     """Return a payload's form and what is sealed in it; None for both if no key opens it."""
     payload, created_at = document.get("payload"), document.get("created_at")
     if isinstance(payload, bytes) and _is_date(created_at):
         form, sealed = payload[:1], payload[33:]
+        if form in ENCRYPTED:
+            binding = document_id + int(created_at).to_bytes(8, "big", signed=True)
+            try:
+                return PLAIN, independent.opened(MASTER_KEY, payload, binding, cookie)
+            except (AssertionError, InvalidTag):
+                return None, None
         if payload in [seal(form, document_id, int(created_at), sealed, key) for key in keys]:
             return form, sealed
     return None, None

@@ -80,6 +80,21 @@ def test_the_corpus_does_no_harm(target, path):
     import_module(f"tests.fuzz.{target}").check(path.read_bytes())
 
 
+def test_nor_does_it_if_sessions_are_encrypted(untraced, monkeypatch):
+    made, encrypt = [], codec.encrypt
+    monkeypatch.setattr(codec, "encrypt", lambda *args: made.append(args) or encrypt(*args))
+    monkeypatch.setattr(world, "victims", b"")
+    monkeypatch.setattr(world.collection, "stored", {})
+    monkeypatch.setitem(world.options, "ENCRYPTION_KEYS", [model.MASTER_KEY])
+    monkeypatch.setitem(world.options, "ENCRYPTION", "transition")
+
+    chosen = CORPUS if IS_LONG else CORPUS[::3]
+    for target, path in chosen:
+        import_module(f"tests.fuzz.{target}").check(path.read_bytes())
+
+    assert len(made) >= len(chosen) / 2
+
+
 @pytest.mark.parametrize("target", fuzz.TARGETS)
 @pytest.mark.parametrize("raw", [b"", b"\xff" * 512, bytes(range(256))])
 def test_any_bytes_can_be_an_input(target, raw):

@@ -39,6 +39,7 @@ class World:
         self.bodies: set[bytes] = set()  # that may be deserialized
         self.brought: list[dict[str, Any]] = []  # what views have set
         self.victims = b""  # the document of the victim's session
+        self.cookies: dict[bytes | None, str] = {}  # by id, those that the engine has seen
         self._is_victim_gone = False
         self._writes, self._forged = 0, 0
 
@@ -109,7 +110,7 @@ class World:
     def judged(self, document_id: bytes, raw: bytes) -> model.Held:
         """Return what a document means under an id, as the model reads it."""
         keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
-        return model.read(raw, document_id, keys, self.now)
+        return model.read(raw, document_id, keys, self.now, self.cookies.get(document_id, ""))
 
     def way(self, document_id: bytes | None) -> list[bytes]:
         """Return the ids that a sign-out visits, as the model reads the pointers."""
@@ -119,6 +120,12 @@ class World:
             held = self.held(document_id)
             document_id = held.target if held is not None and held.is_spared else None
         return way
+
+    def document_id(self, key: Any) -> bytes | None:
+        """Return the id of a key as the engine does, and remember whose it is."""
+        found = documents.document_id(key)
+        self.cookies[found] = key
+        return found
 
     def urandom(self, size: int) -> bytes:
         """Return bytes that the engine has not been given yet."""

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import pymongo
 import pytest
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 from django.http import HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import path
@@ -18,7 +20,8 @@ from django_mongo_sessions.engine import loading
 from django_mongo_sessions.mongo import indexes
 from django_mongo_sessions.mongo.runner import run_on
 from testproject import mongod
-from tests.conftest import DATABASE, end
+from tests.conftest import DATABASE, encrypt_with, end
+from tests.promises import test_encryption
 
 # HostUnreachable, HostNotFound, NetworkTimeout, FailedToSatisfyReadPreference, ExceededTimeLimit
 # and SocketException.
@@ -232,3 +235,18 @@ def test_a_majority_of_the_members_has_to_build_it(no_index, commands):
 
     assert dict(commands.sent)["createIndexes"]["commitQuorum"] == "majority"
     assert dict(commands.replies)["createIndexes"]["ok"] == 1
+
+
+# What is replicated
+
+
+def test_no_value_of_an_encrypted_session_is_in_the_oplog(site, replica_set, monkeypatch):
+    encrypt_with(monkeypatch, test_encryption.A)
+    keys = test_encryption.use_a_session()
+    raw = CodecOptions(document_class=RawBSONDocument)
+    with MongoClient(replica_set) as client:
+        oplog = client.local.get_collection("oplog.rs", codec_options=raw)
+        dump = b"".join(entry.raw for entry in oplog.find({"ns": f"{DATABASE}.sessions"}))
+
+    assert b"key_id" in dump
+    test_encryption.assert_hides(dump, keys)

@@ -23,6 +23,7 @@ from django_mongo_sessions.exceptions import ServerUnavailable
 from django_mongo_sessions.mongo import operations, runner
 from testproject import mongod
 from tests.conftest import end
+from tests.engine.helpers import outcome
 
 NOWHERE = {
     "URI": "mongodb://127.0.0.1:1",
@@ -77,7 +78,8 @@ def moves(request):
     session = request.session
     session._session_key = KEY
     session._session_cache = {"a": 1}
-    written = mapping.new(session, "n" * 32, b"n", Content({"a": 1}, b'{"a":1}'), None)[1]
+    steps = mapping.new(session, "n" * 32, b"n", Content({"a": 1}, b'{"a":1}'), None)
+    written = outcome(steps)[1]
     session._session_key = written.key
     session._known.snapshot = written._replace(data=session._session_cache)
     session["_auth_user_id"] = "7"

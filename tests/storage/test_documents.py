@@ -118,7 +118,7 @@ def document(**fields):
 
 
 def test_a_document_is_read():
-    assert documents.read(document()) == (b"payload", NOW, NOW, 3, WRITE_ID, {})
+    assert documents.read(document()) == (b"payload", NOW, NOW, 3, WRITE_ID, {}, None)
 
 
 def test_what_is_recorded_of_a_client_is_read_with_it():

@@ -1,4 +1,4 @@
-"""`manage.py mongosessions`: the indexes, the numbers, who is signed in, and one session."""
+"""`manage.py mongosessions`: indexes, numbers, who is signed in, one session, and encryption."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from pymongo.errors import PyMongoError
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients, collection, errors
 from django_mongo_sessions.engine import deleting, loading, signed_in
+from django_mongo_sessions.exceptions import KeysUnavailable
+from django_mongo_sessions.management import encrypting
 from django_mongo_sessions.mongo import indexes, operations
-from django_mongo_sessions.mongo.runner import Operation, Steps, run
+from django_mongo_sessions.mongo.runner import Steps, run, single
 from django_mongo_sessions.mongo.status import SAMPLE, status
-from django_mongo_sessions.storage import dates, documents
+from django_mongo_sessions.storage import dates, documents, keyring
 
 
 class Command(BaseCommand):
@@ -65,8 +67,24 @@ class Command(BaseCommand):
         command.add_argument("--yes", action="store_true", help="do not ask")
         command.add_argument("--json", action="store_true", help="print JSON")
 
+        subcommands.add_parser("newkey", help="Print a new key for ENCRYPTION_KEYS.")
+
+        command = subcommands.add_parser(
+            "encrypt", help="Encrypt what is stored with the first of the ENCRYPTION_KEYS."
+        )
+        command.add_argument("--dry-run", action="store_true", help="change nothing")
+        command.add_argument("--json", action="store_true", help="print JSON")
+        command.add_argument(
+            "--sign-out-others",
+            action="store_true",
+            help="end the sessions that the command cannot encrypt",
+        )
+
     def handle(self, *args: Any, subcommand: str, **options: Any) -> None:
         """Run a subcommand. Wrong settings and PyMongo's errors become a CommandError."""
+        if subcommand == "newkey":
+            self._newkey()
+            return
         try:
             if collection.is_mock(clients.collection().client):
                 raise CommandError(
@@ -81,9 +99,11 @@ class Command(BaseCommand):
                 self._users(options["json"])
             elif subcommand == "revoke":
                 self._revoke(options)
+            elif subcommand == "encrypt":
+                self._encrypt(options["dry_run"], options["json"], options["sign_out_others"])
             else:
                 self._show(options["key"], options["data"])
-        except ImproperlyConfigured as error:
+        except (ImproperlyConfigured, KeysUnavailable) as error:
             raise CommandError(str(error)) from error
         except PyMongoError as error:
             reason = collection.without_secrets(errors.explain(error))
@@ -111,6 +131,8 @@ class Command(BaseCommand):
         sessions = found["sessions"]
         estimates = sessions.pop("estimates")
         sessions.update({name: f"about {_text(sessions[name])}" for name in estimates})
+        if estimates and found["encryption"] is not None:
+            found["encryption"]["figures"] = "estimated too"
         for section, facts in found.items():
             self._write(section, facts)
         if estimates:
@@ -140,7 +162,7 @@ class Command(BaseCommand):
     def _revoke(self, options: Mapping[str, Any]) -> None:
         is_sure = options["yes"]
         if options["all"]:
-            count = run(_single(operations.estimated_count()))
+            count = run(single(operations.estimated_count()))
             what, steps = f"all sessions of everybody, about {count:,}", deleting.clear_all()
         elif options["user"] is not None:
             count = len(run(signed_in.find(options["user"])))
@@ -169,6 +191,37 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             self.stderr.write("")
             return False
+
+    def _newkey(self) -> None:
+        text, key_id = keyring.new_key()
+        self.stdout.write(text)
+        self.stderr.write(f"Its id is {key_id}. Keep it as you keep SECRET_KEY.", style_func=str)
+
+    def _encrypt(self, dry_run: bool, as_json: bool, sign_out_others: bool) -> None:
+        try:
+            report = run(encrypting.encrypt(dry_run, sign_out_others, self._show_progress))
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted. Run it again: it goes on where it stopped.") from None
+        if as_json:
+            self.stdout.write(json.dumps(report.as_dict(), indent=2, default=_plain))
+        else:
+            encrypted = "To be encrypted" if dry_run else "Encrypted"
+            self.stdout.write(
+                f"{encrypted} with the key {report.key_id}: {_times(report.encrypted)}."
+            )
+            for key_id, bound in report.bound.items():
+                self.stdout.write(
+                    f"Encrypted with the key {key_id}, and opened only by their cookies: "
+                    f"{_times(bound.count)}. The last one expires on {_text(bound.until)}."
+                )
+            if sign_out_others:
+                self.stdout.write(f"Ended: {_times(report.signed_out)}.")
+        if report.unopened and (dry_run or not sign_out_others):
+            raise CommandError(f"{_times(report.unopened)} cannot be opened with these settings.")
+
+    def _show_progress(self, seen: int) -> None:
+        if self.stderr.isatty():
+            self.stderr.write(f"{_times(seen)} read", style_func=str, ending="\r")
 
     def _show(self, key: str, with_data: bool) -> None:
         key = _key(key)
@@ -207,10 +260,6 @@ def _key(given: str) -> str:
 
 def _times(count: int) -> str:
     return "1 session" if count == 1 else f"{count:,} sessions"
-
-
-def _single(operation: Operation[Any]) -> Steps[Any]:
-    return (yield operation)
 
 
 def _counts() -> Steps[dict[str, int]]:

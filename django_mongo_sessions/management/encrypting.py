@@ -1,0 +1,116 @@
+"""Encrypt what is stored with the first of the keys, for `manage.py mongosessions encrypt`.
+
+Each session is replaced only if nobody has stored it since it was read, and keeps its revision and
+its dates. So requests do not notice, and the command may be stopped and run again at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signing import BadSignature
+
+from django_mongo_sessions.conf import conf
+from django_mongo_sessions.engine import payloads
+from django_mongo_sessions.mongo import operations
+from django_mongo_sessions.mongo.runner import Steps
+from django_mongo_sessions.storage import codec, documents, keyring
+
+_BATCH = 500  # documents
+
+
+@dataclass
+class Bound:
+    """Sessions that only their cookies open, under one older key."""
+
+    count: int
+    until: datetime  # the last of them expires then
+
+
+@dataclass
+class Report:
+    """What became of the sessions that the first key did not encrypt."""
+
+    key_id: str
+    encrypted: int = 0  # or would be
+    bound: dict[str, Bound] = field(default_factory=dict)  # by the id of the key
+    unopened: int = 0
+    signed_out: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON has it, except for its dates."""
+        return asdict(self)
+
+
+class _Found(NamedTuple):
+    """What is to be done with a session."""
+
+    kind: str  # "current", "bound", "unopened", or "encrypted" with a payload
+    payload: bytes = b""
+
+
+def encrypt(
+    dry_run: bool, sign_out_others: bool, show_progress: Callable[[int], None]
+) -> Steps[Report]:
+    """Encrypt the sessions that the first key does not encrypt yet, and return what became of them.
+
+    Those that cannot be encrypted anew can be ended: they are bound to their cookies under another
+    key, or do not open. `show_progress` is told how many sessions have been read. Raises
+    ImproperlyConfigured if the settings do not encrypt.
+    """
+    if not conf.encrypts:
+        raise ImproperlyConfigured(
+            "Sessions are not encrypted with these settings. In MONGO_SESSIONS, set "
+            'ENCRYPTION_KEYS, and ENCRYPTION to "transition".'
+        )
+    ring = yield from payloads.ring()
+    report = Report(ring.first.id.hex())
+    yield operations.ping()  # an outage ends the command soon
+    after, seen = None, 0
+    while batch := (yield operations.find_not_encrypted_with(report.key_id, after, _BATCH)):
+        after, seen = batch[-1]["_id"], seen + len(batch)
+        changes, others = {}, []
+        for document in batch:
+            write = document["_id"], document.get("write_id")
+            found = yield from _judged(document, ring)
+            if found.kind == "encrypted":
+                changes[write] = documents.encryption_update(found.payload, report.key_id)
+            elif found.kind != "current":
+                _count(report, document, found.kind)
+                others.append(write)
+        if dry_run:
+            report.encrypted += len(changes)
+        else:
+            if changes:
+                report.encrypted += yield operations.update_many(changes)
+            if others and sign_out_others:
+                report.signed_out += yield operations.delete_writes(others)
+        show_progress(seen)
+    return report
+
+
+def _judged(document: Mapping[str, Any], ring: keyring.Ring) -> Steps[_Found]:
+    try:
+        stored = documents.read(document)
+        key_id = codec.key_id(stored.payload)
+        if stored.payload[:1] == codec.BOUND and ring.named(key_id):
+            return _Found("current" if key_id == ring.first.id else "bound")
+        binding = documents.binding(document["_id"], stored.created_at)
+        body, _ = yield from payloads.opened(stored.payload, binding, "")
+    except (BadSignature, ValueError):
+        return _Found("unopened")
+    payload = codec.encrypt(body, binding, "", ring.first, conf.compress_from(True))
+    return _Found("encrypted", payload)
+
+
+def _count(report: Report, document: Mapping[str, Any], kind: str) -> None:
+    if kind == "unopened":
+        report.unopened += 1
+        return
+    key_id, until = codec.key_id(document["payload"]).hex(), document["expires_at"]
+    bound = report.bound.setdefault(key_id, Bound(0, until))
+    bound.count, bound.until = bound.count + 1, max(bound.until, until)
