@@ -16,6 +16,7 @@ from django_mongo_sessions.mongo.coalescing import Queue
 from django_mongo_sessions.mongo.joint import Find, Insert
 from django_mongo_sessions.mongo.runner import Operation
 from django_mongo_sessions.storage import documents
+from django_mongo_sessions.storage.documents import document_id
 from tests.fuzz import joining, model
 from tests.fuzz.collection import CODEC_OPTIONS, Collection
 from tests.fuzz.data import Data
@@ -123,7 +124,7 @@ class World:
 
     def document_id(self, key: Any) -> bytes | None:
         """Return the id of a key as the engine does, and remember whose it is."""
-        found = documents.document_id(key)
+        found = document_id(key)
         self.cookies[found] = key
         return found
 
