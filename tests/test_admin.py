@@ -601,8 +601,9 @@ def test_without_a_permission_there_is_no_list(mongod_engine, alice):
     assert end(browser, [f"{alice.pk}:x"]).status_code == 403
 
 
-def test_who_may_view_sessions_may_not_end_them(mongod_engine, alice):
-    allow(alice, "view_session")
+@pytest.mark.parametrize("permission", ["view_session", "change_session"])
+def test_who_may_view_sessions_may_not_end_them(mongod_engine, alice, permission):
+    allow(alice, permission)
     browser, session = signed_in_browser(alice), sign_in("77")
 
     assert len(rows(browser.get(URL))) == 2
