@@ -24,3 +24,10 @@ class SessionConflict(UpdateError):
 
 class ServerUnavailable(ServerSelectionTimeoutError):
     """MongoDB was found to be down a moment ago, so this call was not sent."""
+
+
+class PredecessorUnavailable(ServerUnavailable):
+    """The engine that PREDECESSOR names has raised an error, so nothing is known of the session.
+
+    That is no miss: the cookie stays, and the response has status 503.
+    """
