@@ -6,9 +6,9 @@ yield it as `Elsewhere`, and never call it.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from hashlib import sha256
@@ -22,6 +22,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.utils import timezone as django_timezone
 
 from django_mongo_sessions.conf import conf
+from django_mongo_sessions.connection.breaker import PredecessorBreaker
 from django_mongo_sessions.engine.overriding import is_blocking_alone
 from django_mongo_sessions.storage import dates
 
@@ -37,8 +38,6 @@ _KEY_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _KEY_LENGTH = 32
 _KEY_PREFIX = b"adopted from a cookie\0"  # part of the ids of stored sessions
 _MISSING = -2  # what Redis says of the time to live of a key that does not exist
-
-logger = logging.getLogger("django_mongo_sessions.predecessor")
 
 
 class OldSession(NamedTuple):
@@ -58,6 +57,11 @@ class OldEngine:
     def __init__(self, store: type[SessionBase]) -> None:
         self.store = store
         self.kind = kind(store)
+        self.gate = PredecessorBreaker()
+
+    def has_such(self, name: str) -> bool:
+        """Return whether a key, or a signed cookie, may be one of the engine's."""
+        return self.kind != COOKIES or is_cookie(name)
 
     def read(self, name: str) -> OldSession | None:
         """Return a session by its key, or by its signed cookie; None if there is none.
@@ -85,23 +89,18 @@ class OldEngine:
             return None
 
     def delete(self, name: str) -> None:
-        """Delete a session by its key. A signed cookie cannot be deleted. Raises as read() does."""
-        if self.kind != COOKIES:
-            try:
-                self.store(name).delete(name)
-            except SuspiciousOperation:
-                return
+        """Delete a session by its key. Raises as read() does."""
+        with suppress(SuspiciousOperation):
+            self.store(name).delete(name)
 
     async def adelete(self, name: str) -> None:
         """See delete()."""
         store = self.store(name)
-        if self.kind == COOKIES or is_blocking_alone(store, "delete", "adelete"):
+        if is_blocking_alone(store, "delete", "adelete"):
             await sync_to_async(self.delete)(name)
             return
-        try:
+        with suppress(SuspiciousOperation):
             await store.adelete(name)
-        except SuspiciousOperation:
-            return
 
     def _open(self, name: str) -> tuple[Any, Any]:
         """Return a store for a session, and what tells its end; None if there is no session."""
@@ -285,6 +284,17 @@ def current() -> OldEngine | None:
     if conf.PREDECESSOR is None or conf.predecessor_until() <= dates.utc_now():
         return None
     return _engine(conf.predecessor_class())
+
+
+def translated(key: str) -> tuple[str, str]:
+    """Return the key of a session here, and what the old engine calls it.
+
+    They differ only for a signed cookie of its.
+    """
+    old = current()
+    if old is not None and old.kind == COOKIES and is_cookie(key):
+        return key_of_cookie(key), key
+    return key, key
 
 
 @cache

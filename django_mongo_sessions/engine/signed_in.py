@@ -21,6 +21,7 @@ from pymongo.errors import PyMongoError
 
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.devices import Device, device
+from django_mongo_sessions.engine import mapping, predecessors
 from django_mongo_sessions.mongo import operations
 from django_mongo_sessions.mongo.runner import Call, Send, Steps
 from django_mongo_sessions.signals import session_client_changed, session_revoked
@@ -83,6 +84,7 @@ class Found:
     document_id: bytes
     auth_hash: bytes | None
     shown: UserSession
+    is_adopted: bool = False  # then the old engine may have it too
 
     def is_live(self, hashes: Hashes) -> bool:
         """Return whether it would authenticate now, and is the user's own."""
@@ -112,7 +114,9 @@ def names(found: Found, given: object) -> bool:
 
 def find(user_id: str, current: bytes | None = None) -> Steps[list[Found]]:
     """Read the sessions of a user that have not expired; the current one first, then the newest."""
-    documents_of_user = yield operations.find_of_user(user_id)
+    documents_of_user = yield operations.find_of_user(
+        user_id, with_adopted=predecessors.current() is not None
+    )
     now = dates.utc_now()
     found = [_found(each, current) for each in documents_of_user if _is_whole(each, now)]
     return sorted(
@@ -151,6 +155,7 @@ def _found(document: dict[str, Any], current: bytes | None) -> Found:
             impersonator_id,
             document_id == current,
         ),
+        "adopted" in document,
     )
 
 
@@ -176,7 +181,12 @@ def revoke(
         found = [each for each in (yield from find(user_id, current)) if chosen(each)]
         if not found:
             break
-        if (yield operations.delete_of_user(user_id, [each.document_id for each in found])):
+        adopted = [each.document_id for each in found if each.is_adopted]
+        others = [each.document_id for each in found if not each.is_adopted]
+        were_there = bool(others) and (yield operations.delete_of_user(user_id, others))
+        for each_id in adopted:
+            were_there |= yield operations.bury_of_user(user_id, mapping.tombstone(each_id))
+        if were_there:
             ended.update({each.document_id: each.shown for each in found})
     yield from _announce(ended.values(), reason, request)
     return list(ended.values())
@@ -245,7 +255,12 @@ def _trim(user_id: str, limit: int, hashes: Hashes) -> Steps[list[UserSession]]:
         )
         was_seen = False
         for each in own[: max(len(own) - limit, 0)]:
-            if (yield operations.delete_last_seen(each.document_id, each.shown.last_seen_at)):
+            seen_at = each.shown.last_seen_at
+            if each.is_adopted:
+                end = operations.bury_last_seen(mapping.tombstone(each.document_id), seen_at)
+            else:
+                end = operations.delete_last_seen(each.document_id, seen_at)
+            if (yield end):
                 ended.append(each.shown)
             else:
                 was_seen = True

@@ -19,26 +19,21 @@ from django_mongo_sessions.storage import documents
 # no projection, which would only leave out what `to_document()` returns.
 
 
-def find(document_id: bytes, now: datetime) -> Operation[Mapping[str, Any] | None]:
-    """Read the document of a live session; None if there is none."""
+def find(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
+    """Read the document with an id, whatever it is; None if there is none."""
     return Operation(
         lambda collection: collection.find_one({"_id": document_id}),
-        lambda reply: documents.live(reply, now),
+        _unchanged,
         joint=Find(document_id),
     )
 
 
-def find_own_fields(document_id: bytes, now: datetime) -> Operation[Mapping[str, Any] | None]:
+def find_own_fields(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
     """See find(). The project's own fields are left out: one of them may not be decodable."""
     return Operation(
         lambda collection: collection.find_one({"_id": document_id}, documents.PROJECTION),
-        lambda reply: documents.live(reply, now),
+        _unchanged,
     )
-
-
-def find_whole(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
-    """Read the whole document with an id, whatever it is; None if there is none."""
-    return Operation(lambda collection: collection.find_one({"_id": document_id}), _unchanged)
 
 
 def find_marker(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
@@ -48,11 +43,11 @@ def find_marker(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
     )
 
 
-def exists(document_id: bytes, now: datetime) -> Operation[bool]:
-    """Return whether a live session exists."""
+def exists(document_id: bytes, now: datetime) -> Operation[bool | None]:
+    """Return whether a live session exists; None if there is nothing at all with that id."""
     return Operation(
         lambda collection: collection.find_one({"_id": document_id}, documents.EXISTENCE),
-        lambda reply: documents.live(reply, now) is not None,
+        lambda reply: None if reply is None else documents.live(reply, now) is not None,
     )
 
 
@@ -73,6 +68,13 @@ def insert(document: Mapping[str, Any]) -> Operation[bool]:
     )
 
 
+def adopt(document: Mapping[str, Any]) -> Operation[bool]:
+    """Insert a session that will be deleted elsewhere; DuplicateKeyError if its id is taken."""
+    return Operation(
+        lambda collection: _majority(collection).insert_one(document), lambda reply: True
+    )
+
+
 def update(document_id: bytes, write_id: bytes, change: Mapping[str, Any]) -> Operation[bool]:
     """Change a session if that write was its last; return whether it was. Never an upsert."""
     wanted = documents.at_write(document_id, write_id)
@@ -85,7 +87,10 @@ def update(document_id: bytes, write_id: bytes, change: Mapping[str, Any]) -> Op
 
 def replace_with(document_id: bytes, write_id: bytes, marker: Mapping[str, Any]) -> Operation[bool]:
     """Replace a session with a marker if that write was its last; return whether it was."""
-    wanted = documents.at_write(document_id, write_id)
+    return _replace(documents.at_write(document_id, write_id), marker)
+
+
+def _replace(wanted: Mapping[str, Any], marker: Mapping[str, Any]) -> Operation[bool]:
     return Operation(
         lambda collection: _majority(collection).replace_one(wanted, marker),
         lambda reply: bool(reply.matched_count),
@@ -98,6 +103,18 @@ def occupy(marker: Mapping[str, Any]) -> Operation[bool]:
     return Operation(
         lambda collection: _majority(collection).replace_one(wanted, marker, upsert=True),
         lambda reply: True,
+    )
+
+
+def bury(marker: Mapping[str, Any]) -> Operation[bool]:
+    """Put a tombstone at an id; return whether there was a session.
+
+    Raises DuplicateKeyError if a marker is there, which stays.
+    """
+    wanted = documents.not_marker(marker["_id"])
+    return Operation(
+        lambda collection: _majority(collection).replace_one(wanted, marker, upsert=True),
+        lambda reply: bool(reply.matched_count),
     )
 
 
@@ -135,10 +152,11 @@ def _delete(wanted: Mapping[str, Any]) -> Operation[bool]:
 # The sessions of a user
 
 
-def find_of_user(user_id: str) -> Operation[list[dict[str, Any]]]:
+def find_of_user(user_id: str, with_adopted: bool = False) -> Operation[list[dict[str, Any]]]:
     """Read the sessions of a user, without their payloads, also those that have expired."""
     wanted = documents.of_user(user_id)
-    return Operation(lambda collection: _all(collection.find(wanted, documents.LISTED)), _unchanged)
+    fields = documents.LISTED_WITH_ADOPTED if with_adopted else documents.LISTED
+    return Operation(lambda collection: _all(collection.find(wanted, fields)), _unchanged)
 
 
 def delete_of_user(user_id: str, ids: Sequence[bytes]) -> Operation[int]:
@@ -153,6 +171,16 @@ def delete_of_user(user_id: str, ids: Sequence[bytes]) -> Operation[int]:
 def delete_last_seen(document_id: bytes, seen_at: datetime) -> Operation[bool]:
     """Delete a session that was not seen since; return whether it was there."""
     return _delete(documents.last_seen(document_id, seen_at))
+
+
+def bury_of_user(user_id: str, marker: Mapping[str, Any]) -> Operation[bool]:
+    """Replace a session of a user with a tombstone; return whether it was there."""
+    return _replace(documents.some_of_user(user_id, [marker["_id"]]), marker)
+
+
+def bury_last_seen(marker: Mapping[str, Any], seen_at: datetime) -> Operation[bool]:
+    """Replace a session that was not seen since with a tombstone; return whether it was there."""
+    return _replace(documents.last_seen(marker["_id"], seen_at), marker)
 
 
 def signed_in_user_ids() -> Operation[list[str]]:

@@ -380,12 +380,17 @@ def derived(data: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]
 
     Raises ValueError for an extra field whose name is reserved, or cannot name a field.
     """
+    return {"user_id": user_id(data), **checked(extra, "to_document")}
+
+
+def checked(extra: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """Return the fields that a method of the project's has returned. Raises as derived() does."""
     for name in extra:
         if name in _RESERVED:
-            raise ValueError(f"to_document() returned {name!r}, a field of the engine's own")
+            raise ValueError(f"{source}() returned {name!r}, a field of the engine's own")
         if not name or name.startswith("$") or "." in name or "\0" in name:
-            raise ValueError(f"to_document() returned {name!r}, which cannot name a field")
-    return {"user_id": user_id(data), **extra}
+            raise ValueError(f"{source}() returned {name!r}, which cannot name a field")
+    return extra
 
 
 def describe(document: Mapping[str, Any]) -> dict[str, Any]:
