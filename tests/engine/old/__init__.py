@@ -1,4 +1,4 @@
-"""Engines that a site may have had before. Their sessions are in a dict, and they fail on demand."""
+"""Engines that a site may have had before. Their sessions are in a dict, and they may fail."""
 
 from datetime import timedelta
 
