@@ -102,9 +102,10 @@ class TwoEngines(RuleBasedStateMachine):
     def __init__(self, settings):
         super().__init__()
         self.settings = settings
+        self.keep_sessions_there(False)
         collection().delete_many({})
         old.WORLD.__init__()
-        self.now = dates.utc_now()
+        CLOCK.offset = timedelta()
         self.requests = [None] * 3
         self.keys = {who: [f"{who}{'key' * 11}"] for who in (0, 1)}  # the last one is the browser's
         self.out, self.doubtful = set(), set()
@@ -170,8 +171,7 @@ class TwoEngines(RuleBasedStateMachine):
 
     @rule(keeps=st.booleans())
     def keep_sessions_there(self, keeps):
-        given = self.settings.MONGO_SESSIONS
-        self.settings.MONGO_SESSIONS = {**given, "PREDECESSOR_KEEPS": keeps}
+        self.settings.MONGO_SESSIONS["PREDECESSOR_KEEPS"] = keeps
 
     @rule(who=WHO)
     def let_a_deleted_one_come_back(self, who):
@@ -220,7 +220,6 @@ CLOCK = Clock()
 @pytest.fixture
 def two_engines(engine, settings, monkeypatch):
     real = dates.utc_now
-    CLOCK.offset = timedelta()
     monkeypatch.setattr(dates, "utc_now", lambda: real() + CLOCK.offset)
     predecessors._engine.cache_clear()
     settings.MONGO_SESSIONS = {
