@@ -179,6 +179,10 @@ def test_a_row_in_djangos_table_is_an_old_session(settings, a_row, path):
     settings.SESSION_ENGINE = path
 
     assert "'django_session'" in said(databases=["default"])["W016"].msg
+    until = (dates.utc_now() + timedelta(days=30)).date()
+    settings.MONGO_SESSIONS["PREDECESSOR"] = "django.contrib.sessions.backends.db"
+    settings.MONGO_SESSIONS["PREDECESSOR_UNTIL"] = until
+    assert said(databases=["default"]) == {}  # its rows are adopted
     assert said() == {}
     Session.objects.all().delete()
     assert said(databases=["default"]) == {}
