@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from datetime import timedelta
 
 import mongomock
 import pytest
@@ -16,6 +17,7 @@ from pymongo import MongoClient
 
 from django_mongo_sessions import checks
 from django_mongo_sessions.backends import mongodb
+from django_mongo_sessions.storage import dates
 from django_mongo_sessions.storage.documents import TTL_INDEX, USER_INDEX
 from tests.checks.helpers import SECRET, said
 from tests.conftest import ACTIONS, collection

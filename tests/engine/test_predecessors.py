@@ -9,6 +9,7 @@ from django.conf import settings as django_settings
 from django.contrib.sessions.backends import cache, cached_db, db, file, signed_cookies
 from django.contrib.sessions.models import Session
 from django.core.cache.backends.base import BaseCache
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
 from django.test import RequestFactory
 
@@ -57,6 +58,17 @@ def test_every_kind_of_engine_is_recognized():
     assert kind(file.SessionStore) == FILE
     assert kind(signed_cookies.SessionStore) == COOKIES
     assert kind(plain.SessionStore) == OTHER
+
+
+class NotInstalled(plain.SessionStore):
+    @classmethod
+    def get_model_class(cls):
+        raise RuntimeError("isn't in INSTALLED_APPS")
+
+
+def test_an_engine_whose_app_is_not_installed_is_refused():
+    with pytest.raises(ImproperlyConfigured, match="INSTALLED_APPS"):
+        predecessors._engine(NotInstalled)
 
 
 def whole(date):
