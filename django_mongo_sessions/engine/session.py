@@ -173,7 +173,7 @@ class TrackedSession(SessionBase):
 
     def __init__(self, session_key: str | None = None) -> None:
         self._known = Known()
-        if conf.PREDECESSOR is not None and session_key is not None:
+        if session_key is not None and conf.PREDECESSOR is not None:
             session_key, cookie = predecessors.translated(session_key)
             if cookie != session_key:
                 self._cookies = {session_key: cookie}
