@@ -508,6 +508,13 @@ def test_an_error_of_the_old_engine_is_no_miss(do, predecessor):
     assert store.session_key == KEY
     assert KEY not in str(caught.value)
     assert caught.value.__context__ is None
+    shown, step = [], caught.value.__traceback__
+    while step is not None:
+        if step.tb_frame.f_globals["__name__"].startswith("django_mongo_sessions"):
+            shown.append(repr(step.tb_frame.f_locals))
+        step = step.tb_next
+    assert shown
+    assert KEY not in "".join(shown)
     assert count_sessions() == 0
 
 
