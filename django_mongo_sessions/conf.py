@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, datetime, timezone
 from difflib import get_close_matches
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
@@ -21,6 +23,7 @@ Value = TypeVar("Value")
 Factory = Callable[[], Any] | str | None
 
 KEYS: dict[str, Key[Any]] = {}
+_PACKAGE = __name__.partition(".")[0]
 _CLIENT = "a callable that returns a client, its dotted path, or None"
 
 
@@ -161,6 +164,62 @@ class Conf:
     #: Seconds after a sign-in in which the page ends sessions without asking for the password; None
     #: never asks.
     REAUTHENTICATE = Key[float | None](900, "a number of seconds above 0, or None", _is_age)
+
+    #: The dotted path of the engine that the site had before, whose sessions are adopted when they
+    #: are used; None if there is none.
+    PREDECESSOR = Key[str | None](
+        None,
+        "the dotted path of a session engine, or None",
+        lambda value: value is None or (isinstance(value, str) and value != ""),
+    )
+    #: The day from which the old engine is not asked any more, in UTC.
+    PREDECESSOR_UNTIL = Key[date | str | None](
+        None,
+        'a date, such as "2027-01-15"',
+        lambda value: value is None or isinstance(value, (date, str)),
+    )
+    #: Whether sessions are left in the old engine when they are adopted: for the days of a deploy.
+    PREDECESSOR_KEEPS = Key(False, "True or False", lambda value: isinstance(value, bool))
+
+    def predecessor_until(self) -> datetime:
+        """Return the moment from which the old engine is not asked any more.
+
+        Raises ImproperlyConfigured if PREDECESSOR_UNTIL is missing, or no date.
+        """
+        given = self.PREDECESSOR_UNTIL
+        try:
+            day = date.fromisoformat(given) if isinstance(given, str) else given
+            if day is None:
+                raise ValueError
+            if isinstance(day, datetime):
+                day = day.date()
+        except ValueError:
+            raise ImproperlyConfigured(
+                "MONGO_SESSIONS['PREDECESSOR_UNTIL'] must be the day from which the old engine is "
+                'not asked any more, such as "2027-01-15".'
+            ) from None
+        return datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
+
+    def predecessor_class(self) -> type[SessionBase]:
+        """Return the class `SessionStore` of the engine that PREDECESSOR names.
+
+        Raises ImproperlyConfigured if it cannot be imported, has no such class, or is this engine.
+        """
+        name = self.PREDECESSOR
+        try:
+            found = import_string(f"{name}.SessionStore")
+        except (ImportError, RuntimeError) as error:  # the second, if its app is not installed
+            raise ImproperlyConfigured(f"MONGO_SESSIONS['PREDECESSOR']: {error}") from error
+        if not isinstance(found, type) or not issubclass(found, SessionBase):
+            raise ImproperlyConfigured(
+                f"MONGO_SESSIONS['PREDECESSOR']: {name}.SessionStore is no session store."
+            )
+        if any(base.__module__.partition(".")[0] == _PACKAGE for base in found.__mro__):
+            raise ImproperlyConfigured(
+                f"MONGO_SESSIONS['PREDECESSOR'] is {name}, which is this engine. It must be the "
+                "one that the site had before."
+            )
+        return found
 
     def function(self, name: str) -> Callable[..., Any]:
         """Return the callable that a key names, by itself or by its dotted path.

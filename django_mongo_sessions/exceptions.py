@@ -28,3 +28,10 @@ class ServerUnavailable(ServerSelectionTimeoutError):
 
 class KeysUnavailable(ServerUnavailable):
     """The keys that encrypt sessions cannot be had at the moment, so no session can be opened."""
+
+
+class PredecessorUnavailable(ServerUnavailable):
+    """The engine that PREDECESSOR names has raised an error, so nothing is known of the session.
+
+    That is no miss: the cookie stays, and the response has status 503.
+    """

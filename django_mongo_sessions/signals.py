@@ -17,3 +17,8 @@ session_revoked = Signal()
 #: `before` and `after`, dicts with `user_agent` and `address`. Only what USER_AGENT and ADDRESS
 #: record is compared.
 session_client_changed = Signal()
+
+#: A session of the engine that PREDECESSOR names was adopted. The sender is the class of the store.
+#: Arguments: `request`, or None if there is none; and `user_id`, the id of the user who is signed
+#: in, as text, or None if nobody is.
+session_adopted = Signal()

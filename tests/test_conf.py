@@ -1,4 +1,7 @@
+from datetime import date, datetime, timezone
+
 import pytest
+from django.contrib.sessions.backends.db import SessionStore as Database
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from django.views.debug import SafeExceptionReporterFilter
@@ -35,6 +38,9 @@ VALUES = {
     "MAX_SESSIONS": ([None, 1, 100, dict, "site.limits.of"], [0, -1, 2.5, True, "3", {}]),
     "REVOKE_WITH_ACCOUNT": ([True, False], ["yes", None, 1]),
     "REAUTHENTICATE": ([None, 0.5, 900], [0, -1, "900", True, float("inf")]),
+    "PREDECESSOR": ([None, "django.contrib.sessions.backends.db"], ["", 1, dict]),
+    "PREDECESSOR_UNTIL": ([None, "2027-01-15", date(2027, 1, 15)], [1, True, []]),
+    "PREDECESSOR_KEEPS": ([True, False], ["yes", None, 1]),
 }
 
 
@@ -64,6 +70,9 @@ def test_every_key_is_optional(settings):
     assert conf.MAX_SESSIONS is None
     assert conf.REVOKE_WITH_ACCOUNT is True
     assert conf.REAUTHENTICATE == 900
+    assert conf.PREDECESSOR is None
+    assert conf.PREDECESSOR_UNTIL is None
+    assert conf.PREDECESSOR_KEEPS is False
 
 
 def test_settings_are_read_live(settings):
@@ -163,6 +172,51 @@ def test_a_name_is_refused_as_pymongo_would():
         for name in VALUES["COLLECTION"][0]:
             assert client["a-b:c*é"][name].name == name
 
+
+# The engine that a site had before
+
+
+@pytest.mark.parametrize(
+    "given", ["2027-01-15", date(2027, 1, 15), datetime(2027, 1, 15, 23, 59, tzinfo=timezone.utc)]
+)
+def test_the_day_from_which_an_old_engine_is_not_asked_begins_in_utc(settings, given):
+    settings.MONGO_SESSIONS = {"PREDECESSOR_UNTIL": given}
+
+    assert conf.predecessor_until() == datetime(2027, 1, 15, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize("given", [None, "", "soon", "2027-02-30"])
+def test_a_day_that_is_none_is_refused(settings, given):
+    settings.MONGO_SESSIONS = {"PREDECESSOR_UNTIL": given}
+
+    with pytest.raises(ImproperlyConfigured, match="PREDECESSOR_UNTIL"):
+        conf.predecessor_until()
+
+
+def test_the_class_of_an_old_engine_is_imported(settings):
+    settings.MONGO_SESSIONS = {"PREDECESSOR": "django.contrib.sessions.backends.db"}
+
+    assert conf.predecessor_class() is Database
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("no.such.engine", "No module"),
+        ("django.contrib.sessions.models", "SessionStore"),
+        ("tests.test_conf", "no session store"),
+        ("django_mongo_sessions.backends.mongodb", "is this engine"),
+        ("tests.engine.derived", "is this engine"),
+    ],
+)
+def test_what_cannot_be_an_old_engine_is_refused(settings, given, problem):
+    settings.MONGO_SESSIONS = {"PREDECESSOR": given}
+
+    with pytest.raises(ImproperlyConfigured, match=problem):
+        conf.predecessor_class()
+
+
+SessionStore = "no class"
 
 # Functions
 

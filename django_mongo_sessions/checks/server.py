@@ -86,6 +86,8 @@ def check_table(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessag
     """Check that no sessions of Django's own engine are left, if this engine is set."""
     if not apps.is_installed("django.contrib.sessions") or not settings.uses_engine():
         return []
+    if settings.are_wrong() or conf.PREDECESSOR is not None:  # else they are being adopted
+        return []
     model = apps.get_model("sessions", "Session")
     return [
         message("W016", table=model._meta.db_table, alias=alias)

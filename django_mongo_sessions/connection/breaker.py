@@ -17,7 +17,7 @@ from pymongo.errors import (
 )
 
 from django_mongo_sessions.connection import errors
-from django_mongo_sessions.exceptions import ServerUnavailable
+from django_mongo_sessions.exceptions import PredecessorUnavailable, ServerUnavailable
 
 PROBE_INTERVAL = 1.0  # seconds
 
@@ -148,6 +148,33 @@ class FactoryBreaker(Gate):
         """Remember how it ended, without the traceback and the variables in it."""
         self._next_probe = time.monotonic() + PROBE_INTERVAL
         self._error = None if error is None else _copy(error)
+
+
+class PredecessorBreaker(Gate):
+    """For the engine that the site had before: while it is down, one call a second tries it."""
+
+    def __init__(self) -> None:
+        self._next_probe = 0.0
+
+    def enter(self, began: float) -> None:
+        """Let a call through, or raise PredecessorUnavailable."""
+        if self.outage is None:
+            return
+        if began < self._next_probe:
+            raise self.error()
+        self._next_probe = began + PROBE_INTERVAL
+
+    def leave(self, began: float, error: Exception | None = None) -> None:
+        """Remember how a call ended: an error of any kind is an outage."""
+        self._next_probe = time.monotonic() + PROBE_INTERVAL
+        self.outage = None if error is None else type(error).__qualname__
+
+    def error(self) -> PredecessorUnavailable:
+        """Return the error to raise."""
+        return PredecessorUnavailable(
+            f"The engine in MONGO_SESSIONS['PREDECESSOR'] has raised {self.outage}, so nothing is "
+            f"known of the session. The next attempt follows within {PROBE_INTERVAL:.0f} s."
+        )
 
 
 def _copy(error: Exception) -> Exception:

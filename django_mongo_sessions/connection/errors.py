@@ -8,6 +8,7 @@ from __future__ import annotations
 from pymongo.errors import (
     AutoReconnect,
     ConnectionFailure,
+    DuplicateKeyError,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
@@ -87,6 +88,16 @@ def is_outage(error: Exception) -> bool:
     return isinstance(error, PyMongoError) and (
         error.timeout or any(map(error.has_error_label, _OUTAGE_LABELS))
     )
+
+
+def id_is_taken(error: PyMongoError) -> bool:
+    """Return whether an insert has failed because its `_id` is taken.
+
+    If a unique index of the project's was violated, another id would not help.
+    """
+    if not isinstance(error, DuplicateKeyError):
+        return False
+    return "_id" in (error.details or {}).get("keyPattern", "_id")
 
 
 def client_was_closed(error: Exception) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from django_mongo_sessions.engine import loading, saving
+from django_mongo_sessions.conf import conf
+from django_mongo_sessions.engine import adopting, loading, predecessors, saving
 from django_mongo_sessions.engine.session import TrackedSession
 from django_mongo_sessions.mongo import operations, writes
 from django_mongo_sessions.mongo.runner import Overridden, Steps
@@ -18,29 +19,51 @@ def delete(session: TrackedSession, session_key: str | None = None) -> Steps[Non
     The key that the session itself has had before is not followed: that would end the session.
     """
     key = session.session_key if session_key is None else session_key
+    name = None if key is None else session._name_elsewhere(key)
+    if session_key is not None and conf.PREDECESSOR is not None:
+        key, name = predecessors.translated(session_key)
+    was_born_here = session._was_born_here(key)
     if key == session.session_key:
         session._forget_last_write()  # or the next save would assume that it still exists
     document_id = documents.document_id(key)
     move = session._known.unfinished_move
     if move is not None and document_id == move.old.document_id:
         yield from saving.finish_move(session)
-    elif document_id in session._known.left and key != session.session_key:
-        yield from writes.delete(document_id)
+        return
+    if document_id in session._known.left and key != session.session_key:
+        yield from adopting.remove(document_id)
     else:
-        yield from _delete(document_id)
+        yield from _delete(document_id, was_born_here)
+    if document_id is not None and name is not None and not was_born_here:
+        yield from adopting.delete_there(name)
 
 
 def end(session_key: str) -> Steps[bool]:
     """Delete the session of a cookie, wherever it has moved; return whether there was one."""
-    return (yield from _delete(documents.document_id(session_key)))
+    if conf.PREDECESSOR is None:
+        return (yield from _delete(documents.document_id(session_key)))
+    key, name = predecessors.translated(session_key)
+    document_id = documents.document_id(key)
+    was_here = yield from _delete(document_id)
+    if document_id is None:
+        return False
+    was_there = yield from adopting.is_there(name)  # if it fails, it has ended here all the same
+    yield from adopting.delete_there(name)
+    return was_here or was_there
 
 
-def _delete(document_id: bytes | None) -> Steps[bool]:
+def _delete(document_id: bytes | None, was_born_here: bool = False) -> Steps[bool]:
+    """Delete what is stored at an id, or where that has moved; return whether there was a session.
+
+    What an old engine has never had needs no tombstone, and neither has what was moved to.
+    """
     for _ in range(loading.MAX_MOVES):
         if document_id is None:
             break
-        if (yield from writes.delete(document_id)):
+        remove = writes.delete if was_born_here else adopting.remove
+        if (yield from remove(document_id)):
             return True
+        was_born_here = True
         document_id = yield from loading.target(document_id)
     return False
 
@@ -54,7 +77,12 @@ def flush(session: TrackedSession) -> Steps[None]:
         yield from delete(session)
     yield from saving.take_back(session, and_own=True)
     for document_id, pointer in session._known.left.items():
-        if pointer is None or not (yield operations.delete_write(document_id, pointer)):
+        # While there is an old engine, a pointer stays: it may have to keep the id.
+        if (
+            pointer is None
+            or conf.PREDECESSOR is not None
+            or not (yield operations.delete_write(document_id, pointer))
+        ):
             yield from _delete(document_id)
     session._flushed()
 

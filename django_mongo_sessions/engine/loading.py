@@ -9,24 +9,24 @@ from typing import Any
 
 from bson.errors import InvalidBSON
 
-from django_mongo_sessions.engine import mapping
+from django_mongo_sessions.conf import conf
+from django_mongo_sessions.engine import adopting, mapping, predecessors
 from django_mongo_sessions.engine.session import Snapshot, TrackedSession
-from django_mongo_sessions.mongo import operations
+from django_mongo_sessions.mongo import operations, reads
 from django_mongo_sessions.mongo.runner import Overridden, Steps
-from django_mongo_sessions.storage import dates, documents
+from django_mongo_sessions.storage import documents
 
 MAX_MOVES = 16  # how often a session may have moved within the minute that a pointer lives
 
 
 def exists(session_key: str | None) -> Steps[bool]:
     """Return whether a live session is stored under the key."""
+    if session_key is not None and conf.PREDECESSOR is not None:
+        return (yield from adopting.exists(*predecessors.translated(session_key)))
     document_id = documents.document_id(session_key)
     if document_id is None:
         return False
-    try:
-        return bool((yield operations.exists(document_id, dates.utc_now())))
-    except InvalidBSON:  # it exists, and its date cannot be decoded
-        return True
+    return bool((yield from reads.exists(document_id)))
 
 
 def load(session: TrackedSession) -> Steps[Snapshot | None]:
@@ -85,7 +85,7 @@ def describe(session: TrackedSession, with_data: bool) -> Steps[dict[str, Any] |
     document_id = documents.document_id(key)
     if key is None or document_id is None:
         return None
-    document = yield operations.find_whole(document_id)
+    document = yield operations.find(document_id)
     if document is None or documents.is_marker(document):
         return None
     shown = documents.describe(document)
@@ -96,18 +96,17 @@ def describe(session: TrackedSession, with_data: bool) -> Steps[dict[str, Any] |
 
 
 def find(session: TrackedSession, key: str | None) -> Steps[Snapshot | None]:
-    """Read the document of a key; None if there is none, or if it has expired."""
+    """Read the document of a key; None if there is none, or if it has expired.
+
+    If nothing is stored, the session may be one of the old engine's.
+    """
     document_id = documents.document_id(key)
     if key is None or document_id is None:
         return None
-    now = dates.utc_now()
     try:
-        try:
-            document = yield operations.find(document_id, now)
-        except InvalidBSON:  # it may contain a UUID of too few bytes, in a field of the project's
-            document = yield operations.find_own_fields(document_id, now)
+        document = yield from reads.find(document_id)
+        if document is None and conf.PREDECESSOR is not None:
+            return (yield from adopting.adopt(session, key, document_id))
     except InvalidBSON as error:
         return mapping.rejected(session, key, document_id, error)
-    if document is None:
-        return None
-    return (yield from mapping.opened(session, key, document_id, document))
+    return (yield from mapping.found(session, key, document_id, document))

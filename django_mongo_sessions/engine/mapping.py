@@ -12,6 +12,7 @@ from pymongo.errors import DocumentTooLarge
 
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.engine import payloads
+from django_mongo_sessions.engine.predecessors import OldSession
 from django_mongo_sessions.engine.session import (
     WRITE_INTERVAL,
     Content,
@@ -55,12 +56,27 @@ def opened(
         sealed_with_current_key=is_current,
         recorded=stored.recorded,
         key_id=stored.key_id,
+        adopted=stored.adopted,
+        there_until=stored.there_until,
     )
+
+
+def found(
+    session: TrackedSession, key: str, document_id: bytes, document: Mapping[str, Any] | None
+) -> Steps[Snapshot | None]:
+    """Return the snapshot of what is stored at an id; None if that is no live session."""
+    live = documents.live(document, dates.utc_now())
+    return None if live is None else (yield from opened(session, key, document_id, live))
 
 
 def rejected(session: TrackedSession, key: str, document_id: bytes, error: Exception) -> Snapshot:
     """Return the snapshot of a document that does not open, and log it once per store."""
     session._log_rejection(document_id, error)
+    return unreadable(key, document_id)
+
+
+def unreadable(key: str, document_id: bytes) -> Snapshot:
+    """Return the snapshot of a session that is there, and of which nothing else is known."""
     now = dates.utc_now()
     return Snapshot(key, document_id, {}, now, now, b"", readable=False)
 
@@ -70,7 +86,21 @@ def pointer(old: Snapshot, new_id: bytes, write_id: bytes) -> dict[str, Any]:
     now = dates.utc_now()
     binding = documents.binding(old.document_id, now)
     payload = codec.seal_pointer(new_id, binding, conf.SIGNING_KEYS[0])
-    return documents.marker(old.document_id, write_id, now, payload)
+    until = None if old.adopted is None else _asked_until()
+    return documents.marker(old.document_id, write_id, now, payload, until)
+
+
+def tombstone(document_id: bytes) -> dict[str, Any]:
+    """Return the marker of a session that was deleted.
+
+    It stays for as long as the old engine may be asked, or for a minute if there is none.
+    """
+    write_id = documents.new_write_id()
+    return documents.marker(document_id, write_id, dates.utc_now(), until=_asked_until())
+
+
+def _asked_until() -> datetime | None:
+    return None if conf.PREDECESSOR is None else conf.predecessor_until()
 
 
 def target(document: Mapping[str, Any]) -> bytes | None:
@@ -130,13 +160,43 @@ def new(
     return document, expected._replace(key_id=key_id)
 
 
+def adopted(
+    session: TrackedSession,
+    key: str,
+    document_id: bytes,
+    content: Content,
+    fields: Mapping[str, Any],
+    old: OldSession,
+) -> Steps[tuple[dict[str, Any], Snapshot]]:
+    """Return the document of a session of the old engine, and the snapshot once it is stored.
+
+    It ends when it did there, and began with its last save there, so no age is any longer.
+    """
+    origin = Snapshot(
+        key,
+        document_id,
+        content.data,
+        old.began,
+        old.began,
+        b"",
+        user_id=documents.user_id(content.data),
+    )
+    document, expected = yield from new(session, key, document_id, content, origin, old.ends)
+    expected = expected._replace(seen_at=old.began, adopted=dates.utc_now(), there_until=old.ends)
+    given = documents.checked(fields, "from_predecessor")
+    extra = {name: value for name, value in given.items() if value is not None}
+    known = {name: getattr(expected, name) for name in ("seen_at", *documents.ADOPTED)}
+    return {**document, **extra, **known}, expected
+
+
 def update(
     session: TrackedSession, stored: Snapshot, content: Content, ends: datetime | None = None
 ) -> Steps[tuple[dict[str, Any], Snapshot]]:
     """Return the update that stores the content, and the snapshot once it is stored.
 
     If the same content is stored already, the update only moves the expiry. `ends` is when the
-    session ends, if a subclass says so.
+    session ends, if a subclass says so. If it is to end earlier than in the old engine,
+    `there_until` is None in the snapshot: it must be deleted there before the update is sent.
     """
     now = dates.utc_now()
     start = began(stored, content.data, now)
@@ -145,11 +205,15 @@ def update(
     changed = {
         name: value for name, value in recorded.items() if stored.recorded.get(name) != value
     }
+    there_until = stored.there_until
+    if there_until is not None and expires_at < there_until:  # it is deleted there first
+        there_until = changed["there_until"] = None
     if content.body == stored.body and stored.sealed_with_current_key:
         expected = stored._replace(
             data=content.data,
             cleared=False,
             expires_at=expires_at,
+            there_until=there_until,
             recorded=_stored(recorded),
         )
         return documents.expiry_update(now, expires_at, changed), expected
@@ -157,6 +221,7 @@ def update(
         data=content.data,
         cleared=False,
         expires_at=expires_at,
+        there_until=there_until,
         created_at=start,
         body=content.body,
         user_id=documents.user_id(content.data),

@@ -13,7 +13,7 @@ from django.contrib.sessions.backends.base import UpdateError
 from pymongo.errors import PyMongoError
 
 from django_mongo_sessions.connection.errors import may_have_applied
-from django_mongo_sessions.engine import loading, mapping, saving, signed_in
+from django_mongo_sessions.engine import adopting, loading, mapping, saving, signed_in
 from django_mongo_sessions.engine.session import Snapshot, TrackedSession, Write
 from django_mongo_sessions.mongo import indexes, writes
 from django_mongo_sessions.mongo.runner import Overridden, Steps
@@ -75,6 +75,8 @@ def _move(session: TrackedSession, baseline: Snapshot) -> Steps[None]:
     except UpdateError:
         yield from saving.take_back(session)  # or the login would succeed after all
         raise
+    if baseline.adopted is not None:
+        yield from adopting.delete_there(session._name_elsewhere(baseline.key))
     yield from signed_in.announce_client(session, baseline, write.expected)
     yield from signed_in.enforce_limit(session, baseline, write.expected)
 

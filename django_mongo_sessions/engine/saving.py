@@ -14,10 +14,10 @@ from inspect import iscoroutine
 from typing import Any, TypeVar
 
 from django.contrib.sessions.backends.base import CreateError, UpdateError
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import PyMongoError
 
-from django_mongo_sessions.connection.errors import may_have_applied
-from django_mongo_sessions.engine import loading, mapping, signed_in
+from django_mongo_sessions.connection.errors import id_is_taken, may_have_applied
+from django_mongo_sessions.engine import adopting, loading, mapping, signed_in
 from django_mongo_sessions.engine.session import Content, Snapshot, TrackedSession, Write
 from django_mongo_sessions.mongo import indexes, operations, writes
 from django_mongo_sessions.mongo.runner import Overridden, Steps
@@ -104,6 +104,8 @@ def _compare_and_set(
             result, content = _apply(session, change, session._merged(baseline, stored, ours))
             ends = yield from _own_expiry(session)
             update, expected = yield from mapping.update(session, stored, content, ends)
+            if expected.there_until != stored.there_until:
+                yield from _end_there(session, stored)
             write = Write(baseline, stored, ours, content, expected)
             session._begin(write)
             if change is not None:
@@ -123,6 +125,14 @@ def _compare_and_set(
             return result
         yield next(pauses)
         stored, ours = (yield from loading.reread(session)), None
+
+
+def _end_there(session: TrackedSession, stored: Snapshot) -> Steps[None]:
+    """Delete a session in the old engine, since it will end earlier here.
+
+    Otherwise it would be adopted again after that.
+    """
+    yield from adopting.end_there(session._name_elsewhere(stored.key))
 
 
 def _target(stored: Snapshot) -> tuple[bytes, bytes, int]:
@@ -233,23 +243,13 @@ def insert(
         except PyMongoError as error:
             if not may_have_applied(error):
                 session._forget_stray(document_id)
-            if _is_taken(error):
+            if id_is_taken(error):
                 continue
             raise
         except UpdateError:  # flushed since
             yield from take_back(session)
             raise
     raise CreateError("Every session key that was tried is taken.")
-
-
-def _is_taken(error: PyMongoError) -> bool:
-    """Return whether a key is taken.
-
-    If a unique index of the project's was violated, another key would not help.
-    """
-    if not isinstance(error, DuplicateKeyError):
-        return False
-    return "_id" in (error.details or {}).get("keyPattern", "_id")
 
 
 def _new_key(session: TrackedSession) -> Steps[str]:
@@ -300,6 +300,8 @@ def finish_move(session: TrackedSession) -> Steps[None]:
         session._bring_along(move, newest)
         yield from _compare_and_set(session, session._baseline, None)
         yield next(pauses)
+    if move is not None and move.old.adopted is not None:
+        yield from adopting.delete_there(session._name_elsewhere(move.old.key))
     session._finish_move()
 
 
@@ -313,8 +315,7 @@ def take_back(session: TrackedSession, and_own: bool = False) -> Steps[None]:
     for document_id, write_id in list(session._known.strays.items()):
         there = yield operations.delete_write(document_id, write_id)
         if not there and (and_own or document_id != own_id):
-            marker = documents.marker(document_id, documents.new_write_id(), dates.utc_now())
-            yield from writes.occupy(marker)
+            yield from writes.occupy(mapping.tombstone(document_id))
         session._forget_stray(document_id)
 
 
@@ -333,6 +334,8 @@ def touch(session: TrackedSession) -> Steps[bool]:
     ends = yield from _own_expiry(session)
     try:
         update, expected = yield from mapping.update(session, stored, content, ends)
+        if expected.there_until != stored.there_until:
+            yield from _end_there(session, stored)
         moved = yield from writes.update(*_target(stored), update)
     except PyMongoError as error:
         logger.warning("The expiry of a session that was read could not be moved: %s", error)

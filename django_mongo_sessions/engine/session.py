@@ -54,8 +54,9 @@ from django.utils.crypto import get_random_string
 
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection.breaker import OPEN, Gate
-from django_mongo_sessions.engine import merging, overriding
+from django_mongo_sessions.engine import merging, overriding, predecessors
 from django_mongo_sessions.engine.overriding import twin
+from django_mongo_sessions.engine.predecessors import OldSession
 from django_mongo_sessions.exceptions import SessionConflict
 from django_mongo_sessions.mongo.tracebacks import forget_values
 from django_mongo_sessions.storage import codec, dates, documents
@@ -89,6 +90,8 @@ class Snapshot(NamedTuple):
     expires_at: datetime = dates.EARLIEST  # as this store has written it
     recorded: Mapping[str, Any] = MappingProxyType({})  # documents.RECORDED, as stored
     key_id: str | None = None  # of the key that encrypts it, as stored
+    adopted: datetime | None = None  # None: it was born here, so no other engine has it
+    there_until: datetime | None = None  # when it ends in the old engine, if it is still there
 
     def holds(self, content: Content) -> bool:
         """Return whether this content is what is stored, sealed with the current key."""
@@ -166,9 +169,16 @@ class TrackedSession(SessionBase):
     _client: Client | None = None  # who has sent the request, if that is known
     # What is stored of the password of whoever has signed in, if that is known: see hash_of().
     _user_hashes: Collection[bytes] | None = None
+    # The signed cookie that the old engine has made, by the key that was derived from it.
+    _cookies: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, session_key: str | None = None) -> None:
         self._known = Known()
+        # Any other key is what it is. It need not be looked at, as each request would have to.
+        if isinstance(session_key, str) and ":" in session_key and conf.PREDECESSOR is not None:
+            session_key, cookie = predecessors.translated(session_key)
+            if cookie != session_key:
+                self._cookies = {session_key: cookie}
         super().__init__(session_key)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -198,6 +208,18 @@ class TrackedSession(SessionBase):
         """
         history = data.get("hijack_history")
         return str(history[0]) if isinstance(history, list) and history else None
+
+    def from_predecessor(
+        self, old: OldSession, data: dict[str, Any]
+    ) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        """Return what to store of a session of the engine that PREDECESSOR names.
+
+        That is its data, and extra top-level fields as for to_document(). By default the data are
+        stored as they are, without a field. Override it if the old engine keeps columns of its own:
+        `old.row` is the row that it has stored, if it has a model, and `old.store` is its store. It
+        must do no I/O. Fields that to_document() returns too are set by that with the next save.
+        """
+        return data, {}
 
     @property
     def _itself(self) -> TrackedSession:
@@ -298,6 +320,27 @@ class TrackedSession(SessionBase):
         if not hasattr(self, "_session_cache"):
             self._known.snapshot = snapshot
             self._session_cache = {} if snapshot is None else snapshot.data
+            self._replace_cookie()
+
+    def _replace_cookie(self) -> None:
+        """Let the browser get the session's key, if it has sent the old engine's signed cookie."""
+        baseline = self._baseline
+        if self._cookies and baseline is not None and baseline.readable:
+            self._modified = True
+
+    def _name_elsewhere(self, key: str) -> str:
+        """Return what the old engine calls the session of a key."""
+        return self._cookies.get(key, key)
+
+    def _was_born_here(self, key: str | None) -> bool:
+        """Return whether it is known that the old engine never had the session of a key."""
+        baseline = self._baseline
+        return (
+            baseline is not None
+            and baseline.key == key
+            and baseline.readable
+            and baseline.adopted is None
+        )
 
     def _adopt_overridden(self, data: dict[str, Any]) -> None:
         """Take over what a subclass's load() has returned.
@@ -310,6 +353,7 @@ class TrackedSession(SessionBase):
             snapshot = snapshot._replace(data=data, cleared=not data)
         if not hasattr(self, "_session_cache"):
             self._known.snapshot, self._session_cache = snapshot, data
+            self._replace_cookie()
 
     def _drop_key(self) -> None:
         """Forget a key that has no document.

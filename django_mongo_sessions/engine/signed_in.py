@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,9 @@ from pymongo.errors import OperationFailure, PyMongoError
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection import errors
 from django_mongo_sessions.devices import Device, device
-from django_mongo_sessions.engine import loading
+from django_mongo_sessions.engine import loading, mapping, predecessors
 from django_mongo_sessions.mongo import operations
-from django_mongo_sessions.mongo.runner import Call, Operation, Send, Steps
+from django_mongo_sessions.mongo.runner import Call, Send, Steps
 from django_mongo_sessions.signals import session_client_changed, session_revoked
 from django_mongo_sessions.storage import dates, documents
 
@@ -86,6 +86,7 @@ class Found:
     document_id: bytes
     auth_hash: bytes | None
     shown: UserSession
+    is_adopted: bool = False  # then the old engine may have it too
 
     def is_live(self, hashes: Hashes) -> bool:
         """Return whether it would authenticate now, and is the user's own.
@@ -134,10 +135,11 @@ def handles(found: Found) -> list[str]:
 
 def find(user_id: str, current: bytes | None = None) -> Steps[list[Found]]:
     """Read the sessions of a user that have not expired; the current one first, then the newest."""
+    with_adopted = predecessors.current() is not None
     try:
-        documents_of_user = yield operations.find_of_user(user_id)
+        documents_of_user = yield operations.find_of_user(user_id, with_adopted)
     except InvalidBSON:  # what is recorded in one of them was not written by the engine
-        documents_of_user = yield operations.find_of_user(user_id, documents.DATED)
+        documents_of_user = yield operations.find_of_user(user_id, with_adopted, documents.DATED)
     now = dates.utc_now()
     found = [_found(each, current) for each in documents_of_user if _is_whole(each, now)]
     return sorted(
@@ -176,6 +178,7 @@ def _found(document: dict[str, Any], current: bytes | None) -> Found:
             impersonator_id,
             document_id == current,
         ),
+        "adopted" in document,
     )
 
 
@@ -237,34 +240,50 @@ def revoke(
         found = [each for each in everything if chosen(each)]
         if not found:
             break
-        delete = operations.delete_of_user(user_id, [each.document_id for each in found])
-        some = yield from _end(found, delete, reason, request)
+        some = yield from _end(user_id, found, None, reason, request)
         ended = Ended(ended.count + some.count, [*ended.sessions, *some.sessions])
         everything = yield from find(user_id, current)
     return ended
 
 
 def _end(
+    user_id: str,
     found: Sequence[Found],
-    delete: Operation[int],
+    seen: Mapping[bytes, datetime] | None,
     reason: str,
     request: HttpRequest | None,
 ) -> Steps[Ended]:
-    """Delete sessions, and announce those that have ended.
+    """End sessions, and announce those that have ended. With `seen`, only if not used since.
 
     If another request signs out of one at the same moment, it is announced too, and not counted.
     """
-    count = yield delete
-    if count < len(found):  # the others have moved, were used again, or are gone
-        left = yield operations.find_ids([each.document_id for each in found])
-        found = [each for each in found if each.document_id not in left]
-    for each in found if count else ():
+    ended = []
+    for each in found:
+        if each.is_adopted:  # a tombstone keeps what the old engine has of it from coming back
+            seen_at = None if seen is None else seen[each.document_id]
+            tombstone = mapping.tombstone(each.document_id)
+            if (yield operations.bury_of_user(user_id, tombstone, seen_at)):
+                ended.append(each)
+    count, born_here = len(ended), [each for each in found if not each.is_adopted]
+    if born_here:
+        ids = [each.document_id for each in born_here]
+        if seen is None:
+            deleted = yield operations.delete_of_user(user_id, ids)
+        else:
+            deleted = yield operations.delete_last_seen({each: seen[each] for each in ids})
+        if deleted < len(ids):  # the others have moved, were used again, or are gone
+            left = yield operations.find_ids(ids)
+            born_here = [each for each in born_here if each.document_id not in left]
+        if deleted:
+            count += deleted
+            ended += born_here
+    for each in ended:
         yield Send(
             session_revoked,
             UserSession,
             {"session": each.shown, "reason": reason, "request": request},
         )
-    return Ended(count, [each.shown for each in found] if count else [])
+    return Ended(count, [each.shown for each in ended])
 
 
 # The limit
@@ -348,10 +367,8 @@ def _trim(user_id: str, limit: int, hashes: Hashes, request: HttpRequest | None)
             )
         )
         chosen = own[: min(surplus, _TRIM_BATCH)]
-        delete = operations.delete_last_seen(
-            {each.document_id: each.shown.last_seen_at for each in chosen}
-        )
-        ended = yield from _end(chosen, delete, "limit", request)
+        seen = {each.document_id: each.shown.last_seen_at for each in chosen}
+        ended = yield from _end(user_id, chosen, seen, "limit", request)
         if ended.count == surplus:
             break
 

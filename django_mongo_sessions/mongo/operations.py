@@ -20,26 +20,21 @@ from django_mongo_sessions.storage import documents
 # no projection, which would only leave out what `to_document()` returns.
 
 
-def find(document_id: bytes, now: datetime) -> Operation[Mapping[str, Any] | None]:
-    """Read the document of a live session; None if there is none."""
+def find(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
+    """Read the document with an id, whatever it is; None if there is none."""
     return Operation(
         lambda collection: collection.find_one({"_id": document_id}),
-        lambda reply: documents.live(reply, now),
+        _unchanged,
         joint=Find(document_id),
     )
 
 
-def find_own_fields(document_id: bytes, now: datetime) -> Operation[Mapping[str, Any] | None]:
+def find_own_fields(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
     """See find(). The project's own fields are left out: one of them may not be decodable."""
     return Operation(
         lambda collection: collection.find_one({"_id": document_id}, documents.PROJECTION),
-        lambda reply: documents.live(reply, now),
+        _unchanged,
     )
-
-
-def find_whole(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
-    """Read the whole document with an id, whatever it is; None if there is none."""
-    return Operation(lambda collection: collection.find_one({"_id": document_id}), _unchanged)
 
 
 def find_marker(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
@@ -49,11 +44,11 @@ def find_marker(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
     )
 
 
-def exists(document_id: bytes, now: datetime) -> Operation[bool]:
-    """Return whether a live session exists."""
+def exists(document_id: bytes, now: datetime) -> Operation[bool | None]:
+    """Return whether a live session exists; None if there is nothing at all with that id."""
     return Operation(
         lambda collection: collection.find_one({"_id": document_id}, documents.EXISTENCE),
-        lambda reply: documents.live(reply, now) is not None,
+        lambda reply: None if reply is None else documents.live(reply, now) is not None,
     )
 
 
@@ -74,6 +69,13 @@ def insert(document: Mapping[str, Any]) -> Operation[bool]:
     )
 
 
+def adopt(document: Mapping[str, Any]) -> Operation[bool]:
+    """Insert a session that will be deleted elsewhere; DuplicateKeyError if its id is taken."""
+    return Operation(
+        lambda collection: _majority(collection).insert_one(document), lambda reply: True
+    )
+
+
 def update(document_id: bytes, write_id: bytes, change: Mapping[str, Any]) -> Operation[bool]:
     """Change a session if that write was its last; return whether it was. Never an upsert."""
     wanted = documents.at_write(document_id, write_id)
@@ -86,7 +88,10 @@ def update(document_id: bytes, write_id: bytes, change: Mapping[str, Any]) -> Op
 
 def replace_with(document_id: bytes, write_id: bytes, marker: Mapping[str, Any]) -> Operation[bool]:
     """Replace a session with a marker if that write was its last; return whether it was."""
-    wanted = documents.at_write(document_id, write_id)
+    return _replace(documents.at_write(document_id, write_id), marker)
+
+
+def _replace(wanted: Mapping[str, Any], marker: Mapping[str, Any]) -> Operation[bool]:
     return Operation(
         lambda collection: _majority(collection).replace_one(wanted, marker),
         lambda reply: bool(reply.matched_count),
@@ -99,6 +104,18 @@ def occupy(marker: Mapping[str, Any]) -> Operation[bool]:
     return Operation(
         lambda collection: _majority(collection).replace_one(wanted, marker, upsert=True),
         lambda reply: True,
+    )
+
+
+def bury(marker: Mapping[str, Any]) -> Operation[bool]:
+    """Put a tombstone at an id; return whether there was a session.
+
+    Raises DuplicateKeyError if a marker is there, which stays.
+    """
+    wanted = documents.not_marker(marker["_id"])
+    return Operation(
+        lambda collection: _majority(collection).replace_one(wanted, marker, upsert=True),
+        lambda reply: bool(reply.matched_count),
     )
 
 
@@ -137,10 +154,14 @@ def _delete(wanted: Mapping[str, Any]) -> Operation[bool]:
 
 
 def find_of_user(
-    user_id: str, fields: Mapping[str, bool] = documents.LISTED
+    user_id: str,
+    with_adopted: bool = False,
+    fields: Mapping[str, bool] = documents.LISTED,
 ) -> Operation[list[dict[str, Any]]]:
     """Read the sessions of a user, without their payloads, also those that have expired."""
     wanted = documents.of_user(user_id)
+    if with_adopted:
+        fields = {**fields, "adopted": True}
     return Operation(lambda collection: _all(collection.find(wanted, fields)), _unchanged)
 
 
@@ -169,6 +190,17 @@ def delete_last_seen(seen: Mapping[bytes, datetime]) -> Operation[int]:
         lambda collection: _majority(collection).delete_many(wanted),
         lambda reply: int(reply.deleted_count),
     )
+
+
+def bury_of_user(
+    user_id: str, marker: Mapping[str, Any], seen_at: datetime | None = None
+) -> Operation[bool]:
+    """Replace a session of a user with a tombstone, and with a date only if it was not seen since.
+
+    Returns whether it was there.
+    """
+    wanted = {"_id": marker["_id"], **documents.of_user(user_id)}
+    return _replace(wanted if seen_at is None else {**wanted, "seen_at": seen_at}, marker)
 
 
 def signed_in_user_ids() -> Operation[list[str]]:

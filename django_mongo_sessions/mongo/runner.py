@@ -88,6 +88,14 @@ class Call:
 
 
 @dataclass(slots=True)
+class Elsewhere:
+    """I/O with something that is not MongoDB, to be called or awaited."""
+
+    call: Callable[[], Any]
+    acall: Callable[[], Awaitable[Any]]
+
+
+@dataclass(slots=True)
 class Send:
     """A signal to be sent. A receiver that raises is logged by Django."""
 
@@ -96,7 +104,7 @@ class Send:
     arguments: Mapping[str, Any]
 
 
-Step = Operation[Any] | Wait | Overridden | Call | Send
+Step = Operation[Any] | Wait | Overridden | Call | Elsewhere | Send
 Steps = Generator[Step, Any, Result]
 
 
@@ -226,7 +234,7 @@ class _Form(NamedTuple):
     # Makes the call of an operation within that many seconds.
     call: Callable[[Operation[Any], SessionCollection, float | None], Awaitable[Any]]
     sleep: Callable[[float], Awaitable[None]]
-    call_site: Callable[[Overridden | Call], Awaitable[Any]]
+    call_site: Callable[[Overridden | Call | Elsewhere], Awaitable[Any]]
     send: Callable[[Send], Awaitable[Any]]
 
 
@@ -250,7 +258,7 @@ async def _drive(
                 await form.sleep(operation.seconds)
                 step, argument = steps.send, None
                 continue
-            if isinstance(operation, (Overridden, Call)):
+            if isinstance(operation, (Overridden, Call, Elsewhere)):
                 try:
                     step, argument = steps.send, await form.call_site(operation)
                 except Exception as error:
@@ -318,13 +326,17 @@ async def _sleep(seconds: float) -> None:
     time.sleep(seconds)  # noqa: ASYNC251  # for blocking calls
 
 
-async def _call_site(step: Overridden | Call) -> Any:
+async def _call_site(step: Overridden | Call | Elsewhere) -> Any:
+    if isinstance(step, Elsewhere):
+        return step.call()
     if isinstance(step, Call):
         return step.function(*step.arguments)
     return getattr(step.store, step.name)(*step.arguments, **step.options)
 
 
-async def _await_site(step: Overridden | Call) -> Any:
+async def _await_site(step: Overridden | Call | Elsewhere) -> Any:
+    if isinstance(step, Elsewhere):
+        return await step.acall()
     if isinstance(step, Call):
         return await sync_to_async(step.function)(*step.arguments)
     method = getattr(step.store, awaitable_twin(step.name))

@@ -37,14 +37,17 @@ def backoff() -> Iterator[Wait]:
     )
 
 
-def insert(document: Mapping[str, Any]) -> Steps[bool]:
+def insert(document: Mapping[str, Any], is_adopted: bool = False) -> Steps[bool]:
     """Insert a document; raise DuplicateKeyError if its id is taken.
+
+    One that is adopted will be deleted elsewhere, so a majority has to have it.
 
     Returns False if the reply was lost and the document is not there. It is not repeated: the first
     attempt may arrive at any time, even after the session was deleted again.
     """
+    write = operations.adopt if is_adopted else operations.insert
     try:
-        return bool((yield operations.insert(document)))
+        return bool((yield write(document)))
     except PyMongoError as error:
         if not reply_was_lost(error):
             raise
@@ -85,6 +88,22 @@ def delete(document_id: bytes) -> Steps[bool]:
     """
     done, _ = yield from _once(operations.delete(document_id))
     return done
+
+
+def bury(marker: Mapping[str, Any]) -> Steps[bool]:
+    """Put a tombstone at an id, so that no session is adopted there; a marker there stays.
+
+    Returns whether there was a session.
+    """
+    while True:
+        try:
+            done, _ = yield from _once(operations.bury(marker), marker["_id"], marker["write_id"])
+            return done
+        except DuplicateKeyError:
+            there = yield operations.find_marker(marker["_id"])
+            if there is not None and documents.is_marker(there):
+                return False
+            # A session was stored at the same moment, and is replaced now.
 
 
 def occupy(marker: Mapping[str, Any]) -> Steps[None]:

@@ -6,6 +6,9 @@ A document whose `revision` is -1 is a marker and no session: it keeps its id fo
 session has gone. Either the session has moved, and the payload says where to, or it was deleted,
 and the payload is empty. No read returns a marker, no save matches one, and no insert can take its
 id.
+
+While there is a PREDECESSOR, a marker may have to keep its id for longer: it is a tombstone then.
+It stays for as long as the old engine may be asked, so that nothing is adopted under its id.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ class Sealed(NamedTuple):
     write_id: bytes
     recorded: dict[str, Any]  # of the fields that are named RECORDED
     key_id: str | None  # of the key that encrypts the payload: to be counted, and not trusted
+    adopted: datetime | None = None  # when the session was adopted; None if it was born here
+    there_until: datetime | None = None  # when it ends in the old engine, if it is still there
 
 
 class Index(NamedTuple):
@@ -67,14 +72,16 @@ _WRITE_ID_LENGTH = 12  # bytes
 _MAX_REVISION = 2**62  # a larger one was written by someone with access to the database
 _MARKER = -1  # the revision of a marker
 MARKER_AGE = 60  # seconds; longer than a request runs that loaded the session before
-_RESERVED = {"_id", "user_id", "key_id", *_FIELDS, *RECORDED}
+ADOPTED = ("adopted", "there_until")  # the fields of a session that was adopted
+TOMBSTONE_MARGIN = timedelta(days=1)  # by which a tombstone outlives PREDECESSOR_UNTIL
+_RESERVED = {"_id", "user_id", "key_id", *_FIELDS, *RECORDED, *ADOPTED}
 _OVERTAKEN = "mongo_sessions: another write was faster than "
 _CONVERSION_FAILURE = 241
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
 
 # The engine's fields that a load reads, and none of the project's own.
-PROJECTION = dict.fromkeys((*_FIELDS, "key_id"), True)
+PROJECTION = dict.fromkeys((*_FIELDS, "key_id", *ADOPTED), True)
 # What a list of sessions shows: everything but the payload.
 LISTED = dict.fromkeys(("user_id", "created_at", "seen_at", "expires_at", *RECORDED), True)
 # The same without what may be of any kind if someone else has written it.
@@ -214,11 +221,19 @@ def summary(now: datetime) -> dict[str, Any]:
     """Return the `$group` stage that summarizes sessions into counts, dates and sizes."""
     live = {"$and": [{"$gt": ["$expires_at", now]}, {"$ne": ["$revision", _MARKER]}]}
     signed_in = {"$and": [live, {"$gt": ["$user_id", None]}]}
+    # A marker lasts a minute.
+    lasts = {"$gt": ["$expires_at", now + timedelta(seconds=MARKER_AGE)]}
+    tombstone = {"$and": [lasts, {"$eq": ["$revision", _MARKER]}]}
+    adopted = {"$and": [live, {"$gt": ["$adopted", None]}]}
+    lately = {"$and": [live, {"$gt": ["$adopted", now - timedelta(days=1)]}]}
     return {
         "_id": None,
         "count": {"$sum": 1},
         "live": {"$sum": {"$cond": [live, 1, 0]}},
-        "expired": {"$sum": {"$cond": [live, 0, 1]}},
+        "expired": {"$sum": {"$cond": [{"$or": [live, tombstone]}, 0, 1]}},
+        "adopted": {"$sum": {"$cond": [adopted, 1, 0]}},
+        "adopted_lately": {"$sum": {"$cond": [lately, 1, 0]}},
+        "tombstones": {"$sum": {"$cond": [tombstone, 1, 0]}},
         "signed_in": {"$sum": {"$cond": [signed_in, 1, 0]}},
         "oldest": {"$min": "$created_at"},
         "newest": {"$max": "$created_at"},
@@ -257,12 +272,17 @@ def read(document: Mapping[str, Any]) -> Sealed:
         document["write_id"],
         recorded(document),
         key_id if isinstance(key_id := document.get("key_id"), str) else None,
+        *(_date(document.get(name)) for name in ADOPTED),
     )
 
 
 def recorded(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the RECORDED fields that a document has."""
     return {name: document[name] for name in RECORDED if name in document}
+
+
+def _date(value: object) -> datetime | None:
+    return _utc(value) if isinstance(value, datetime) else None
 
 
 def _utc(date: datetime) -> datetime:
@@ -296,12 +316,13 @@ def has_outlived_its_minute(created_at: datetime, now: datetime) -> bool:
 def writes_since(document: Mapping[str, Any], revision: int) -> float:
     """Return how many payloads were stored since a revision, or infinity if that is unknown.
 
-    If a marker has taken the place of the session, it is unknown.
+    If the session has moved, it is unknown. If it was deleted, no write that may have been applied
+    before matters any more, so it is as if there were none.
     """
     newer = document.get("revision")
-    if not isinstance(newer, int) or is_marker(document):
-        return math.inf
-    return newer - revision
+    if is_marker(document):
+        return math.inf if document.get("payload") else 0
+    return newer - revision if isinstance(newer, int) else math.inf
 
 
 def new(
@@ -327,13 +348,21 @@ def new(
 
 
 def marker(
-    document_id: bytes, write_id: bytes, now: datetime, payload: bytes = b""
+    document_id: bytes,
+    write_id: bytes,
+    now: datetime,
+    payload: bytes = b"",
+    until: datetime | None = None,
 ) -> dict[str, Any]:
-    """Return the document that keeps an id for a minute. An empty payload marks a deletion."""
+    """Return the document that keeps an id for a minute. An empty payload marks a deletion.
+
+    With `until`, from which the old engine is not asked any more, it is a tombstone.
+    """
+    expires_at = now + timedelta(seconds=MARKER_AGE)
     return {
         "_id": document_id,
         "payload": payload,
-        "expires_at": now + timedelta(seconds=MARKER_AGE),
+        "expires_at": expires_at if until is None else max(expires_at, until + TOMBSTONE_MARGIN),
         "created_at": now,
         "revision": _MARKER,
         "write_id": write_id,
@@ -415,12 +444,17 @@ def derived(data: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]
 
     Raises ValueError for an extra field whose name is reserved, or cannot name a field.
     """
+    return {"user_id": user_id(data), **checked(extra, "to_document")}
+
+
+def checked(extra: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """Return the fields that a method of the project's has returned. Raises as derived() does."""
     for name in extra:
         if name in _RESERVED:
-            raise ValueError(f"to_document() returned {name!r}, a field of the engine's own")
+            raise ValueError(f"{source}() returned {name!r}, a field of the engine's own")
         if not name or name.startswith("$") or "." in name or "\0" in name:
-            raise ValueError(f"to_document() returned {name!r}, which cannot name a field")
-    return {"user_id": user_id(data), **extra}
+            raise ValueError(f"{source}() returned {name!r}, which cannot name a field")
+    return extra
 
 
 def describe(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def stored(number):
 
 
 def find(number):
-    return operations.find(name(number), dates.utc_now())
+    return operations.find(name(number))
 
 
 def change(payload=b"new", **fields):

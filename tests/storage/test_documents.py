@@ -118,7 +118,13 @@ def document(**fields):
 
 
 def test_a_document_is_read():
-    assert documents.read(document()) == (b"payload", NOW, NOW, 3, WRITE_ID, {}, None)
+    assert documents.read(document()) == (b"payload", NOW, NOW, 3, WRITE_ID, {}, None, None, None)
+
+
+def test_what_is_known_of_an_adoption_is_read_with_it():
+    stored = documents.read(document(adopted=NOW, there_until="no date"))
+
+    assert (stored.adopted, stored.there_until) == (NOW, None)
 
 
 def test_what_is_recorded_of_a_client_is_read_with_it():
@@ -178,6 +184,21 @@ def test_a_marker_is_not_a_session():
 @pytest.mark.parametrize(("newer", "writes"), [(3, 0), (4, 1), (-1, math.inf), ("text", math.inf)])
 def test_the_writes_since_a_revision_are_counted_if_that_is_possible(newer, writes):
     assert documents.writes_since(document(revision=newer), 3) == writes
+
+
+def test_no_write_counts_once_the_session_was_deleted():
+    assert documents.writes_since(documents.marker(b"id", WRITE_ID, NOW), 3) == 0
+
+
+def test_a_tombstone_outlives_the_day_from_which_the_old_engine_is_not_asked():
+    until = NOW + timedelta(days=30)
+
+    tombstone = documents.marker(b"id", WRITE_ID, NOW, until=until)
+    late = documents.marker(b"id", WRITE_ID, NOW, until=NOW - timedelta(days=2))
+
+    assert documents.is_marker(tombstone)
+    assert tombstone["expires_at"] == until + timedelta(days=1)
+    assert late == documents.marker(b"id", WRITE_ID, NOW)
 
 
 def test_extra_fields_are_set_and_none_unsets_them():
