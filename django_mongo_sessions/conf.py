@@ -252,6 +252,11 @@ class Conf:
         return [settings.SECRET_KEY, *(key for key in settings.SECRET_KEY_FALLBACKS if key)]
 
     @property
+    def SESSION_ENGINE(self) -> str:
+        """The dotted path of the engine that the site uses."""
+        return settings.SESSION_ENGINE
+
+    @property
     def DEBUG(self) -> bool:
         """Whether the site runs in development."""
         return bool(settings.DEBUG)

@@ -186,7 +186,7 @@ def row_end(row: Any) -> datetime:
     return dates.utc(date)
 
 
-def _entry_end(store: Any, name: str) -> Any:
+def entry_end(store: Any, name: str) -> Any:
     """Return when an entry of a cache ends; True if the cache does not tell; None if it is gone."""
     sessions = store._cache
     key = store.cache_key_prefix + name
@@ -229,7 +229,7 @@ def _cookie_date(store: Any, name: str) -> datetime | None:
 
 _CLUES: dict[str, Callable[[Any, str], Any]] = {
     ROWS: _row,
-    CACHE: _entry_end,
+    CACHE: entry_end,
     FILE: _file_date,
     COOKIES: _cookie_date,
     OTHER: lambda store, name: True,

@@ -146,6 +146,20 @@ def some_of_user(user_id: str, ids: Sequence[bytes]) -> dict[str, Any]:
     return {"_id": {"$in": list(ids)}, "user_id": user_id}
 
 
+def unused_copies(before: datetime) -> dict[str, Any]:
+    """Match copies of sessions in the old engine that were made before a date, and not used here.
+
+    Using one stores its data anew, or moves its end. A session that has ended there by itself is
+    not matched.
+    """
+    return {
+        "adopted": {"$lt": before},
+        "there_until": {"$gt": before},
+        "revision": 0,
+        "$expr": {"$lte": ["$expires_at", "$there_until"]},
+    }
+
+
 def last_seen(document_id: bytes, seen_at: datetime) -> dict[str, Any]:
     """Match a session that was not seen since."""
     return {"_id": document_id, "seen_at": seen_at}

@@ -1,0 +1,329 @@
+"""List the sessions of another engine, and read many of them at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from importlib import import_module
+from inspect import isclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from django.contrib.sessions.backends.base import SessionBase
+from django.core.exceptions import SuspiciousOperation
+from django.utils import timezone as django_timezone
+from django.utils.module_loading import import_string
+
+from django_mongo_sessions.engine import predecessors
+from django_mongo_sessions.engine.predecessors import OldEngine, OldSession
+from django_mongo_sessions.engine.session import TrackedSession
+from django_mongo_sessions.storage import dates
+
+# Keys, and when their sessions end; None if that is known only once a session was read.
+Keys = dict[str, datetime | None]
+
+
+class Old(NamedTuple):
+    """A session of another engine, or why it cannot be imported."""
+
+    key: str
+    session: OldSession | None
+    reason: str = ""  # "expired" or "unreadable", if there is no session
+    fields: Mapping[str, Any] = {}  # of the document, besides those that the store derives
+
+
+class SourceError(Exception):
+    """An engine cannot be listed, or has failed. The message says which, and what to do."""
+
+
+class _Row(NamedTuple):
+    expire_date: datetime
+
+
+class Source(ABC):
+    """The sessions of another engine. Each method raises whatever that engine raises."""
+
+    total: int | None = None  # how many there are, if that is known
+
+    def __init__(self, engine: OldEngine) -> None:
+        self._engine = engine
+        self._store: Any = engine.store()
+
+    @abstractmethod
+    def batches(self, size: int) -> Iterator[Keys]:
+        """Yield all keys, about `size` at a time. A key may come twice."""
+
+    @abstractmethod
+    def read(self, keys: Collection[str]) -> Iterator[Old]:
+        """Yield the sessions of some keys of the last batch, without those that are gone."""
+
+    @abstractmethod
+    def delete(self, keys: Collection[str]) -> None:
+        """Delete sessions where they were listed."""
+
+    def _told(self, key: str, data: Any, clue: Any) -> Old:
+        """Return a session that was read; see `OldEngine.told` for the clue of its end."""
+        with suppress(TypeError, ValueError, OverflowError):  # no expiry that Django would store
+            if data and isinstance(data, dict):
+                session = self._engine.told(self._store, data, clue)
+                return Old(key, session, "" if session else "expired")
+        return Old(key, None, "unreadable")
+
+    def _decoded(self, text: str) -> dict[str, Any] | None:
+        """Return what the old engine reads from a text; nothing if it cannot."""
+        try:
+            return self._store.decode(text)  # type: ignore[no-any-return]
+        except Exception:  # it may be another package's
+            return None
+
+
+class Rows(Source):
+    """The rows of a model with the fields of Django's, or the documents of mongoengine."""
+
+    def __init__(self, engine: OldEngine) -> None:
+        super().__init__(engine)
+        self._rows = predecessors.model(engine.store).objects
+        self.total = self._rows.count()
+
+    def batches(self, size: int) -> Iterator[Keys]:
+        """See Source. They come in the order of their keys."""
+        ordered = self._rows.order_by("session_key").values_list("session_key", "expire_date")
+        found = list(ordered[:size])
+        while found:
+            yield {key: _aware(ends) for key, ends in found}
+            found = list(ordered.filter(session_key__gt=found[-1][0])[:size])
+
+    def read(self, keys: Collection[str]) -> Iterator[Old]:
+        """See Source."""
+        for row in self._rows.filter(session_key__in=list(keys)):
+            stored = row.session_data
+            # With MONGOENGINE_SESSION_DATA_ENCODE=False, it is a dict.
+            data = dict(stored) if isinstance(stored, Mapping) else self._decoded(stored)
+            yield self._told(row.session_key, data, row)
+
+    def delete(self, keys: Collection[str]) -> None:
+        """Delete the rows, and then what `cached_db` keeps of them in its cache."""
+        self._rows.filter(session_key__in=list(keys)).delete()
+        if hasattr(self._store, "cache_key_prefix"):
+            prefix = self._store.cache_key_prefix
+            self._store._cache.delete_many([prefix + key for key in keys])
+
+
+class Files(Source):
+    """The files of Django's `file`."""
+
+    def batches(self, size: int) -> Iterator[Keys]:
+        """See Source."""
+        prefix = self._store.file_prefix
+        with os.scandir(self._store.storage_path) as entries:
+            names = (entry.name for entry in entries if entry.name.startswith(prefix))
+            while batch := dict.fromkeys(name[len(prefix) :] for name in islice(names, size)):
+                yield batch
+
+    def read(self, keys: Collection[str]) -> Iterator[Old]:
+        """See Source. The engine's own load() would replace a file that it cannot read."""
+        for key in keys:
+            try:
+                path = self._path(key)
+                written = datetime.fromtimestamp(path.stat().st_mtime, tz=timezone.utc)
+                data = self._decoded(path.read_text(encoding="ascii"))
+            except FileNotFoundError:
+                continue
+            except (OSError, SuspiciousOperation, UnicodeDecodeError):
+                data, written = None, dates.EARLIEST
+            yield self._told(key, data, written)
+
+    def delete(self, keys: Collection[str]) -> None:
+        """See Source."""
+        for key in keys:
+            with suppress(SuspiciousOperation):  # a tombstone's key need not be one of a file
+                self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return Path(self._store._key_to_file(key))
+
+
+class Cached(Source):
+    """The entries of Django's `cache` in a cache that can be listed."""
+
+    def batches(self, size: int) -> Iterator[Keys]:
+        """See Source."""
+        keys = self._keys(size)
+        while batch := dict.fromkeys(islice(keys, size)):
+            yield batch
+
+    @abstractmethod
+    def _keys(self, size: int) -> Iterator[str]:
+        """Yield the keys of all sessions in the cache, some of them perhaps twice."""
+
+    def read(self, keys: Collection[str]) -> Iterator[Old]:
+        """See Source."""
+        cache, names = self._store._cache, self._names(keys)
+        try:
+            found = cache.get_many(names)
+        except Exception:  # one of them may be no pickle; if the server is down, what follows fails
+            found = {}
+            for name in names:
+                with suppress(Exception):
+                    found[name] = cache.get(name)
+        for key, name in zip(keys, names, strict=True):
+            clue = predecessors.entry_end(self._store, key)
+            if clue is not None:
+                yield self._told(key, found.get(name), clue)
+
+    def delete(self, keys: Collection[str]) -> None:
+        """See Source."""
+        self._store._cache.delete_many(self._names(keys))
+
+    def _names(self, keys: Collection[str]) -> list[str]:
+        return [self._store.cache_key_prefix + key for key in keys]
+
+
+class DjangoRedis(Cached):
+    """The entries of Django's `cache` in a cache of the package django-redis."""
+
+    def _keys(self, size: int) -> Iterator[str]:
+        prefix = self._store.cache_key_prefix
+        for name in self._store._cache.iter_keys(f"{prefix}*", itersize=size):
+            yield name.removeprefix(prefix)
+
+
+class Redis(Cached):
+    """The entries of Django's `cache` in Django's own Redis cache, by private methods of that."""
+
+    def _keys(self, size: int) -> Iterator[str]:
+        cache, prefix = self._store._cache, self._store.cache_key_prefix
+        start = cache.make_key(prefix)
+        if cache.make_key(f"{prefix}x") != f"{start}x":
+            raise SourceError(f"KEY_FUNCTION hides the keys of this cache. {_UNLISTED}")
+        pattern = re.sub(r"([\\*?\[\]])", r"\\\1", start) + "*"
+        client = cache._cache.get_client(None, write=True)  # the first server, and not a replica
+        for name in client.scan_iter(match=pattern, count=size):
+            yield name.decode(errors="replace").removeprefix(start)
+
+
+class Function(Source):
+    """What a function of the project's yields: `(key, data, expires_at, fields)`."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        super().__init__(OldEngine(SessionBase))
+        self._engine.kind = predecessors.ROWS  # the end comes with each session
+        self._function = function
+        self._batch: dict[str, tuple[Any, datetime, Mapping[str, Any]]] = {}
+
+    def batches(self, size: int) -> Iterator[Keys]:
+        """See Source."""
+        rows = iter(self._function())
+        while part := list(islice(rows, size)):
+            self._batch = dict(map(self._checked, part))
+            yield {key: ends for key, (_, ends, _) in self._batch.items()}
+
+    @staticmethod
+    def _checked(row: Any) -> Any:
+        try:
+            key, data, ends, fields = row
+            return key, (data, _aware(ends), dict(fields or {}))
+        except (TypeError, ValueError, AttributeError):
+            raise SourceError(
+                "the function must yield (key, data, expires_at, fields): a string, a dict, a "
+                "datetime and a dict."
+            ) from None
+
+    def read(self, keys: Collection[str]) -> Iterator[Old]:
+        """See Source."""
+        for key in keys:
+            data, ends, fields = self._batch[key]
+            yield self._told(key, data, _Row(ends))._replace(fields=fields)
+
+    def delete(self, keys: Collection[str]) -> None:
+        """Raise SourceError: nothing is known of where the sessions are."""
+        raise SourceError("what a function yields cannot be deleted by this command.")
+
+
+_UNLISTED = (
+    "Let the sessions come over when they are used: set PREDECESSOR. Or name a function that "
+    "yields (key, data, expires_at, fields)."
+)
+
+
+def find(path: str) -> Source:
+    """Return the sessions of the engine, or of the function, at a dotted path.
+
+    Raises SourceError if it is neither, or cannot be listed.
+    """
+    named = _imported(path)
+    if not isinstance(named, type):
+        return Function(named)
+    if issubclass(named, TrackedSession):
+        raise SourceError(f"{path} is this engine itself. Name the engine that you had before.")
+    engine = OldEngine(cast(type[SessionBase], named))
+    if engine.kind == predecessors.COOKIES:
+        raise SourceError(
+            "signed_cookies stores nothing on the server, so there is nothing to import. The "
+            "browsers bring their sessions: set PREDECESSOR."
+        )
+    if engine.kind == predecessors.ROWS:
+        return Rows(engine)
+    if engine.kind == predecessors.FILE:
+        return Files(engine)
+    if engine.kind == predecessors.CACHE:
+        return _cached(engine)
+    raise SourceError(f"{path} cannot be listed. {_UNLISTED}")
+
+
+def _imported(path: str) -> Any:
+    """Return the SessionStore of a module, or the function that a dotted path names."""
+    try:
+        store = getattr(import_module(path), "SessionStore", None)
+        if isclass(store) and issubclass(store, SessionBase):
+            return store
+    except ModuleNotFoundError:
+        with suppress(ImportError):
+            function = import_string(path)
+            if callable(function) and not isclass(function):
+                return function
+    raise SourceError(
+        f"{path} is neither a module with a SessionStore, such as "
+        "django.contrib.sessions.backends.db, nor a function."
+    )
+
+
+def _cached(engine: OldEngine) -> Source:
+    store: Any = engine.store()
+    cache = store._cache
+    if hasattr(cache, "iter_keys") and hasattr(cache, "pttl"):
+        return DjangoRedis(engine)
+    if hasattr(getattr(cache, "_class", None), "get_client"):
+        return Redis(engine)
+    raise SourceError(f"a cache of the class {type(cache).__name__} cannot be listed. {_UNLISTED}")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Django from logging each session that it cannot read: they are counted."""
+    logger = logging.getLogger("django.security.SuspiciousSession")
+
+    def refuse(record: logging.LogRecord) -> bool:
+        return False
+
+    logger.addFilter(refuse)
+    try:
+        yield
+    finally:
+        logger.removeFilter(refuse)
+
+
+def _aware(ends: datetime) -> datetime:
+    """Return a date of the old engine as aware UTC.
+
+    With USE_TZ, a naive one comes from an engine that stores UTC, and otherwise it is local.
+    """
+    if ends.tzinfo is None and django_timezone.now().tzinfo is not None:
+        return ends.replace(tzinfo=timezone.utc)
+    return dates.utc(ends)
