@@ -186,24 +186,25 @@ def row_end(row: Any) -> datetime:
     return dates.utc(date)
 
 
-def entry_end(store: Any, name: str) -> Any:
+def _entry_end(store: Any, name: str) -> Any:
     """Return when an entry of a cache ends; True if the cache does not tell; None if it is gone."""
     sessions = store._cache
     key = store.cache_key_prefix + name
     made = sessions.make_key(key)
     if hasattr(sessions, "pttl"):  # django-redis
         milliseconds = sessions.pttl(key)
-        return True if milliseconds is None else _in(milliseconds or _MISSING)
+        return True if milliseconds is None else end_in(milliseconds or _MISSING)
     if hasattr(sessions, "_expire_info"):  # LocMemCache
         ends = sessions._expire_info.get(made, 0.0)
         return dates.LATEST if ends is None else datetime.fromtimestamp(ends, timezone.utc)
     client: Any = getattr(sessions, "_cache", None)
     if hasattr(client, "get_client"):  # Django's RedisCache
-        return _in(client.get_client(made).pttl(made))
+        return end_in(client.get_client(made).pttl(made))
     return True
 
 
-def _in(milliseconds: int) -> datetime | None:
+def end_in(milliseconds: int) -> datetime | None:
+    """Return when an entry ends, by its time to live in Redis; None if it is gone."""
     if milliseconds == _MISSING:
         return None
     if milliseconds < 0:  # it never ends
@@ -229,7 +230,7 @@ def _cookie_date(store: Any, name: str) -> datetime | None:
 
 _CLUES: dict[str, Callable[[Any, str], Any]] = {
     ROWS: _row,
-    CACHE: entry_end,
+    CACHE: _entry_end,
     FILE: _file_date,
     COOKIES: _cookie_date,
     OTHER: lambda store, name: True,

@@ -149,63 +149,50 @@ class Files(Source):
         return Path(self._store._key_to_file(key))
 
 
-class Cached(Source):
-    """The entries of Django's `cache` in a cache that can be listed."""
+class Redis(Source):
+    """The entries of Django's `cache` in Redis: in Django's own cache, or that of django-redis.
+
+    Values are read and deleted by the cache. Only to list the keys, and for when they end, its
+    client is used.
+    """
+
+    def __init__(self, engine: OldEngine) -> None:
+        super().__init__(engine)
+        self._cache = self._store._cache
+        self._client = redis_client(self._cache)
+        prefix = self._store.cache_key_prefix
+        self._start = self._cache.make_key(prefix)
+        if self._cache.make_key(f"{prefix}x") != f"{self._start}x":
+            raise SourceError(f"KEY_FUNCTION hides the keys of this cache. {_UNLISTED}")
 
     def batches(self, size: int) -> Iterator[Keys]:
         """See Source."""
-        keys = self._keys(size)
-        while batch := dict.fromkeys(islice(keys, size)):
-            yield batch
-
-    @abstractmethod
-    def _keys(self, size: int) -> Iterator[str]:
-        """Yield the keys of all sessions in the cache, some of them perhaps twice."""
+        pattern = re.sub(r"([\\*?\[\]])", r"\\\1", self._start) + "*"
+        names = self._client.scan_iter(match=pattern, count=size)
+        while part := [bytes(name).decode(errors="replace") for name in islice(names, size)]:
+            yield dict.fromkeys(name.removeprefix(self._start) for name in part)
 
     def read(self, keys: Collection[str]) -> Iterator[Old]:
         """See Source."""
-        cache, names = self._store._cache, self._names(keys)
+        names = [self._store.cache_key_prefix + key for key in keys]
         try:
-            found = cache.get_many(names)
-        except Exception:  # one of them may be no pickle; if the server is down, what follows fails
+            found = self._cache.get_many(names)
+        except Exception:  # one of them may be no pickle; if Redis is down, what follows fails too
             found = {}
             for name in names:
                 with suppress(Exception):
-                    found[name] = cache.get(name)
-        for key, name in zip(keys, names, strict=True):
-            clue = predecessors.entry_end(self._store, key)
-            if clue is not None:
-                yield self._told(key, found.get(name), clue)
+                    found[name] = self._cache.get(name)
+        pipeline = self._client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.pttl(self._start + key)
+        for key, name, left in zip(keys, names, pipeline.execute(), strict=True):
+            ends = predecessors.end_in(left)
+            if ends is not None:
+                yield self._told(key, found.get(name), ends)
 
     def delete(self, keys: Collection[str]) -> None:
         """See Source."""
-        self._store._cache.delete_many(self._names(keys))
-
-    def _names(self, keys: Collection[str]) -> list[str]:
-        return [self._store.cache_key_prefix + key for key in keys]
-
-
-class DjangoRedis(Cached):
-    """The entries of Django's `cache` in a cache of the package django-redis."""
-
-    def _keys(self, size: int) -> Iterator[str]:
-        prefix = self._store.cache_key_prefix
-        for name in self._store._cache.iter_keys(f"{prefix}*", itersize=size):
-            yield name.removeprefix(prefix)
-
-
-class Redis(Cached):
-    """The entries of Django's `cache` in Django's own Redis cache, by private methods of that."""
-
-    def _keys(self, size: int) -> Iterator[str]:
-        cache, prefix = self._store._cache, self._store.cache_key_prefix
-        start = cache.make_key(prefix)
-        if cache.make_key(f"{prefix}x") != f"{start}x":
-            raise SourceError(f"KEY_FUNCTION hides the keys of this cache. {_UNLISTED}")
-        pattern = re.sub(r"([\\*?\[\]])", r"\\\1", start) + "*"
-        client = cache._cache.get_client(None, write=True)  # the first server, and not a replica
-        for name in client.scan_iter(match=pattern, count=size):
-            yield name.decode(errors="replace").removeprefix(start)
+        self._cache.delete_many([self._store.cache_key_prefix + key for key in keys])
 
 
 class Function(Source):
@@ -273,7 +260,7 @@ def find(path: str) -> Source:
     if engine.kind == predecessors.FILE:
         return Files(engine)
     if engine.kind == predecessors.CACHE:
-        return _cached(engine)
+        return Redis(engine)
     raise SourceError(f"{path} cannot be listed. {_UNLISTED}")
 
 
@@ -294,13 +281,14 @@ def _imported(path: str) -> Any:
     )
 
 
-def _cached(engine: OldEngine) -> Source:
-    store: Any = engine.store()
-    cache = store._cache
-    if hasattr(cache, "iter_keys") and hasattr(cache, "pttl"):
-        return DjangoRedis(engine)
-    if hasattr(getattr(cache, "_class", None), "get_client"):
-        return Redis(engine)
+def redis_client(cache: Any) -> Any:
+    """Return the client of redis-py that a cache uses for writes, and so for no replica.
+
+    These are private methods of Django's. Raises SourceError if the cache is not in Redis.
+    """
+    client: Any = getattr(cache, "client" if hasattr(cache, "iter_keys") else "_cache", None)
+    if hasattr(client, "get_client"):
+        return client.get_client(write=True)
     raise SourceError(f"a cache of the class {type(cache).__name__} cannot be listed. {_UNLISTED}")
 
 

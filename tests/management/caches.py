@@ -1,46 +1,26 @@
-"""Caches that can be listed as those in Redis can, without Redis."""
+"""A cache that can be listed as one in Redis can, without Redis."""
 
 from fnmatch import fnmatchcase
 
-from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache
 
 
-class LikeDjangoRedis(LocMemCache):
-    """A cache with what django-redis adds to Django's interface."""
-
-    def iter_keys(self, search, itersize=None):
-        start = self.make_key("")
-        for name in list(self._cache):
-            if fnmatchcase(name.removeprefix(start), search):
-                yield name.removeprefix(start)
-
-    def pttl(self, key):
-        name = self.make_key(key)
-        if name not in self._cache:
-            return 0
-        ends = self._expire_info[name]
-        return None if ends is None else 60_000
-
-
 class Client:
-    """What Django's Redis cache calls, and what this package calls of that."""
-
-    values: dict = {}
-    lifetimes: dict = {}
+    """What Django's Redis cache calls, and what this package calls of redis-py."""
 
     def __init__(self, servers, **options):
-        self._servers = servers
+        self.values = {}
+        self.lifetimes = {}  # milliseconds
 
     def get_client(self, key=None, *, write=False):
         return self
 
     def scan_iter(self, match, count):
         pattern = match.replace("\\[", "[[]").replace("\\]", "]")
-        return [name.encode() for name in self.values if fnmatchcase(name, pattern)]
+        yield from [name.encode() for name in self.values if fnmatchcase(name, pattern)]
 
-    def pttl(self, name):
-        return self.lifetimes.get(name, -2)
+    def pipeline(self, transaction):
+        return Pipeline(self)
 
     def has_key(self, name):
         return name in self.values
@@ -50,19 +30,35 @@ class Client:
         return True
 
     def get(self, key, default):
-        return self.values.get(key, default)
+        value = self.values.get(key, default)
+        if value == b"no pickle":
+            raise ValueError
+        return value
 
     def set(self, key, value, timeout):
         self.values[key] = value
         self.lifetimes[key] = -1 if timeout is None else timeout * 1000
 
     def get_many(self, names):
-        return {name: self.values[name] for name in names if name in self.values}
+        return {name: self.get(name, None) for name in names if name in self.values}
 
     def delete_many(self, names):
         for name in names:
             del self.values[name]
             del self.lifetimes[name]
+
+
+class Pipeline:
+    """Asks for lifetimes."""
+
+    def __init__(self, client):
+        self.client, self.names = client, []
+
+    def pttl(self, name):
+        self.names.append(name)
+
+    def execute(self):
+        return [self.client.lifetimes.get(name, -2) for name in self.names]
 
 
 class InMemoryRedis(RedisCache):
@@ -71,6 +67,16 @@ class InMemoryRedis(RedisCache):
     def __init__(self, server, params):
         super().__init__(server, params)
         self._class = Client
+
+
+class LikeDjangoRedis(InMemoryRedis):
+    """A cache with what django-redis has in its place."""
+
+    iter_keys = None
+
+    @property
+    def client(self):
+        return self._cache
 
 
 def hidden(key, prefix, version):
