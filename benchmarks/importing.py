@@ -142,7 +142,12 @@ def _set_up(uri: str, port: int, redis: str) -> None:
             "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis}
         },
         SESSION_ENGINE="django_mongo_sessions.backends.mongodb",
-        MONGO_SESSIONS={"URI": uri, "DATABASE": "benchmarks"},
+        MONGO_SESSIONS={
+            "URI": uri,
+            "DATABASE": "benchmarks",
+            "PREDECESSOR": _DB,
+            "PREDECESSOR_UNTIL": "9999-01-01",
+        },
         USE_TZ=True,
     )
     django.setup()

@@ -19,7 +19,7 @@ from pymongo.errors import DocumentTooLarge
 
 from django_mongo_sessions.backends import mongodb
 from django_mongo_sessions.conf import conf
-from django_mongo_sessions.engine import mapping
+from django_mongo_sessions.engine import mapping, predecessors
 from django_mongo_sessions.engine.session import Snapshot
 from django_mongo_sessions.management import sources
 from django_mongo_sessions.management.sources import Keys, Old, SourceError
@@ -70,27 +70,50 @@ class Import:
         size: int = BATCH,
         is_trial: bool = False,
         takes: bool = False,
+        finishes: bool = False,
         verifies_all: bool = True,
     ) -> None:
-        """Find the engine; raise SourceError if it cannot be listed.
+        """Find the engine; raise SourceError if it cannot be listed, or must not be imported now.
 
         `is_trial` changes nothing, here or there. `takes` deletes there what has been verified.
+        `finishes` imports nothing, and ends copies.
         """
         self._engine, self._size = engine, size
-        self._is_trial, self._takes, self._verifies_all = is_trial, takes, verifies_all
+        self._is_trial, self._takes, self._finishes = is_trial, takes, finishes
+        self._verifies_all = verifies_all
+        store: type = import_module(conf.SESSION_ENGINE).SessionStore
+        is_here = issubclass(store, mongodb.SessionStore)
+        if not is_trial:
+            self._refuse(is_here)
         with self._blaming():
-            if takes and (engine == conf.SESSION_ENGINE or conf.PREDECESSOR_KEEPS):
-                raise SourceError(
-                    "the old engine is still in use: SESSION_ENGINE names it, or PREDECESSOR_KEEPS "
-                    "is True. To delete sessions there would sign users out."
-                )
             self._source = sources.find(engine)
-            self.total = self._source.total
-        self._session = _store()()
+        self.total = self._source.total
+        # The site's own may derive fields.
+        self._session: mongodb.SessionStore = store() if is_here else mongodb.SessionStore()
         self.counts: Counter[str] = Counter()
         # The names of session keys.
         self._unstorable: Counter[str] = Counter()
         self._altered: Counter[str] = Counter()
+
+    def _refuse(self, is_here: bool) -> None:
+        """Raise SourceError if sessions would end, or would come back after they have ended."""
+        if self._finishes:
+            if not conf.PREDECESSOR_KEEPS:
+                raise SourceError(
+                    "PREDECESSOR_KEEPS is not True, so requests may have taken sessions out of the "
+                    "old engine. They would be ended, as if their users had signed out there."
+                )
+        elif self._takes and (conf.PREDECESSOR_KEEPS or not is_here):
+            raise SourceError(
+                "The old engine is still in use: PREDECESSOR_KEEPS is True, or SESSION_ENGINE is "
+                "not this engine. To delete sessions there would sign users out."
+            )
+        elif is_here and predecessors.current() is None:
+            raise SourceError(
+                "This engine is in use, and there is no PREDECESSOR, or its time is over. So a "
+                "sign-out leaves no tombstone, and an ended session would be imported again. Set "
+                "PREDECESSOR and PREDECESSOR_UNTIL first."
+            )
 
     @property
     def left(self) -> int:
@@ -99,6 +122,8 @@ class Import:
 
     def report(self) -> dict[str, Any]:
         """Return what has become of the sessions: counts, and by the name of session keys."""
+        if self._finishes:
+            return {"ended": self.counts["ended"], "remain": self.counts["remain"]}
         report: dict[str, Any] = {name: self.counts[name] for name in COUNTS}
         if self._takes:
             report["deleted_there"] = self.counts["deleted_there"]
@@ -106,20 +131,19 @@ class Import:
         report["session_keys_changed_by_serializer"] = dict(self._altered.most_common(_MOST_NAMES))
         return report
 
-    def finished(self) -> dict[str, Any]:
-        """Return what has become of the copies."""
-        return {"ended": self.counts["ended"], "remain": self.counts["remain"]}
-
     def run(self) -> Iterator[int]:
-        """Import, and yield after each batch how many sessions have been looked at."""
+        """Do it, and yield after each batch how many sessions of the old engine were listed."""
+        return self._finish() if self._finishes else self._import_all()
+
+    def _import_all(self) -> Iterator[int]:
         if not self._is_trial:
             run(indexes.ensure_once())
-        looked_at = 0
+        listed = 0
         with sources.quiet():
             for keys in self._guarded(self._source.batches(self._size)):
                 self._import(keys)
-                looked_at += len(keys)
-                yield looked_at
+                listed += len(keys)
+                yield listed
 
     def _import(self, keys: Keys) -> None:
         now, ids = dates.utc_now(), {}
@@ -251,18 +275,12 @@ class Import:
             _do(operations.forget_there(list(keys)))
             self.counts["deleted_there"] += len(keys)
 
-    def finish(self) -> Iterator[int]:
+    def _finish(self) -> Iterator[int]:
         """End those copies whose session has ended there, and that nobody has used here.
 
-        Yields after each batch how many sessions there were listed. Their ids are held in memory:
-        about 100 bytes for each. A copy of the last minute is left alone: its row may be newer than
-        the list. Raises SourceError if there is no session at all.
+        The ids of all sessions there are held in memory: about 100 bytes for each. A copy of the
+        last minute is left alone: its row may be newer than the list.
         """
-        if not conf.PREDECESSOR_KEEPS:
-            raise SourceError(
-                "PREDECESSOR_KEEPS is not True, so requests may have taken sessions out of the old "
-                "engine. They would be ended, as if their users had signed out there."
-            )
         before = dates.utc_now() - _MARGIN
         there: set[bytes] = set()
         listed = 0
@@ -310,12 +328,6 @@ class Import:
             raise SourceError(
                 f"{self._engine} has failed: {type(error).__name__}: {reason}"
             ) from error
-
-
-def _store() -> type[mongodb.SessionStore]:
-    """Return the store of the site, which may derive fields of its own; else the package's."""
-    store: type = import_module(conf.SESSION_ENGINE).SessionStore
-    return store if issubclass(store, mongodb.SessionStore) else mongodb.SessionStore
 
 
 def _do(operation: Operation[Item]) -> Item:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import SuspiciousOperation
+from django.db import reset_queries
 from django.utils import timezone as django_timezone
 from django.utils.module_loading import import_string
 
@@ -97,6 +98,7 @@ class Rows(Source):
         found = list(ordered[:size])
         while found:
             yield {key: _aware(ends) for key, ends in found}
+            reset_queries()  # with DEBUG, each would be kept, with all of its keys
             found = list(ordered.filter(session_key__gt=found[-1][0])[:size])
 
     def read(self, keys: Collection[str]) -> Iterator[Old]:

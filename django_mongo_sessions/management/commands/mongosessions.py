@@ -203,15 +203,15 @@ class Command(BaseCommand):
             size=options["batch"],
             is_trial=options["dry_run"],
             takes=options["take"],
+            finishes=options["finish"],
             verifies_all=options["verify"] == "all",
         )
-        finishes = options["finish"]
         try:
-            progress.show(job.finish() if finishes else job.run(), job.total, self.stderr._out)
+            progress.show(job.run(), job.total, self.stderr._out)
         except KeyboardInterrupt:
             raise CommandError("Interrupted. Run it again: it goes on where it was.") from None
         finally:
-            report = job.finished() if finishes else job.report()
+            report = job.report()
             if options["json"]:
                 self.stdout.write(json.dumps(report))
             else:
