@@ -186,7 +186,7 @@ class Conf:
         name = self.PREDECESSOR
         try:
             found = import_string(f"{name}.SessionStore")
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:  # the second, if its app is not installed
             raise ImproperlyConfigured(f"MONGO_SESSIONS['PREDECESSOR']: {error}") from error
         if not isinstance(found, type) or not issubclass(found, SessionBase):
             raise ImproperlyConfigured(

@@ -45,6 +45,10 @@ MESSAGES = {
         "variable.",
     ),
     "E011": Message("{problem}", "Correct it, or leave the key out."),
+    "E013": Message("{problem}", "Name the module that SESSION_ENGINE has named before."),
+    "E014": Message(
+        "{problem}", "Choose a day after which the last session of the old engine has ended."
+    ),
     "W001": Message(
         "SESSION_SERIALIZER unpickles: anyone who can write to the database and knows SECRET_KEY "
         "can run code on your servers.",
@@ -123,6 +127,24 @@ MESSAGES = {
         "signs in.",
         "In MIDDLEWARE, replace Django's SessionMiddleware with "
         "'django_mongo_sessions.middleware.SessionMiddleware'.",
+    ),
+    "W019": Message(
+        "MONGO_SESSIONS['PREDECESSOR_UNTIL'] is {days:,} days ahead. Until then, the old engine is "
+        "asked for every session that is not found, and sign-outs stay stored.",
+        "Choose an earlier day: the sessions of the old engine end by themselves.",
+    ),
+    "W020": Message(
+        "MONGO_SESSIONS['PREDECESSOR_UNTIL'] is over: the old engine is not asked any more.",
+        "Remove the keys that begin with PREDECESSOR from MONGO_SESSIONS.",
+    ),
+    "W021": Message(
+        "The engine in MONGO_SESSIONS['PREDECESSOR'] hides the errors of its cache: while that is "
+        "down, users whose sessions were not adopted yet are signed out.",
+        "Watch the cache for as long as the engine is named there.",
+    ),
+    "W022": Message(
+        "The app of the engine in MONGO_SESSIONS['PREDECESSOR'] is not installed: {problem}",
+        "Leave its app in INSTALLED_APPS for as long as the engine is named there.",
     ),
 }
 

@@ -21,9 +21,12 @@ from pymongo.errors import ConfigurationError
 from django_mongo_sessions.checks.messages import WORKER_TIMEOUT, message
 from django_mongo_sessions.conf import KEYS, conf
 from django_mongo_sessions.connection import collection, uris
+from django_mongo_sessions.storage import dates
 
 DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 MIDDLEWARE = "django_mongo_sessions.middleware.SessionMiddleware"
+DJANGO_CACHE = "django.contrib.sessions.backends.cache.SessionStore"
+FURTHEST_DAY = 400  # days ahead; no session of Django's lasts longer in a browser
 STORE = "django_mongo_sessions.backends.mongodb.SessionStore"
 
 
@@ -57,6 +60,32 @@ def _check_values() -> Iterator[checks.CheckMessage]:
         if not _middleware(MIDDLEWARE):
             yield message("W015")
     yield from _check_users()
+    if conf.PREDECESSOR is not None:
+        yield from _check_predecessor()
+
+
+def _check_predecessor() -> Iterator[checks.CheckMessage]:
+    try:
+        until = conf.predecessor_until()
+    except ImproperlyConfigured as error:
+        yield message("E014", problem=error)
+    else:
+        days = (until - dates.utc_now()).days
+        if days > FURTHEST_DAY:
+            yield message("W019", days=days)
+        elif days < 0:
+            yield message("W020")
+    try:
+        old = conf.predecessor_class()
+    except ImproperlyConfigured as error:
+        yield message("E013", problem=error)
+        return
+    if issubclass(old, import_string(DJANGO_CACHE)):
+        yield message("W021")
+    try:
+        getattr(old, "get_model_class", bool)()
+    except RuntimeError as error:
+        yield message("W022", problem=error)
 
 
 def _check_users() -> Iterator[checks.CheckMessage]:

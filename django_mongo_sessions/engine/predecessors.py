@@ -33,7 +33,7 @@ COOKIES = "cookies"
 OTHER = "other"
 
 MAX_COOKIE = 4096  # characters
-_COOKIE = re.compile(r"[\w.-]+:[0-9A-Za-z]+:[\w-]+")
+_COOKIE = re.compile(r"[\w.-]+:[0-9A-Za-z]+:[\w-]+", re.ASCII)
 _KEY_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _KEY_LENGTH = 32
 _KEY_PREFIX = b"adopted from a cookie\0"  # part of the ids of stored sessions

@@ -178,7 +178,7 @@ def delete_last_seen(document_id: bytes, seen_at: datetime) -> Operation[bool]:
 
 def bury_of_user(user_id: str, marker: Mapping[str, Any]) -> Operation[bool]:
     """Replace a session of a user with a tombstone; return whether it was there."""
-    return _replace(documents.some_of_user(user_id, [marker["_id"]]), marker)
+    return _replace({"_id": marker["_id"], **documents.of_user(user_id)}, marker)
 
 
 def bury_last_seen(marker: Mapping[str, Any], seen_at: datetime) -> Operation[bool]:

@@ -5,6 +5,7 @@ Blocking calls only.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pymongo
@@ -43,6 +44,7 @@ def status(sessions: Any, exact: bool = False) -> dict[str, Any]:
                 {"name": index.name, "state": index.state, "detail": index.detail}
                 for index in _indexes(sessions)
             ],
+            **_predecessor(),
             "settings": _settings(sessions),
         }
 
@@ -85,11 +87,14 @@ def _sessions(sessions: Any, total: int, exact: bool) -> dict[str, Any]:
     # A sample of large sessions needs the disk, which MongoDB allows by default from 6.0 on.
     pipeline = [*sample, {"$group": summary}]
     found = next(iter(sessions.aggregate(pipeline, allowDiskUse=True)), None)
+    names = ["live", "expired", "signed_in"]
+    if conf.PREDECESSOR is not None:
+        names += ["adopted", "adopted_lately", "tombstones"]
     if found is None:
-        facts = dict.fromkeys(("live", "expired", "signed_in", "anonymous"), 0)
+        facts = dict.fromkeys((*names, "anonymous"), 0)
     else:
         factor = 1 if exact else total / found["count"]
-        counts = {name: round(found[name] * factor) for name in ("live", "expired", "signed_in")}
+        counts = {name: round(found[name] * factor) for name in names}
         facts = {
             **counts,
             "anonymous": counts["live"] - counts["signed_in"],
@@ -99,6 +104,16 @@ def _sessions(sessions: Any, total: int, exact: bool) -> dict[str, Any]:
             "largest_bytes": found["largest_bytes"],
         }
     return {"exact": exact, "estimates": [] if exact else list(facts), **facts}
+
+
+def _predecessor() -> dict[str, Any]:
+    """Return for how long the old engine is still asked, if there is one."""
+    if conf.PREDECESSOR is None:
+        return {}
+    left = conf.predecessor_until() - dates.utc_now()
+    days = max(0, math.ceil(left.total_seconds() / 86_400))
+    facts = {"engine": conf.PREDECESSOR, "keeps": conf.PREDECESSOR_KEEPS, "days_left": days}
+    return {"predecessor": facts}
 
 
 def _settings(sessions: Any) -> dict[str, Any]:

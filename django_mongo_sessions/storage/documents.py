@@ -185,11 +185,19 @@ def summary(now: datetime) -> dict[str, Any]:
     """Return the `$group` stage that summarizes sessions into counts, dates and sizes."""
     live = {"$and": [{"$gt": ["$expires_at", now]}, {"$ne": ["$revision", _MARKER]}]}
     signed_in = {"$and": [live, {"$gt": ["$user_id", None]}]}
+    # A marker lasts a minute.
+    lasts = {"$gt": ["$expires_at", now + timedelta(seconds=MARKER_AGE)]}
+    tombstone = {"$and": [lasts, {"$eq": ["$revision", _MARKER]}]}
+    adopted = {"$and": [live, {"$gt": ["$adopted", None]}]}
+    lately = {"$and": [live, {"$gt": ["$adopted", now - timedelta(days=1)]}]}
     return {
         "_id": None,
         "count": {"$sum": 1},
         "live": {"$sum": {"$cond": [live, 1, 0]}},
-        "expired": {"$sum": {"$cond": [live, 0, 1]}},
+        "expired": {"$sum": {"$cond": [{"$or": [live, tombstone]}, 0, 1]}},
+        "adopted": {"$sum": {"$cond": [adopted, 1, 0]}},
+        "adopted_lately": {"$sum": {"$cond": [lately, 1, 0]}},
+        "tombstones": {"$sum": {"$cond": [tombstone, 1, 0]}},
         "signed_in": {"$sum": {"$cond": [signed_in, 1, 0]}},
         "oldest": {"$min": "$created_at"},
         "newest": {"$max": "$created_at"},
