@@ -396,6 +396,55 @@ def test_what_requests_have_done_since_is_no_failure(tamper, update):
     assert report(DB, "--take") == {"imported": 1, "deleted_there": 1}
 
 
+# Races
+
+
+class Meanwhile(Commands):
+    """Lets a request come at the first of some events."""
+
+    def __init__(self, moment, request):
+        super().__init__()
+        self.moment, self.request = moment, request
+
+    def come(self, moment):
+        if moment == self.moment:
+            self.moment = None
+            self.request()
+
+    def started(self, event):
+        self.come(f"before {event.command_name}")
+
+    def succeeded(self, event):
+        self.come(f"after {event.command_name}")
+
+
+@pytest.mark.parametrize("verb", ["sign out", "save"])
+@pytest.mark.parametrize(
+    "moment", ["before find", "after find", "before insert", "after insert", "before update"]
+)
+def test_a_request_may_come_at_any_moment(settings, moment, verb):
+    name = old()
+
+    def request():
+        session = SessionStore(name)
+        session["saved"] = True
+        session.flush() if verb == "sign out" else session.save()
+
+    given = settings.MONGO_SESSIONS
+    listeners = {"event_listeners": [Meanwhile(moment, request)]}
+    options = {**given["CLIENT_OPTIONS"], **listeners}
+    settings.MONGO_SESSIONS = {**given, "CLIENT_OPTIONS": options}
+
+    assert command(DB, "--take")[1] is None
+    row(key(1), {"another": 1})
+    assert command(DB, "--take")[1] is None
+
+    expected = {"book": "Emma", "saved": True} if verb == "save" else {}
+    assert SessionStore(name).load() == expected
+    assert not Session.objects.exists()
+    assert not listeners["event_listeners"][0].moment
+
+
 # Taking
 
 
