@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import Any
 
 
 def show(steps: Iterable[int], total: int | None, output: Any) -> None:
     """Take all steps, each of which says how many are done, and show them on a stream."""
-    with _bar(total, output) or nullcontext() as bar:
+    with _bar(output) or nullcontext() as bar:
         update = _line(total, output) if bar is None else _advance(bar, total)
         for done in steps:
             update(done)
 
 
-def _bar(total: int | None, output: Any) -> Any:
+def _bar(output: Any) -> Any:
+    """Return a bar of rich's; None if the stream is no terminal, or rich is not installed."""
     if not output.isatty():
         return None
     try:
@@ -33,7 +34,7 @@ def _bar(total: int | None, output: Any) -> Any:
     )
 
 
-def _advance(bar: Any, total: int | None) -> Any:
+def _advance(bar: Any, total: int | None) -> Callable[[int], None]:
     began = time.monotonic()
     task = bar.add_task("", total=total, rate="")
 
@@ -43,7 +44,7 @@ def _advance(bar: Any, total: int | None) -> Any:
     return update
 
 
-def _line(total: int | None, output: Any) -> Any:
+def _line(total: int | None, output: Any) -> Callable[[int], None]:
     began = time.monotonic()
 
     def update(done: int) -> None:

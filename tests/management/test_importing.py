@@ -201,7 +201,7 @@ def test_what_cannot_be_imported_is_counted_by_reason_and_left_where_it_is(logge
         "key unusable: 1",
         "too large: 1",
     ]
-    assert error.startswith("5 sessions not imported")
+    assert error.startswith("5 sessions could not be imported")
     assert (count_sessions(), Session.objects.count()) == (1, 6)
     assert not logged()
 

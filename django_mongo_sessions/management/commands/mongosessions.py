@@ -220,8 +220,8 @@ class Command(BaseCommand):
                         self._write(name.replace("_", " "), value)
         if job.left:
             raise CommandError(
-                f"{_times(job.left)} not imported, and may be somebody's. What is not here is left "
-                "there."
+                f"{_times(job.left)} could not be imported, and may be somebody's. Each "
+                "of them is left where it is."
             )
 
     def _agrees(self, what: str) -> bool:
