@@ -19,6 +19,7 @@ from pymongo.errors import DocumentTooLarge
 
 from django_mongo_sessions.backends import mongodb
 from django_mongo_sessions.conf import conf
+from django_mongo_sessions.connection import clients
 from django_mongo_sessions.engine import mapping, predecessors
 from django_mongo_sessions.engine.session import Snapshot
 from django_mongo_sessions.management import sources
@@ -30,7 +31,7 @@ from django_mongo_sessions.storage import dates, documents
 Item = TypeVar("Item")
 
 BATCH = 1_000  # sessions
-_MAX_BYTES = 32_000_000  # payloads that are held at a time, whatever the size of a batch
+_MAX_BYTES = 32_000_000  # of sessions that wait to be stored, whatever the size of a batch
 _MOST_NAMES = 20
 _SAMPLE = 100  # one in so many is read back
 # A request that runs now may have adopted a session whose row came after the list of rows began.
@@ -90,6 +91,7 @@ class Import:
         self.total = self._source.total
         # The site's own may derive fields.
         self._session: mongodb.SessionStore = store() if is_here else mongodb.SessionStore()
+        self._codec_options = clients.collection().collection.codec_options
         self.counts: Counter[str] = Counter()
         # The names of session keys.
         self._unstorable: Counter[str] = Counter()
@@ -165,7 +167,7 @@ class Import:
                 self.counts[ready] += 1
                 continue
             made.append(ready)
-            size += len(ready.document["payload"])
+            size += len(ready.expected.body)
             if size > _MAX_BYTES:
                 self._store(made)
                 made, size = [], 0
@@ -189,7 +191,8 @@ class Import:
             document, expected = mapping.adopted(
                 session, old.key, document_id, content, {**old.fields, **fields}, old.session
             )
-            bson.encode(document)  # in the batch, one that does not fit would stop the others
+            # In the batch, one that does not fit would stop the others.
+            bson.encode(document, codec_options=self._codec_options)
             same = session._load(content.body)
             changed = (
                 [] if same == data else [name for name in data if same.get(name) != data[name]]

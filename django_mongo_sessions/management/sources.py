@@ -171,7 +171,7 @@ class Redis(Source):
         """See Source."""
         pattern = re.sub(r"([\\*?\[\]])", r"\\\1", self._start) + "*"
         names = self._client.scan_iter(match=pattern, count=size)
-        while part := [bytes(name).decode(errors="replace") for name in islice(names, size)]:
+        while part := [name.decode(errors="replace") for name in islice(names, size)]:
             yield dict.fromkeys(name.removeprefix(self._start) for name in part)
 
     def read(self, keys: Collection[str]) -> Iterator[Old]:

@@ -172,8 +172,15 @@ def test_a_dry_run_changes_nothing():
     assert (count_sessions(), Session.objects.count()) == (0, 2)
 
 
-def test_fields_of_the_project_are_stored(settings):
+def use_an_engine_with_fields(settings):
     settings.SESSION_ENGINE = "tests.management.import_engine"
+    given = settings.MONGO_SESSIONS
+    options = {**given["CLIENT_OPTIONS"], "uuidRepresentation": "standard"}
+    settings.MONGO_SESSIONS = {**given, "CLIENT_OPTIONS": options}
+
+
+def test_fields_of_the_project_are_stored(settings):
+    use_an_engine_with_fields(settings)
     old(kind="guest")
 
     assert report(DB) == {"imported": 1}
@@ -223,7 +230,7 @@ def test_values_that_the_serializer_does_not_know_are_counted_by_their_names(yie
 
 
 def test_what_a_method_of_the_project_raises_is_counted_too(settings, yielded):
-    settings.SESSION_ENGINE = "tests.management.import_engine"
+    use_an_engine_with_fields(settings)
     yielded += [
         (key(1), {"kind": 2**70}, ends(), {}),  # BSON does not hold it
         (key(2), {"fine": 1}, ends(), {"payload": 1}),
