@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.backends.base import SessionBase
 from django.core import signing
-from django.core.exceptions import SuspiciousOperation
+from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
 from django.utils import timezone as django_timezone
 
 from django_mongo_sessions.conf import conf
@@ -300,4 +300,7 @@ def translated(key: str) -> tuple[str, str]:
 
 @cache
 def _engine(store: type[SessionBase]) -> OldEngine:
-    return OldEngine(store)
+    try:
+        return OldEngine(store)
+    except RuntimeError as error:  # its app is not installed, so its model cannot be imported
+        raise ImproperlyConfigured(f"MONGO_SESSIONS['PREDECESSOR']: {error}") from error

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from datetime import timedelta
 
 import mongomock
 import pytest
@@ -16,6 +17,7 @@ from pymongo import MongoClient
 
 from django_mongo_sessions import checks
 from django_mongo_sessions.backends import mongodb
+from django_mongo_sessions.storage import dates
 from django_mongo_sessions.storage.documents import TTL_INDEX, USER_INDEX
 from tests.checks.helpers import SECRET, said
 from tests.conftest import ACTIONS, collection
@@ -179,6 +181,10 @@ def test_a_row_in_djangos_table_is_an_old_session(settings, a_row, path):
     settings.SESSION_ENGINE = path
 
     assert "'django_session'" in said(databases=["default"])["W016"].msg
+    until = (dates.utc_now() + timedelta(days=30)).date()
+    settings.MONGO_SESSIONS["PREDECESSOR"] = "django.contrib.sessions.backends.db"
+    settings.MONGO_SESSIONS["PREDECESSOR_UNTIL"] = until
+    assert said(databases=["default"]) == {}  # its rows are adopted
     assert said() == {}
     Session.objects.all().delete()
     assert said(databases=["default"]) == {}

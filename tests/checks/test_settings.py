@@ -7,18 +7,84 @@ import secrets
 import subprocess
 import sys
 import zlib
+from datetime import timedelta
 
 import pytest
 from django.contrib.sessions import middleware, serializers
 from django.core import checks as django_checks
 from django.core import mail
 
+from django_mongo_sessions.checks.messages import MESSAGES
+from django_mongo_sessions.storage import dates
 from tests.checks.helpers import SECRET, said
 from tests.connection.test_collection import a_collection
 
 
 async def slowly(given):
     """Where an ordinary function belongs."""
+
+
+OLD = {"PREDECESSOR": "django.contrib.sessions.backends.db", "URI": "mongodb://localhost/site"}
+
+
+def days(number):
+    return (dates.utc_now() + timedelta(days=number)).date()
+
+
+@pytest.mark.parametrize(
+    ("id", "given", "words"),
+    [
+        ("E013", {"PREDECESSOR": "nowhere.at.all"}, "nowhere"),
+        ("E013", {"PREDECESSOR": "django_mongo_sessions.backends.mongodb"}, "this engine"),
+        ("E013", {"PREDECESSOR": "tests.checks.helpers"}, "SessionStore"),
+        ("E014", {"PREDECESSOR_UNTIL": None}, "PREDECESSOR_UNTIL"),
+        ("E014", {"PREDECESSOR_UNTIL": "soon"}, "PREDECESSOR_UNTIL"),
+        ("W019", {"PREDECESSOR_UNTIL": days(403)}, "days ahead"),
+        ("W020", {"PREDECESSOR_UNTIL": days(-1)}, "is over"),
+        ("W021", {"PREDECESSOR": "django.contrib.sessions.backends.cache"}, "its cache"),
+    ],
+)
+def test_what_is_wrong_with_a_predecessor_is_found(settings, no_connection, id, given, words):
+    settings.MONGO_SESSIONS = {**OLD, "PREDECESSOR_UNTIL": days(30), **given}
+
+    found = said()
+
+    assert list(found) == [id]
+    assert words in found[id].msg
+
+
+def test_a_correct_predecessor_has_no_findings(settings, no_connection):
+    settings.MONGO_SESSIONS = {**OLD, "PREDECESSOR_UNTIL": days(30).isoformat()}
+
+    assert said() == {}
+
+
+WITHOUT_THE_APP = """
+import os, django
+from django.conf import settings
+settings.configure(
+    SECRET_KEY="key",
+    INSTALLED_APPS=["django_mongo_sessions"],
+    MONGO_SESSIONS={
+        "URI": "mongodb://localhost/site",
+        "PREDECESSOR": "django.contrib.sessions.backends.db",
+        "PREDECESSOR_UNTIL": os.environ["DAY"],
+    },
+)
+django.setup()
+from django.core.checks import run_checks
+print([found.id for found in run_checks() if "mongo_sessions.W02" in found.id])
+"""
+
+
+def test_an_old_engine_whose_app_is_not_installed_is_found():
+    environment = {**os.environ, "DAY": days(30).isoformat()}
+    command = [sys.executable, "-c", WITHOUT_THE_APP]
+
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+    assert printed.stdout.strip() == "['mongo_sessions.W022']"
+    assert "W022" in MESSAGES
 
 
 def test_correct_settings_have_no_findings(no_connection):

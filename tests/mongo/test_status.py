@@ -255,3 +255,32 @@ def test_a_view_instead_of_a_collection_is_an_error(mongod_engine, settings):
         status.status(database.a_view)
 
     database.drop_collection("a_view")
+
+
+def test_what_has_become_of_an_old_engines_sessions_is_counted(sessions, settings):
+    until = (dates.utc_now() + timedelta(days=30)).date()
+    settings.MONGO_SESSIONS = {
+        **settings.MONGO_SESSIONS,
+        "PREDECESSOR": "tests.engine.old.rows",
+        "PREDECESSOR_UNTIL": until,
+    }
+    keys = [save(a=1).session_key for _ in range(3)]
+    for days, key in zip((0, 2), keys, strict=False):
+        wanted = {"_id": documents.document_id(key)}
+        then = dates.utc_now() - timedelta(days=days)
+        collection().update_one(wanted, {"$set": {"adopted": then}})
+    SessionStore().delete("0123456789abcdefghijklmnopqrstuv")
+    collection().insert_one(documents.marker(b"id", b"write", dates.utc_now()))
+
+    found = status.status(collection())
+
+    counted = found["sessions"]
+    assert (counted["adopted"], counted["adopted_lately"], counted["tombstones"]) == (2, 1, 1)
+    assert (counted["live"], counted["expired"]) == (5, 2)  # a marker counts as expired
+    assert found["predecessor"] == {
+        "engine": "tests.engine.old.rows",
+        "keeps": False,
+        "days_left": 30,
+    }
+    collection().delete_many({})
+    assert status.status(collection())["sessions"]["tombstones"] == 0
