@@ -1,6 +1,7 @@
 """`make demo`: serve the site on a real MongoDB, with one command. Ctrl-C ends both.
 
-`make demo-async` serves it with uvicorn.
+`make demo-async` serves it with uvicorn. `make demo ARGS=moving-in` shows how the sessions of
+another engine are adopted, and ends.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ def main() -> None:
         stack.callback(reset)  # before the server ends, or the client would look for it
         call_command("migrate", verbosity=0)
         _make_demo_user()
+        if "moving-in" in sys.argv[1:]:
+            from testproject import moving_in
+
+            moving_in.show()
+            return
         print(f"Open http://127.0.0.1:{port}/ in a browser; Ctrl-C ends the demo.", flush=True)
         if "async" in sys.argv[1:]:
             _serve_async(port)

@@ -56,7 +56,7 @@ def check_table(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessag
     """Check that no sessions of Django's own engine are left, if this engine is set."""
     if not apps.is_installed("django.contrib.sessions") or not settings.uses_engine():
         return []
-    if conf.given.get("PREDECESSOR") is not None:  # then they are in use
+    if settings.are_wrong() or conf.PREDECESSOR is not None:  # else they are being adopted
         return []
     model = apps.get_model("sessions", "Session")
     return [

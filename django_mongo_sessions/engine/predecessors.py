@@ -219,13 +219,10 @@ def _file_date(store: Any, name: str) -> datetime | None:
         return None
 
 
-def _cookie_date(store: Any, name: str) -> datetime | None:
+def _cookie_date(store: Any, name: str) -> datetime:
     """Return what the timestamp of a cookie says. Whether it is genuine, load() finds out."""
-    try:
-        seconds = signing.b62_decode(name.rsplit(":", 2)[1])
-        return dates.add_seconds(datetime.fromtimestamp(0, timezone.utc), seconds)
-    except (IndexError, ValueError):
-        return None
+    seconds = signing.b62_decode(name.rsplit(":", 2)[1])
+    return dates.add_seconds(datetime.fromtimestamp(0, timezone.utc), seconds)
 
 
 _CLUES: dict[str, Callable[[Any, str], Any]] = {

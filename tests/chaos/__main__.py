@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 
-from tests.chaos import cuts, failover, forks, histories, outage, table
+from tests.chaos import cuts, failover, forks, histories, moving, outage, table
 
 SCENARIOS = {
     "failover": failover.run,
@@ -18,6 +18,7 @@ SCENARIOS = {
     "forks": forks.run,
     "cuts": cuts.run,
     "histories": histories.run,
+    "moving": moving.run,
 }
 
 

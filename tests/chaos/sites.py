@@ -27,12 +27,15 @@ SERVERS = {
 }
 
 
-def environment(uri: str, **settings: Any) -> dict[str, str]:
+OURS = "django_mongo_sessions.backends.mongodb"
+
+
+def environment(uri: str, engine: str = OURS, **settings: Any) -> dict[str, str]:
     """Return the environment of a process with the site; `settings` go into `MONGO_SESSIONS`."""
     return {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.chaos.site",
-        "SITE_ENGINE": "django_mongo_sessions.backends.mongodb",
+        "SITE_ENGINE": engine,
         "SITE_URI": uri,
         "SITE_DATABASE": "chaos",
         "SITE_SQLITE": "",
@@ -41,11 +44,15 @@ def environment(uri: str, **settings: Any) -> dict[str, str]:
 
 
 @contextmanager
-def serving(folder: Path, uri: str, options: list[str], **settings: Any) -> Iterator[Server]:
+def serving(
+    folder: Path, uri: str, options: list[str], engine: str = OURS, **settings: Any
+) -> Iterator[Server]:
     """Serve the site with sessions in a MongoDB; `settings` go into `MONGO_SESSIONS`."""
     port = free_port()
     command = [option.format(port=port) for option in options]
-    server = Server(command, port, environment(uri, **settings), folder / f"server{port}.log")
+    server = Server(
+        command, port, environment(uri, engine, **settings), folder / f"server{port}.log"
+    )
     try:
         yield server.wait_until_it_answers()
     finally:

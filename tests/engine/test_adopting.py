@@ -193,6 +193,8 @@ def test_an_engine_that_does_not_tell_the_end_may_lengthen_it(do, predecessor, s
     left = dates.utc(the_document()["expires_at"]) - dates.utc_now()
     assert abs(left - 14 * DAY) < HOUR
     assert "may end later" in caplog.text
+    predecessor.put(KEY[::-1], a=1, _session_expiry=-1)
+    assert load(do, KEY[::-1]) == {}
 
 
 def test_an_engines_own_asynchronous_methods_are_awaited(do, predecessor, settings, request):
