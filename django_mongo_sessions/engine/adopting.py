@@ -119,7 +119,12 @@ def exists(key: str, name: str) -> Steps[bool]:
     if document_id is None:
         return False
     found = yield from reads.exists(document_id)
-    return (yield from _read(name)) is not None if found is None else found
+    return (yield from is_there(name)) if found is None else found
+
+
+def is_there(name: str) -> Steps[bool]:
+    """Return whether the old engine has a session. Raises what adopt() raises."""
+    return (yield from _read(name)) is not None
 
 
 def remove(document_id: bytes) -> Steps[bool]:

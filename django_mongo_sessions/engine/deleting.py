@@ -47,8 +47,11 @@ def end(session_key: str) -> Steps[bool]:
     if conf.PREDECESSOR is None:
         return (yield from _delete(documents.document_id(session_key)))
     key, name = predecessors.translated(session_key)
-    was_there = yield from adopting.exists(key, name)
-    was_here = yield from _delete(documents.document_id(key))
+    document_id = documents.document_id(key)
+    was_here = yield from _delete(document_id)
+    if document_id is None:
+        return False
+    was_there = yield from adopting.is_there(name)  # if it fails, it has ended here all the same
     yield from adopting.delete_there(name)
     return was_here or was_there
 

@@ -173,7 +173,8 @@ class TrackedSession(SessionBase):
 
     def __init__(self, session_key: str | None = None) -> None:
         self._known = Known()
-        if conf.PREDECESSOR is not None and session_key is not None:
+        # Any other key is what it is. It need not be looked at, as each request would have to.
+        if isinstance(session_key, str) and ":" in session_key and conf.PREDECESSOR is not None:
             session_key, cookie = predecessors.translated(session_key)
             if cookie != session_key:
                 self._cookies = {session_key: cookie}

@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
+from django.test import Client
 from pymongo.errors import AutoReconnect, DuplicateKeyError, PyMongoError
 
 from django_mongo_sessions import users
@@ -16,7 +17,7 @@ from django_mongo_sessions.connection.breaker import PROBE_INTERVAL
 from django_mongo_sessions.engine import adopting, deleting, predecessors
 from django_mongo_sessions.exceptions import PredecessorUnavailable
 from django_mongo_sessions.mongo import operations
-from django_mongo_sessions.mongo.runner import arun, run
+from django_mongo_sessions.mongo.runner import run
 from django_mongo_sessions.signals import session_adopted
 from django_mongo_sessions.storage import dates, documents
 from tests.conftest import SESSIONS, collection, count_sessions
@@ -507,6 +508,13 @@ def test_an_error_of_the_old_engine_is_no_miss(do, predecessor):
     assert store.session_key == KEY
     assert KEY not in str(caught.value)
     assert caught.value.__context__ is None
+    shown, step = [], caught.value.__traceback__
+    while step is not None:
+        if step.tb_frame.f_globals["__name__"].startswith("django_mongo_sessions"):
+            shown.append(repr(step.tb_frame.f_locals))
+        step = step.tb_next
+    assert shown
+    assert KEY not in "".join(shown)
     assert count_sessions() == 0
 
 
@@ -720,10 +728,29 @@ def test_a_stray_of_a_lost_insert_leaves_a_tombstone(do, predecessor, monkeypatc
     assert outlives_the_old_engine()
 
 
-def test_arun_is_what_the_command_runs(world, engine):
-    """`end` works in both forms."""
-    import asyncio
-
+def test_the_session_of_a_cookie_ends_here_even_if_the_old_engine_is_down(world, engine):
     world.put(KEY, **DATA)
+    world.error = OSError()
 
-    assert asyncio.run(arun(deleting.end(KEY)))
+    with pytest.raises(PredecessorUnavailable):
+        run(deleting.end(KEY))
+
+    assert is_buried()
+    assert not run(deleting.end("no key"))
+
+
+@pytest.mark.django_db
+def test_the_response_has_status_503_and_the_cookie_stays(world, engine, settings):
+    settings.DEBUG = False
+    world.put(KEY, book="Sherlock Holmes")
+    world.error = OSError()
+    browser = Client(raise_request_exception=False)
+    browser.cookies[settings.SESSION_COOKIE_NAME] = KEY
+
+    response = browser.get("/getsession/")
+
+    assert response.status_code == 503
+    assert not response.cookies
+    world.error = None
+    predecessors.current().gate.outage = None
+    assert browser.get("/getsession/").status_code == 200
