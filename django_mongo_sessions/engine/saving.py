@@ -104,12 +104,12 @@ def _compare_and_set(
             result, content = _apply(session, change, session._merged(baseline, stored, ours))
             ends = yield from _own_expiry(session)
             update, expected = mapping.update(session, stored, content, ends)
+            if expected.there_until != stored.there_until:
+                yield from _end_there(session, stored)
             write = Write(baseline, stored, ours, content, expected)
             session._begin(write)
             if change is not None:
                 session.modified = True  # so that the cookie's expiry moves with the document's
-            if expected.there_until != stored.there_until:
-                yield from _end_there(session, stored)
             if (yield from writes.update(*_target(stored), update)):
                 session._acknowledge(write)
                 yield from signed_in.announce_client(session, stored, expected)

@@ -2,8 +2,8 @@
 
 Requests adopt the sessions of an old engine, save them, sign in again and sign out. They are run
 one command at a time, in any order. Between any two commands one may crash, before its command is
-applied or after it. The old engine fails and recovers, keeps its sessions or not, and what was
-deleted there may come back. Whatever happens:
+applied or after it, or may lose the reply. The old engine fails and recovers, keeps its sessions or
+not, and what was deleted there may come back. Whatever happens:
 
 - No request that begins after a sign-out gets that session again, by any key that it has had.
 - A session that nobody has signed out is still there, with its data.
@@ -19,6 +19,7 @@ from hypothesis import Phase
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from pymongo.errors import AutoReconnect, PyMongoError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.engine import (
@@ -77,7 +78,7 @@ class Request:
         self.steps = visit(self.store, verb, key, who)
         self.due = None
 
-    def go_on(self):
+    def go_on(self, loses_reply=False):
         """Make the call that is due, and go on to the next one."""
         predecessors.current().gate.outage = None  # each may try
         if self.due is None:
@@ -85,6 +86,8 @@ class Request:
             return
         try:
             reply = self.call()
+            if loses_reply and isinstance(self.due, Operation):
+                raise AutoReconnect("lost")
         except Exception as error:
             self.due = self.steps.throw(error)
         else:
@@ -131,17 +134,24 @@ class TwoEngines(RuleBasedStateMachine):
         wanted = {"user_id": str(who), "expires_at": {"$gt": dates.utc_now()}}
         return collection().count_documents(wanted) > 0
 
+    @rule(n=REQUESTS)
+    def lose_a_reply(self, n):
+        if self.requests[n] is not None:
+            if self.requests[n].verb == "sign in":
+                self.doubtful.add(self.requests[n].who)
+            self.go_on(n, loses_reply=True)
+
     @rule(n=REQUESTS, steps=st.integers(1, 6))
-    def go_on(self, n, steps=1):
+    def go_on(self, n, steps=1, loses_reply=False):
         for _ in range(steps):
             request = self.requests[n]
             if request is None:
                 return
             try:
-                request.go_on()
+                request.go_on(loses_reply)
             except StopIteration as end:
                 self.ended(n, end.value)
-            except (UpdateError, PredecessorUnavailable):
+            except (UpdateError, PyMongoError):
                 self.requests[n] = None
 
     def ended(self, n, had):
