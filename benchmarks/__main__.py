@@ -1,7 +1,7 @@
 """`python -m benchmarks`: `run` measures, `report` writes the pages, `quick` only counts.
 
 `compress` measures what compressing costs and saves, and `encrypt` what encryption costs. `memory`
-watches the memory of one process.
+watches the memory of one process. `import` imports sessions from other engines.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ def main() -> int:
         "--operations", type=int, default=1_000_000, help="loads and saves; %(default)s"
     )
     flat.set_defaults(do=_memory)
+    brought = commands.add_parser("import", help="import from PostgreSQL and Redis")
+    brought.add_argument("--rows", type=int, default=1_000_000, help="in PostgreSQL; %(default)s")
+    brought.add_argument("--entries", type=int, default=100_000, help="in Redis; %(default)s")
+    brought.set_defaults(do=_import)
     arguments = parser.parse_args()
     try:
         status: int = arguments.do(arguments)
@@ -73,6 +77,16 @@ def _run(arguments: argparse.Namespace) -> int:
     output.write_text(json.dumps(results, indent=1) + "\n")
     print(f"{report.targets(results)}\n\nThe other results are in {output}.")
     return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from benchmarks import importing
+
+    is_good = True
+    for result in importing.measure(arguments.rows, arguments.entries):
+        print(result, flush=True)
+        is_good = is_good and result.is_good
+    return 0 if is_good else 1
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -39,14 +39,14 @@ class Addresses(NamedTuple):
 @contextmanager
 def running() -> Iterator[Addresses]:
     """Run all servers during the block, and yield their addresses."""
-    redis_server = find("redis-server")
+    program = find("redis-server")
     find("wrk")  # now, and not after half of the run
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
         folder.chmod(0o755)  # for PostgreSQL's user, whose data is in it
         mongodb = stack.enter_context(mongod.running(folder / "mongodb"))
         port = stack.enter_context(postgresql(folder / "postgresql"))
-        redis = stack.enter_context(_redis(redis_server, folder / "redis"))
+        redis = stack.enter_context(redis_server(program, folder / "redis"))
         yield Addresses(mongodb, port, redis, str(folder))
 
 
@@ -103,7 +103,7 @@ def postgresql(folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _redis(program: str, folder: Path) -> Iterator[str]:
+def redis_server(program: str, folder: Path) -> Iterator[str]:
     """Run Redis as a cache, which writes nothing to the disk. Yield its URL."""
     import redis
 

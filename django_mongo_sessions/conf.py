@@ -306,6 +306,11 @@ class Conf:
         return given
 
     @property
+    def SESSION_ENGINE(self) -> str:
+        """The dotted path of the engine that the site uses."""
+        return settings.SESSION_ENGINE
+
+    @property
     def DEBUG(self) -> bool:
         """Whether the site runs in development."""
         return bool(settings.DEBUG)

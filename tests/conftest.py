@@ -159,6 +159,14 @@ def guarded(tmp_path_factory):
             yield client.site
 
 
+@pytest.fixture(scope="session")
+def failing_server(tmp_path_factory):
+    """The URI of a server that fails on demand."""
+    data = tmp_path_factory.mktemp("failing") / "data"
+    with mongod.running(data, "--setParameter", "enableTestCommands=1") as uri:
+        yield uri
+
+
 @pytest.fixture
 def allow(guarded):
     """`allow(*actions)` sets what the engine's user may do from here on."""

@@ -193,17 +193,18 @@ def _entry_end(store: Any, name: str) -> Any:
     made = sessions.make_key(key)
     if hasattr(sessions, "pttl"):  # django-redis
         milliseconds = sessions.pttl(key)
-        return True if milliseconds is None else _in(milliseconds or _MISSING)
+        return True if milliseconds is None else end_in(milliseconds or _MISSING)
     if hasattr(sessions, "_expire_info"):  # LocMemCache
         ends = sessions._expire_info.get(made, 0.0)
         return dates.LATEST if ends is None else datetime.fromtimestamp(ends, timezone.utc)
     client: Any = getattr(sessions, "_cache", None)
     if hasattr(client, "get_client"):  # Django's RedisCache
-        return _in(client.get_client(made).pttl(made))
+        return end_in(client.get_client(made).pttl(made))
     return True
 
 
-def _in(milliseconds: int) -> datetime | None:
+def end_in(milliseconds: int) -> datetime | None:
+    """Return when an entry ends, by its time to live in Redis; None if it is gone."""
     if milliseconds == _MISSING:
         return None
     if milliseconds < 0:  # it never ends

@@ -9,11 +9,14 @@ from typing import Any
 
 from bson.codec_options import DatetimeConversion
 from pymongo import IndexModel, UpdateOne, WriteConcern
+from pymongo.errors import BulkWriteError
 from pymongo.topology_description import TopologyDescription
 
 from django_mongo_sessions.mongo.joint import Find, Insert, Update
 from django_mongo_sessions.mongo.runner import MAINTENANCE_TIMEOUT, Answer, Operation
 from django_mongo_sessions.storage import documents
+
+_DUPLICATE = 11000
 
 # One session. Reads filter by `_id` alone, which MongoDB serves without a query plan: a filter on
 # the date makes them a quarter slower. The date comes along and is checked in the reply. There is
@@ -320,9 +323,79 @@ def update_many(changes: Mapping[tuple[bytes, bytes], Mapping[str, Any]]) -> Ope
     )
 
 
+def find_many(ids: Sequence[bytes]) -> Operation[list[dict[str, Any]]]:
+    """Read the whole documents with these ids. For blocking calls only."""
+    return Operation(
+        lambda collection: list(collection.find({"_id": {"$in": ids}})),
+        _unchanged,
+        timeout=MAINTENANCE_TIMEOUT,
+    )
+
+
 def delete_writes(writes: Sequence[tuple[bytes, bytes]]) -> Operation[int]:
     """Delete the sessions of which these writes are the last, by id and write; return how many."""
     wanted = {"$or": [documents.at_write(*write) for write in writes]}
+    return Operation(
+        lambda collection: _majority(collection).delete_many(wanted),
+        lambda reply: int(reply.deleted_count),
+        timeout=MAINTENANCE_TIMEOUT,
+    )
+
+
+def insert_many(new: Sequence[Mapping[str, Any]]) -> Operation[dict[int, bool]]:
+    """Insert sessions. For blocking calls only.
+
+    Returns those that were not inserted, by their place: whether their id is taken, or MongoDB has
+    refused them for another reason.
+    """
+    return Operation(
+        lambda collection: _insert_each(_majority(collection), new),
+        lambda reply: {error["index"]: _is_taken(error) for error in reply},
+        timeout=MAINTENANCE_TIMEOUT,
+    )
+
+
+def _insert_each(collection: Any, new: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Insert documents, and return the errors of single ones."""
+    try:
+        collection.insert_many(new, ordered=False)
+    except BulkWriteError as error:
+        if error.details["writeConcernErrors"]:
+            raise
+        return error.details["writeErrors"]  # type: ignore[no-any-return]
+    return []
+
+
+def _is_taken(error: Mapping[str, Any]) -> bool:
+    return error.get("code") == _DUPLICATE and "_id" in error.get("keyPattern", {"_id": 1})
+
+
+def forget_there(ids: Sequence[bytes]) -> Operation[Any]:
+    """Record that sessions with these ids are not in the old engine any more."""
+    gone = {"$unset": {"there_until": True}}
+    return Operation(
+        lambda collection: collection.update_many({"_id": {"$in": ids}}, gone),
+        _unchanged,
+        timeout=MAINTENANCE_TIMEOUT,
+    )
+
+
+def find_copies(before: datetime, after: bytes, most: int) -> Operation[list[bytes]]:
+    """Read the ids of unused copies that were made before a date, in the order of ids."""
+    wanted = {**documents.unused_copies(before), "_id": {"$gt": after}}
+    return Operation(
+        lambda collection: [
+            found["_id"]
+            for found in collection.find(wanted, {"_id": True}, sort=[("_id", 1)], limit=most)
+        ],
+        _unchanged,
+        timeout=MAINTENANCE_TIMEOUT,
+    )
+
+
+def delete_copies(before: datetime, ids: Sequence[bytes]) -> Operation[int]:
+    """Delete those documents with these ids that are still unused; return how many there were."""
+    wanted = {**documents.unused_copies(before), "_id": {"$in": ids}}
     return Operation(
         lambda collection: _majority(collection).delete_many(wanted),
         lambda reply: int(reply.deleted_count),

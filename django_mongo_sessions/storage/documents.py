@@ -159,6 +159,20 @@ def last_seen(seen: Mapping[bytes, datetime]) -> dict[str, Any]:
     return {"$or": [{"_id": each, "seen_at": seen_at} for each, seen_at in seen.items()]}
 
 
+def unused_copies(before: datetime) -> dict[str, Any]:
+    """Match copies of sessions in the old engine that were made before a date, and not used here.
+
+    Using one stores its data anew, or moves its end. A session that has ended there by itself is
+    not matched.
+    """
+    return {
+        "adopted": {"$lt": before},
+        "there_until": {"$gt": before},
+        "revision": 0,
+        "$expr": {"$lte": ["$expires_at", "$there_until"]},
+    }
+
+
 # Matches every session of somebody who is signed in. With $exists, the index would not be enough.
 SIGNED_IN: dict[str, Any] = {"user_id": {"$gt": ""}}
 # Those that expire last come first, which are mostly those that were seen last.

@@ -393,9 +393,9 @@ def test_the_newest_stays_even_if_another_one_is_used_before_the_limit_is_enforc
     old = seen(9)
     find = operations.find_of_user
 
-    def meanwhile(user_id):
+    def meanwhile(*args):
         move(old, -1)
-        return find(user_id)
+        return find(*args)
 
     monkeypatch.setattr(operations, "find_of_user", meanwhile)
     limit(1)

@@ -33,7 +33,6 @@ from django_mongo_sessions.mongo.coalescing import ThreadQueue
 from django_mongo_sessions.mongo.joint import Find, Update
 from django_mongo_sessions.mongo.runner import Operation, arun_on, run_on
 from django_mongo_sessions.storage import dates, documents
-from testproject import mongod
 from tests.conftest import collection, end
 
 FIRST, OTHER, NEW = b"first write.", b"other write.", b"new write..."
@@ -260,14 +259,6 @@ def form(request, mongod_engine, commands, settle_on, patient):
     form = request.param()
     yield form
     form.close()
-
-
-@pytest.fixture(scope="module")
-def failing_server(tmp_path_factory):
-    """The URI of a server that fails on demand."""
-    data = tmp_path_factory.mktemp("failing") / "data"
-    with mongod.running(data, "--setParameter", "enableTestCommands=1") as uri:
-        yield uri
 
 
 @pytest.fixture

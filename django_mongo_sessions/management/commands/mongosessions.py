@@ -1,4 +1,4 @@
-"""`manage.py mongosessions`: indexes, numbers, who is signed in, one session, and encryption."""
+"""`manage.py mongosessions`: indexes, numbers, users, one session, encryption, and imports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients, collection, errors
 from django_mongo_sessions.engine import deleting, loading, signed_in
 from django_mongo_sessions.exceptions import KeysUnavailable
-from django_mongo_sessions.management import encrypting
+from django_mongo_sessions.management import encrypting, progress
+from django_mongo_sessions.management.importing import BATCH, Import
+from django_mongo_sessions.management.sources import SourceError
 from django_mongo_sessions.mongo import indexes, operations
 from django_mongo_sessions.mongo.runner import Steps, run, single
 from django_mongo_sessions.mongo.status import SAMPLE, status
@@ -80,6 +82,37 @@ class Command(BaseCommand):
             help="end the sessions that the command cannot encrypt",
         )
 
+        command = subcommands.add_parser("import", help="Import the sessions of another engine.")
+        command.add_argument(
+            "engine",
+            help="such as django.contrib.sessions.backends.db; or a function that yields (key, "
+            "data, expires_at, fields)",
+        )
+        command.add_argument("--dry-run", action="store_true", help="change nothing, only count")
+        what = command.add_mutually_exclusive_group()
+        what.add_argument(
+            "--take", action="store_true", help="delete there what is verified to be here"
+        )
+        what.add_argument(
+            "--finish",
+            action="store_true",
+            help="import nothing: end those unused copies whose sessions have ended there",
+        )
+        command.add_argument(
+            "--batch",
+            type=_positive,
+            default=BATCH,
+            metavar="N",
+            help="sessions at a time; %(default)s",
+        )
+        command.add_argument(
+            "--verify",
+            choices=("all", "sample"),
+            default="all",
+            help="read back all sessions, or one of a hundred; %(default)s",
+        )
+        command.add_argument("--json", action="store_true", help="print JSON")
+
     def handle(self, *args: Any, subcommand: str, **options: Any) -> None:
         """Run a subcommand. Wrong settings and PyMongo's errors become a CommandError."""
         if subcommand == "newkey":
@@ -101,6 +134,8 @@ class Command(BaseCommand):
                 self._revoke(options)
             elif subcommand == "encrypt":
                 self._encrypt(options["dry_run"], options["json"], options["sign_out_others"])
+            elif subcommand == "import":
+                self._import(options)
             else:
                 self._show(options["key"], options["data"])
         except (ImproperlyConfigured, KeysUnavailable) as error:
@@ -108,6 +143,8 @@ class Command(BaseCommand):
         except PyMongoError as error:
             reason = collection.without_secrets(errors.explain(error))
             raise CommandError(f"MongoDB could not do this: {_escape(reason)}") from error
+        except SourceError as error:
+            raise CommandError(_escape(error)) from error
 
     def _indexes(self, apply: bool) -> None:
         if apply:
@@ -180,6 +217,33 @@ class Command(BaseCommand):
         self.stdout.write(
             json.dumps({"ended": ended}) if options["json"] else f"{_times(ended)} ended."
         )
+
+    def _import(self, options: Mapping[str, Any]) -> None:
+        job = Import(
+            options["engine"],
+            size=options["batch"],
+            is_trial=options["dry_run"],
+            takes=options["take"],
+            finishes=options["finish"],
+            verifies_all=options["verify"] == "all",
+        )
+        try:
+            progress.show(job.run(), job.total, self.stderr._out)
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted. Run it again: it goes on where it was.") from None
+        finally:
+            report = job.report()
+            if options["json"]:
+                self.stdout.write(json.dumps(report))
+            else:
+                for name, value in report.items():
+                    if value or name in ("imported", "ended"):
+                        self._write(name.replace("_", " "), value)
+        if job.left:
+            raise CommandError(
+                f"{_times(job.left)} could not be imported, and may be somebody's. Each "
+                "of them is left where it is."
+            )
 
     def _agrees(self, what: str) -> bool:
         # Not to the standard output, which may be read as JSON.
@@ -256,6 +320,13 @@ def _key(given: str) -> str:
             "This is not the value of a session cookie, which has 32 characters of a-z, 0-9."
         )
     return key
+
+
+def _positive(given: str) -> int:
+    count = int(given)
+    if count < 1:
+        raise ValueError
+    return count
 
 
 def _times(count: int) -> str:
