@@ -24,7 +24,7 @@ from django_mongo_sessions import users
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.management import importing
 from django_mongo_sessions.storage import dates, documents
-from tests.conftest import DATABASE, Commands, collection, count_sessions
+from tests.conftest import DATABASE, Commands, collection, count_sessions, encrypt_with
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("switched")]
 
@@ -724,3 +724,33 @@ def test_without_rich_there_are_lines_on_a_terminal_too(monkeypatch):
 def test_a_batch_needs_a_number(capsys):
     with pytest.raises(CommandError, match="--batch"):
         call_command("mongosessions", "import", DB, "--batch", "0")
+
+
+# Encryption
+
+
+def test_an_import_encrypts_if_the_site_does(monkeypatch):
+    encrypt_with(monkeypatch, bytes(range(32)))
+    name = old(book="Emma")
+
+    assert report(DB, "--take") == {"imported": 1, "deleted_there": 1}
+
+    (stored,) = collection().find()
+    assert stored["payload"][:1] == b"\x04"
+    assert SessionStore(name).load() == {"book": "Emma"}
+
+    row(name, {"book": "Emma"})
+    assert report(DB, "--take") == {"already_here": 1, "deleted_there": 1}
+
+
+def test_an_import_ends_if_the_keys_cannot_be_had(monkeypatch):
+    def fail():
+        raise OSError("no route")
+
+    encrypt_with(monkeypatch, ENCRYPTION_KEYS=fail)
+    old()
+
+    _, error = command(DB, "--take")
+
+    assert "OSError" in error
+    assert (count_sessions(), Session.objects.count()) == (0, 1)
