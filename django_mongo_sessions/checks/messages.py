@@ -45,6 +45,8 @@ MESSAGES = {
         "variable.",
     ),
     "E011": Message("{problem}", "Correct it, or leave the key out."),
+    "E019": Message("{problem}", "Name the alias of a database of django-mongodb-backend."),
+    "E020": Message("{problem}", "Correct that entry of DATABASES, or CLIENT_OPTIONS."),
     "W001": Message(
         "SESSION_SERIALIZER unpickles: anyone who can write to the database and knows SECRET_KEY "
         "can run code on your servers.",
@@ -123,6 +125,10 @@ MESSAGES = {
         "signs in.",
         "In MIDDLEWARE, replace Django's SessionMiddleware with "
         "'django_mongo_sessions.middleware.SessionMiddleware'.",
+    ),
+    "W026": Message(
+        "MONGO_SESSIONS['URI'] is not used, because DATABASE_ALIAS names the database.",
+        "Remove one of them.",
     ),
 }
 
