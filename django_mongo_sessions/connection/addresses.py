@@ -17,7 +17,7 @@ from django_mongo_sessions.connection import testruns
 class Address(NamedTuple):
     """What a client of ours is made from."""
 
-    uri: str
+    uri: str  # or a host
     options: Mapping[str, Any]  # PyMongo's keyword arguments, which take precedence over the URI's
     database: str | None  # its name, if it is not the URI's
     test_database: str | None = None  # its name in test runs, if it has one of its own
@@ -31,13 +31,15 @@ def address() -> Address:
     if conf.DATABASE_ALIAS is None:
         return Address(conf.URI, conf.CLIENT_OPTIONS, conf.DATABASE)
     connection = mongodb_backend(conf.DATABASE_ALIAS)
-    options = dict(connection.get_connection_params())
+    try:
+        options = dict(connection.get_connection_params())
+    except ValueError as error:  # the port
+        raise ImproperlyConfigured(f"DATABASES[{conf.DATABASE_ALIAS!r}]: {error}") from error
     # For fields of models, with a client of its own; no session has such a field.
     options.pop("auto_encryption_opts", None)
-    host = options.pop("host", None) or "localhost"
     entry = connection.settings_dict
     return Address(
-        host if "://" in host else f"mongodb://{host}",
+        options.pop("host", None) or "localhost",
         {**options, **conf.CLIENT_OPTIONS},
         conf.DATABASE or entry["NAME"],
         None if conf.DATABASE else _test_name(entry["NAME"], entry["TEST"]["NAME"]),

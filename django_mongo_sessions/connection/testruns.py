@@ -13,7 +13,6 @@ import sys
 import weakref
 from collections.abc import Callable
 from functools import partial
-from multiprocessing.util import Finalize
 from types import FrameType
 from typing import Any
 
@@ -88,6 +87,8 @@ class _Run:
         end = partial(_end, os.getpid(), self.drops)
         weakref.finalize(self, end).atexit = False
         if worker:  # it exits as soon as it has run its tests, and tears nothing down
+            from multiprocessing.util import Finalize  # which a site does not need
+
             Finalize(None, end, exitpriority=EXIT_PRIORITY)
 
 

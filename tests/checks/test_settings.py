@@ -87,6 +87,7 @@ def test_a_wrong_setting_is_found(settings, no_connection, id, given, words):
     ("id", "entry", "words"),
     [
         ("E005", {"OPTIONS": {"w": 0}}, "w=0"),
+        ("E019", {"PORT": "a"}, "DATABASES['mongo']: invalid literal"),
         ("E020", {"OPTIONS": {"unknown": 1}}, "another value of DATABASES['mongo']. Unknown"),
         ("E020", {"HOST": f"mongodb://user:{SECRET}/x@localhost"}, "must be percent-escaped"),
         ("W026", {}, "is not used"),
