@@ -142,13 +142,15 @@ def test_the_log_mentions_a_missing_app_once(browser, sessions, settings, server
     assert server_log.read_text().count(MENTION) == mentions(settings)
 
 
-def test_with_the_app_migrate_creates_the_index_and_the_command_reports_it(site, sessions):
+def test_with_the_app_migrate_creates_the_indexes_and_the_command_reports_them(site, sessions):
     settings = "--settings=mysite.recommended"
     sessions.drop_indexes()
 
     site.manage("migrate", settings)
 
-    assert site.manage("mongosessions", settings, "indexes") == "mongo_sessions_expires_at: ok\n"
+    assert site.manage("mongosessions", settings, "indexes") == (
+        "mongo_sessions_expires_at: ok\nmongo_sessions_user_id: ok\n"
+    )
 
 
 def test_djangos_own_table_stays_empty(browser, sessions, site):
