@@ -59,6 +59,14 @@ def _matches(pattern: str) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
+def _is_database(name: Any) -> bool:
+    return name is None or (_matches(_DATABASE)(name) and len(name.encode()) < 64)
+
+
+def _is_test(value: Any) -> bool:
+    return _is_options(value) and set(value) <= {"DATABASE"} and _is_database(value.get("DATABASE"))
+
+
 def _is_factory(value: Any) -> bool:
     return value is None or callable(value) or (isinstance(value, str) and "." in value)
 
@@ -98,13 +106,17 @@ class Conf:
     DATABASE = Key[str | None](
         None,
         'a name of up to 63 bytes without spaces or any of /\\."$, or None',
-        lambda name: name is None or (_matches(_DATABASE)(name) and len(name.encode()) < 64),
+        _is_database,
     )
     #: The name of the collection.
     COLLECTION = Key(
         "sessions",
         "a name without $ that neither begins nor ends with a dot, nor begins with system.",
         _matches(_COLLECTION),
+    )
+    #: The alias in DATABASES of a database of django-mongodb-backend's, instead of a URI.
+    DATABASE_ALIAS = Key[str | None](
+        None, "an alias of DATABASES, or None", lambda value: value is None or type(value) is str
     )
     #: A callable that returns the site's `MongoClient`, to share it; called once per process.
     CLIENT = Key[Factory](None, _CLIENT, _is_factory)
@@ -116,6 +128,10 @@ class Conf:
     )
     #: Seconds for one operation as a whole, if the client has no `timeoutMS` of its own.
     TIMEOUT = Key(5.0, "a number of seconds above 0", _is_seconds)
+    #: How test runs differ: the name of their database, which is otherwise "test_" and the site's.
+    TEST = Key[Mapping[str, str | None]](
+        {}, 'a dict such as {"DATABASE": "test_mysite"}, with no other key', _is_test
+    )
     #: Which event loops get a client of their own: those that run for a second, all, or none.
     ASYNC = Key("auto", '"auto", "native" or "threads"', ("auto", "native", "threads").__contains__)
     #: Whether loads and saves that are due at the same moment go out as one command.
@@ -265,6 +281,9 @@ class Conf:
                 # Its type, and not the value itself, which may hold a password.
                 problem = f"does not accept the {type(value).__name__} that it is set to"
                 yield Fault(name, problem, f"It accepts {KEYS[name].accepts}.")
+        if self.DATABASE_ALIAS is not None and (self.CLIENT or self.ASYNC_CLIENT) is not None:
+            problem = "and CLIENT or ASYNC_CLIENT each name a client"
+            yield Fault("DATABASE_ALIAS", problem, "Remove one of them.")
 
     @property
     def SIGNING_KEYS(self) -> list[str | bytes]:

@@ -6,18 +6,19 @@ import asyncio
 import base64
 import os
 import secrets
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import hypothesis
 import pytest
+from django.db import connections
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.conf import KEYS as SETTINGS
-from django_mongo_sessions.connection import clients
+from django_mongo_sessions.connection import clients, testruns
 from django_mongo_sessions.mongo import indexes
 from testproject import mongod
 
@@ -88,6 +89,14 @@ def start_mongod(config):
         pytest.exit(f"The tests need a real MongoDB. {error}", returncode=1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def as_on_a_live_site():
+    """The engine uses the databases that the tests name, as it does where nothing is tested."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(testruns, "environment", lambda: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def mongod_uri(pytestconfig):
     """The URI of a real mongod, where these tests have a database of their own."""
@@ -140,6 +149,33 @@ def encrypt_with(monkeypatch, *keys, mode=None, **given):
     given.setdefault("ENCRYPTION_KEYS", list(keys) or None)
     for name, value in {"ENCRYPTION": mode, **given}.items():
         monkeypatch.setattr(SETTINGS[name], "default", value)
+
+
+@pytest.fixture
+def alias(monkeypatch):
+    """`alias(NAME=…)` makes an entry of DATABASES for MongoDB, and returns its alias."""
+    usable = {"ENGINE": "tests.connection.backend", "NAME": "site", "HOST": "localhost"}
+
+    def forget():
+        with suppress(AttributeError):  # no connection was made
+            del connections["mongo"]
+
+    def add(**entry):
+        forget()
+        monkeypatch.setitem(
+            connections.settings,
+            "mongo",
+            {
+                **dict.fromkeys(("USER", "PASSWORD", "PORT"), ""),
+                **{"OPTIONS": {}, "TEST": {"NAME": None}, "TIME_ZONE": None},
+                **{"CONN_MAX_AGE": 0, "AUTOCOMMIT": True, "ATOMIC_REQUESTS": False},
+                **{"CONN_HEALTH_CHECKS": False, **usable, **entry},
+            },
+        )
+        return "mongo"
+
+    yield add
+    forget()
 
 
 # What the engine's user may do: all that a site needs, and nothing with indexes.

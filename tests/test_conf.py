@@ -19,10 +19,12 @@ VALUES = {
     "URI": (["mongodb://localhost", "mongomock://"], ["", None, ["localhost"], 27017]),
     "DATABASE": (["site", None, "a-b:c*é", 31 * "é"], [1, *BAD_DATABASES, 32 * "é", "\ud800"]),
     "COLLECTION": (["sessions", "a b.c/d.system.e"], [None, 1, "system.a", *BAD_COLLECTIONS]),
+    "DATABASE_ALIAS": ([None, "default"], [1, {"default": {}}, True]),
     "CLIENT": ([None, dict, "site.mongo.client"], ["client", 1, {}]),
     "ASYNC_CLIENT": ([None, dict, "site.mongo.client"], ["client", 1, {}]),
     "CLIENT_OPTIONS": ([{}, {"maxPoolSize": 5}], [None, [], {1: 2}, "maxPoolSize=5"]),
     "TIMEOUT": ([0.5, 5], [0, -1, "5", None, True, float("inf"), float("nan")]),
+    "TEST": ([{}, {"DATABASE": "a"}, {"DATABASE": None}], [None, {"NAME": "a"}, {"DATABASE": ""}]),
     "ASYNC": (["auto", "native", "threads"], ["sync", None, True]),
     "COALESCE": ([True, False], ["yes", None, 1]),
     "ON_CONFLICT": (["merge", "raise"], ["overwrite", None, True]),
@@ -51,10 +53,12 @@ def test_every_key_is_optional(settings):
     assert conf.URI == "mongodb://localhost:27017"
     assert conf.DATABASE is None
     assert conf.COLLECTION == "sessions"
+    assert conf.DATABASE_ALIAS is None
     assert conf.CLIENT is None
     assert conf.ASYNC_CLIENT is None
     assert conf.CLIENT_OPTIONS == {}
     assert conf.TIMEOUT == 5.0
+    assert conf.TEST == {}
     assert conf.ASYNC == "auto"
     assert conf.COALESCE is True
     assert conf.ON_CONFLICT == "merge"

@@ -60,6 +60,8 @@ MESSAGES = {
         "{problem}.",
         "{remedy}",
     ),
+    "E019": Message("{problem}", "Name the alias of a database of django-mongodb-backend."),
+    "E020": Message("{problem}", "Correct that entry of DATABASES, or CLIENT_OPTIONS."),
     "W001": Message(
         "SESSION_SERIALIZER unpickles: anyone who can write to the database and knows SECRET_KEY "
         "can run code on your servers.",
@@ -171,6 +173,10 @@ MESSAGES = {
         "Sessions are encrypted with keys that ENCRYPTION_KEYS does not have: {ids}.",
         "Add the keys again until `manage.py mongosessions status` counts no session of theirs, or "
         "run `manage.py mongosessions encrypt --sign-out-others`.",
+    ),
+    "W026": Message(
+        "MONGO_SESSIONS['URI'] is not used, because DATABASE_ALIAS names the database.",
+        "Remove one of them.",
     ),
 }
 

@@ -21,6 +21,7 @@ from pymongo.errors import ConfigurationError
 from django_mongo_sessions.checks.messages import WORKER_TIMEOUT, message
 from django_mongo_sessions.conf import KEYS, conf
 from django_mongo_sessions.connection import collection, uris
+from django_mongo_sessions.connection.addresses import address
 from django_mongo_sessions.exceptions import KeysUnavailable
 from django_mongo_sessions.storage import dates, keyring
 
@@ -143,19 +144,32 @@ def _check_client_settings() -> Iterator[checks.CheckMessage]:
         yield from _check_timeout(conf.TIMEOUT)
         if conf.ASYNC == "native" and not collection.has_async():
             yield message("W014")
+    elif conf.DATABASE_ALIAS is not None:
+        yield from _check_alias()
     else:
         if conf.ASYNC_CLIENT is not None:
             yield message("W007")
-        yield from _check_client()
+        yield from _check_client("E004")
 
 
-def _check_client() -> Iterator[checks.CheckMessage]:
+def _check_alias() -> Iterator[checks.CheckMessage]:
+    try:
+        address()
+    except ImproperlyConfigured as error:
+        yield message("E019", problem=error)
+        return
+    if "URI" in conf.given:
+        yield message("W026")
+    yield from _check_client("E020")
+
+
+def _check_client(rejected: str) -> Iterator[checks.CheckMessage]:
     with warnings.catch_warnings(record=True) as ignored:
         warnings.simplefilter("always")
         try:
             client = collection.make_client(MongoClient)
         except ImproperlyConfigured as error:
-            yield message("E004", problem=error)
+            yield message(rejected, problem=error)
             return
     client.close()
     for warning in ignored:
@@ -168,7 +182,7 @@ def _check_client() -> Iterator[checks.CheckMessage]:
 
 def check_database(client: Any) -> Iterator[checks.CheckMessage]:
     """Check that the settings or the client name a database."""
-    if conf.DATABASE is None:
+    if address().database is None:
         try:
             client.get_default_database()
         except ConfigurationError:
@@ -191,7 +205,8 @@ def check_tls(**kwargs: Any) -> list[checks.CheckMessage]:
     """Check that connections to another machine use TLS. For `check --deploy`."""
     if are_wrong() or conf.CLIENT is not None or collection.uses_mock():
         return []
-    if not uris.is_local(conf.URI) and not uris.has_tls(conf.URI, conf.CLIENT_OPTIONS):
+    server = address()
+    if not uris.is_local(server.uri) and not uris.has_tls(server.uri, server.options):
         return [message("W008")]
     return []
 

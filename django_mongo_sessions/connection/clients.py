@@ -29,6 +29,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.errors import InvalidOperation
 
 from django_mongo_sessions.conf import conf
+from django_mongo_sessions.connection import testruns
 from django_mongo_sessions.connection.breaker import FactoryBreaker, Gate
 from django_mongo_sessions.connection.collection import (
     ClientClass,
@@ -59,6 +60,10 @@ class _Clients:
         self.by_loop: dict[asyncio.AbstractEventLoop, tuple[SessionCollection, Holder]] = {}
         self.first_seen: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
         self.forget_failures()
+        self.follow_test_run()
+
+    def follow_test_run(self) -> None:
+        self.are_for_tests = testruns.environment() is not None
 
     def forget_failures(self) -> None:
         self.factory = FactoryBreaker()  # for the client of blocking calls
@@ -88,7 +93,14 @@ def collection() -> SessionCollection:
     Raises ImproperlyConfigured if the settings are wrong, and whatever the factory of a shared
     client raises. Within a second of such an error, it raises one like it.
     """
-    return _clients.blocking or _open(None)
+    return _current().blocking or _open(None)
+
+
+def _current() -> _Clients:
+    """Return this process's clients, without any from before a test run began, or ended."""
+    if _clients.are_for_tests is (testruns.environment() is None):
+        reset()
+    return _clients
 
 
 def _open(closed: SessionCollection | None) -> SessionCollection:
@@ -109,7 +121,7 @@ async def collection_for_threads() -> SessionCollection:
 
     The site's code gets a thread of its own, and not the one for which all others may have to wait.
     """
-    return _clients.blocking or await sync_to_async(collection, thread_sensitive=False)()
+    return _current().blocking or await sync_to_async(collection, thread_sensitive=False)()
 
 
 async def acollection() -> SessionCollection | None:
@@ -118,7 +130,7 @@ async def acollection() -> SessionCollection | None:
     Raises what `collection()` raises.
     """
     loop = asyncio.get_running_loop()
-    if held := _clients.by_loop.get(loop):
+    if held := _current().by_loop.get(loop):
         return held[0]
     if not has_async() or not _deserves_a_client(loop):
         return None
@@ -207,6 +219,7 @@ def reset() -> None:
     with _clients.lock:
         found, _clients.blocking = _clients.blocking, None
         _clients.forget_failures()
+        _clients.follow_test_run()
     _clients.by_loop.clear()
     if found is not None:
         _close(found)

@@ -5,10 +5,13 @@ Nothing is sent here: a client connects when it is first used. No message shows 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
@@ -19,8 +22,11 @@ from pymongo.read_concern import ReadConcern
 
 from django_mongo_sessions import __version__
 from django_mongo_sessions.conf import conf
-from django_mongo_sessions.connection import logs, uris
+from django_mongo_sessions.connection import logs, testruns, uris
+from django_mongo_sessions.connection.addresses import Address, address
 from django_mongo_sessions.connection.breaker import OPEN, PROBE_INTERVAL, Breaker, Gate
+
+logger = logging.getLogger("django_mongo_sessions")
 
 ClientClass = type[MongoClient[Any]] | type[AsyncMongoClient[Any]]
 
@@ -76,24 +82,53 @@ def make_collection(kind: ClientClass) -> SessionCollection:
     """
     for fault in conf.faults():
         raise ImproperlyConfigured(f"MONGO_SESSIONS[{fault.key!r}] {fault.problem}. {fault.remedy}")
+    client, owned = _open(kind)
+    collection, seconds = _collection(client)
+    database, name = collection.database.name, collection.name
+    logs.redact_commands(database, name)
+    if is_mock(client):
+        return SessionCollection(collection, seconds, owned)
+    if testruns.environment() is not None:
+        testruns.drop_at_end(database, name, partial(_drop, conf.given, database, name))
+    gate = Breaker(client, timeout(client))
+    queues: dict[type, Any] | None = {} if conf.COALESCE else None
+    return SessionCollection(collection, seconds, owned, gate, queues=queues)
+
+
+def _open(kind: ClientClass) -> tuple[Any, bool]:
+    """Return a client, and whether it is ours."""
     setting = "ASYNC_CLIENT" if issubclass(kind, AsyncMongoClient) else "CLIENT"
     factory = import_factory(setting)
     if factory is not None:
-        client = client_from_factory(setting, factory, kind)
-    else:
-        client = _make_mock() if uses_mock() else make_client(kind)
-    collection, seconds = _collection(client)
-    logs.redact_commands(collection.database.name, collection.name)
-    if is_mock(client):
-        return SessionCollection(collection, seconds, factory is None)
-    gate = Breaker(client, timeout(client))
-    queues: dict[type, Any] | None = {} if conf.COALESCE else None
-    return SessionCollection(collection, seconds, factory is None, gate, queues=queues)
+        return client_from_factory(setting, factory, kind), False
+    return _make_mock() if uses_mock() else make_client(kind), True
+
+
+def _drop(given: Mapping[str, Any], database: str, name: str) -> None:
+    """Drop a collection that a test run has used, with a client of the settings that it had."""
+    from django.test import override_settings
+
+    with override_settings(MONGO_SESSIONS=given):
+        try:
+            client, owned = _open(MongoClient)
+            with pymongo.timeout(timeout(client)):
+                try:
+                    client[database].drop_collection(name)
+                finally:
+                    if owned:
+                        client.close()
+        except Exception as error:  # of PyMongo's, or of the site's own code
+            logger.warning(
+                "The database %r of a test run was not dropped: %s",
+                database,
+                without_secrets(str(error)),
+            )
 
 
 def uses_mock() -> bool:
     """Return whether the settings ask for mongomock."""
-    return conf.CLIENT is None and conf.URI.startswith("mongomock://")
+    is_ours = conf.CLIENT is None and conf.DATABASE_ALIAS is None
+    return is_ours and conf.URI.startswith("mongomock://")
 
 
 def has_async() -> bool:
@@ -168,18 +203,22 @@ def _make_mock() -> Any:
 
 def make_client(kind: Any) -> Any:
     """Make a client. The URI's options and CLIENT_OPTIONS take precedence over our defaults."""
+    given = address()
     try:
-        if uris.may_hold_half_a_password(conf.URI):
+        if uris.may_hold_half_a_password(given.uri):
             raise InvalidURI
-        return _make(kind, conf.URI)
+        return _make(kind, given)
     except _REJECTIONS as error:
+        source = "the URI or CLIENT_OPTIONS"
+        if conf.DATABASE_ALIAS is not None:
+            source = f"HOST, OPTIONS or another value of DATABASES[{conf.DATABASE_ALIAS!r}]"
         raise ImproperlyConfigured(
-            f"MONGO_SESSIONS: PyMongo rejects the URI or CLIENT_OPTIONS. {_reason(kind, error)}"
+            f"MONGO_SESSIONS: PyMongo rejects {source}. {_reason(kind, given, error)}"
         ) from None
 
 
-def _make(kind: Any, uri: str) -> Any:
-    named = {name.lower() for name in (*uris.options(uri), *conf.CLIENT_OPTIONS)}
+def _make(kind: Any, given: Address) -> Any:
+    named = {name.lower() for name in (*uris.options(given.uri), *given.options)}
     defaults = dict(_DEFAULTS)
     if conf.ASYNC == "native" and issubclass(kind, AsyncMongoClient):
         # A loop may be short, and PyMongo leaves a connection that is cut while it is opened to
@@ -188,17 +227,17 @@ def _make(kind: Any, uri: str) -> Any:
     options = {name: value for name, value in defaults.items() if name.lower() not in named}
     options["driver"] = DriverInfo(_DISTRIBUTION, __version__)
     # The first operation connects; `manage.py check` only inspects the client.
-    client = kind(uri, **{**options, **conf.CLIENT_OPTIONS, "connect": False})
+    client = kind(given.uri, **{**options, **given.options, "connect": False})
     client.get_default_database("django")  # rejects names that the URI's parser accepts
     return client
 
 
-def _reason(kind: Any, error: Exception) -> str:
+def _reason(kind: Any, given: Address, error: Exception) -> str:
     """Return why PyMongo rejects the URI, without quoting a part of the credentials."""
-    bare = uris.without_credentials(conf.URI)
-    if bare != conf.URI:
+    bare = uris.without_credentials(given.uri)
+    if bare != given.uri:
         try:
-            _make(kind, bare)
+            _make(kind, given._replace(uri=bare))
         except _REJECTIONS as same:
             error = same
         else:
@@ -208,7 +247,8 @@ def _reason(kind: Any, error: Exception) -> str:
 
 def without_secrets(text: str) -> str:
     """Return a message of PyMongo's without the secrets of the settings."""
-    return uris.without_secrets(text, conf.URI, conf.CLIENT_OPTIONS)
+    given = address()
+    return uris.without_secrets(text, given.uri, given.options)
 
 
 def timeout(client: Any) -> float:
@@ -225,10 +265,9 @@ def _collection(client: Any) -> tuple[Any, float | None]:
         path = urlsplit(conf.URI).path.strip("/") if uses_mock() else ""
         database = client[conf.DATABASE or path or "django"]
         return database[conf.COLLECTION].with_options(CodecOptions(tz_aware=True)), None
-    if conf.DATABASE is None:
-        database = client.get_default_database("django")
-    else:
-        database = client[conf.DATABASE]
+    named = address()
+    live = named.database or client.get_default_database("django").name
+    database = client[testruns.database(live, named.test_database)]
     concern = client.write_concern.document
     if concern.get("w") == 0:
         raise ImproperlyConfigured(

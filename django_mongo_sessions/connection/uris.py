@@ -33,8 +33,8 @@ def options(uri: str) -> dict[str, str]:
 
 
 def is_local(uri: str) -> bool:
-    """Return whether all of the URI's servers are on this machine."""
-    servers = re.split("[/?]", uri.partition("://")[2])[0].rpartition("@")[2].split(",")
+    """Return whether all servers of the URI, or of a host without a scheme, are on this machine."""
+    servers = re.split("[/?]", uri.partition("://")[2] or uri)[0].rpartition("@")[2].split(",")
     hosts = [re.sub(r":\d*$", "", server).strip("[]").lower() for server in servers]
     return all(
         host == "localhost" or host.endswith(".sock") or _is_loopback(host) for host in hosts

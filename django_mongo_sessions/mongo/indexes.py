@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pymongo.errors import OperationFailure, PyMongoError
 
 from django_mongo_sessions.conf import conf
-from django_mongo_sessions.connection import errors
+from django_mongo_sessions.connection import errors, testruns
 from django_mongo_sessions.mongo import operations
 from django_mongo_sessions.mongo.runner import Operation, Step, Steps
 from django_mongo_sessions.storage.documents import TTL_INDEX, USER_INDEX, Index
@@ -36,7 +36,7 @@ _UNIQUE = {
     USER_INDEX.name: "it rejects a second session of a user",
 }
 
-_ensured: set[tuple[str, str | None, str]] = set()
+_ensured: set[tuple[Any, ...]] = set()
 
 
 class IndexReport(NamedTuple):
@@ -149,7 +149,8 @@ def ensure_once() -> Steps[None]:
     Never fails, and takes about a second at most, because a request waits for it. If it cannot be
     done, one warning says why.
     """
-    place = conf.URI, conf.DATABASE, conf.COLLECTION
+    server = conf.DATABASE_ALIAS or conf.URI
+    place = server, conf.DATABASE, conf.COLLECTION, *testruns.place()
     if place in _ensured:
         return
     _ensured.add(place)

@@ -145,6 +145,8 @@ def _settings(sessions: Any) -> dict[str, Any]:
     for key in ("CLIENT", "ASYNC_CLIENT", "ADDRESS_FROM", "MAX_SESSIONS"):
         shown[key] = _name(shown[key])
     shown["CLIENT_OPTIONS"] = uris.masked_options(conf.CLIENT_OPTIONS)
+    if conf.DATABASE_ALIAS is not None:
+        shown["URI"] = "not used, because of DATABASE_ALIAS"
     if conf.CLIENT is not None:
         shown["URI"] = shown["CLIENT_OPTIONS"] = "not used, because of CLIENT"
     shown["DATABASE"] = sessions.database.name

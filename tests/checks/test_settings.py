@@ -135,6 +135,10 @@ def test_correct_settings_have_no_findings(no_connection):
         ("E011", {"MAX_SESSIONS": "nowhere.limit"}, "['MAX_SESSIONS']: No module"),
         ("E011", {"MAX_SESSIONS": "tests.checks.helpers.SECRET"}, "cannot be called"),
         ("E011", {"MAX_SESSIONS": slowly}, "is a coroutine function"),
+        ("E003", {"DATABASE_ALIAS": "mongo", "ASYNC_CLIENT": dict}, "each name a client"),
+        ("E003", {"TEST": {"NAME": "a"}}, "with no other key"),
+        ("E019", {"DATABASE_ALIAS": "default"}, "whose database is SQLite"),
+        ("E019", {"DATABASE_ALIAS": "nowhere"}, "'nowhere' doesn't exist"),
     ],
 )
 def test_a_wrong_setting_is_found(settings, no_connection, id, given, words):
@@ -143,6 +147,42 @@ def test_a_wrong_setting_is_found(settings, no_connection, id, given, words):
     message = said()[id]
 
     assert words in f"{message.msg} {message.hint}"
+
+
+@pytest.mark.parametrize(
+    ("id", "entry", "words"),
+    [
+        ("E005", {"OPTIONS": {"w": 0}}, "w=0"),
+        ("E019", {"PORT": "a"}, "DATABASES['mongo']: invalid literal"),
+        ("E020", {"OPTIONS": {"unknown": 1}}, "another value of DATABASES['mongo']. Unknown"),
+        ("E020", {"HOST": f"mongodb://user:{SECRET}/x@localhost"}, "must be percent-escaped"),
+        ("W026", {}, "is not used"),
+    ],
+)
+def test_a_wrong_entry_of_databases_is_found(settings, no_connection, alias, id, entry, words):
+    settings.MONGO_SESSIONS["DATABASE_ALIAS"] = alias(**entry)
+
+    message = said()[id]
+
+    assert words in f"{message.msg} {message.hint}"
+    assert SECRET not in f"{message.msg} {message.hint}"
+
+
+@pytest.mark.parametrize(
+    ("host", "options", "found"),
+    [
+        ("", {}, set()),
+        ("localhost", {}, set()),
+        ("db.example.com", {}, {"W008"}),
+        ("db.example.com", {"tls": True}, set()),
+    ],
+)
+def test_the_connection_of_an_alias_has_to_use_tls(
+    settings, no_connection, alias, host, options, found
+):
+    settings.MONGO_SESSIONS = {"DATABASE_ALIAS": alias(HOST=host, OPTIONS=options)}
+
+    assert set(said(include_deployment_checks=True)) == found
 
 
 @pytest.mark.parametrize(

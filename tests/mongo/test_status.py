@@ -224,6 +224,15 @@ def test_settings_that_a_shared_client_leaves_unused_are_marked(mongod_engine, s
     assert shown["URI"] == shown["CLIENT_OPTIONS"] == "not used, because of CLIENT"
 
 
+def test_a_uri_that_an_alias_leaves_unused_is_marked(mongod_engine, settings, alias):
+    settings.MONGO_SESSIONS = {"DATABASE_ALIAS": alias(), "URI": mongod_engine}
+
+    with MongoClient(mongod_engine) as ours:
+        shown = status.status(ours.none.sessions)["settings"]
+
+    assert shown["URI"] == "not used, because of DATABASE_ALIAS"
+
+
 def test_everything_but_dates_is_json(sessions):
     assert json.dumps(status.status(sessions), default=str)
 

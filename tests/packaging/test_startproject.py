@@ -4,103 +4,31 @@ tox runs it, names the wheel, and has installed the Django that the site uses.
 """
 
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
-from http.cookiejar import CookieJar
-from urllib.parse import urlencode, urlsplit
-from urllib.request import HTTPCookieProcessor, HTTPErrorProcessor, ProxyHandler, build_opener
+from urllib.parse import urlsplit
 
 import bson
 import django
 import pytest
 from pymongo import MongoClient
 
-from testproject import mongod
 from tests.conftest import DATABASE
+from tests.packaging.sites import Browser, Site
 
-WAIT = 60  # seconds
 MENTION = "'django_mongo_sessions' is not in INSTALLED_APPS"
-USER = {"username": "admin", "password": "a password for this site alone"}
-
-
-class Site:
-    """A site in a folder, and an environment with the wheel and nothing else of ours."""
-
-    def __init__(self, folder):
-        self.folder = folder / "site"
-        self.folder.mkdir()
-        self.programs = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
-        # Variables that the tests set for themselves, or that would let the site import other code.
-        ours = ("DJANGO_", "MONGO", "PYTHON")
-        self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(ours)
-        }
-
-    def command(self, program, *arguments):
-        return [str(self.programs / program), *arguments]
-
-    def run(self, *command, **environment):
-        """Run a program of the environment, and return all that it prints."""
-        done = subprocess.run(
-            self.command(*command),
-            cwd=self.folder,
-            env={**self.environment, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
-    def manage(self, *command, **environment):
-        return self.run("python", "manage.py", *command, **environment)
-
-
-class AsItIs(HTTPErrorProcessor):
-    """Return a redirect as a response."""
-
-    def http_response(self, request, response):
-        return response
-
-
-class Browser:
-    """What signing in needs: cookies, and forms with their tokens."""
-
-    def __init__(self, address):
-        self.address = address
-        self._jar = CookieJar()
-        handlers = [ProxyHandler({}), HTTPCookieProcessor(self._jar), AsItIs()]
-        self._opener = build_opener(*handlers)
-
-    def cookie(self, name):
-        return next((cookie.value for cookie in self._jar if cookie.name == name), None)
-
-    def get(self, path, data=None):
-        """Return the status, and the page or where the response redirects to."""
-        with self._opener.open(self.address + path, data, timeout=WAIT) as response:
-            return response.status, response.headers["Location"] or response.read().decode()
-
-    def post(self, path, **form):
-        form["csrfmiddlewaretoken"] = self.cookie("csrftoken")
-        return self.get(path, urlencode(form).encode())
-
-    def sign_in(self):
-        self.get("/admin/login/")
-        return self.post("/admin/login/?next=/admin/", **USER)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, mongod_uri):
     """The site, with the two lines in its settings, and other settings with the third."""
     folder = tmp_path_factory.mktemp("startproject")
-    site = Site(folder)
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+    site = Site(folder / "site", folder / "venv" / ("Scripts" if os.name == "nt" else "bin"))
     wheel, version = os.environ["TOX_PACKAGE"], django.get_version()
     site.run("python", "-m", "pip", "install", wheel, f"django=={version}")
     site.run("django-admin", "startproject", "mysite", ".")
@@ -114,10 +42,7 @@ def site(tmp_path_factory, mongod_uri):
         'from mysite.settings import *\n\nINSTALLED_APPS += ["django_mongo_sessions"]\n'
     )
     site.manage("migrate")
-    site.manage(
-        *("createsuperuser", "--noinput", "--email", "admin@example.com"),
-        **{f"DJANGO_SUPERUSER_{name.upper()}": value for name, value in USER.items()},
-    )
+    site.create_superuser()
     return site
 
 
@@ -140,33 +65,8 @@ def server_log(site, settings):
 @pytest.fixture(scope="module")
 def address(site, settings, server_log):
     """The address of the site while it is served."""
-    port = mongod.free_port()
-    log = server_log
-    command = site.command("python", "manage.py", "runserver", "--noreload", str(port), settings)
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            command,
-            cwd=site.folder,
-            env=site.environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as server,
-    ):
-        try:
-            deadline = time.monotonic() + WAIT
-            while not listens(port):
-                waits = server.poll() is None and time.monotonic() < deadline
-                assert waits, log.read_text()
-                time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.kill()
-
-
-def listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with site.served(settings, log=server_log) as address:
+        yield address
 
 
 @pytest.fixture
@@ -242,13 +142,15 @@ def test_the_log_mentions_a_missing_app_once(browser, sessions, settings, server
     assert server_log.read_text().count(MENTION) == mentions(settings)
 
 
-def test_with_the_app_migrate_creates_the_index_and_the_command_reports_it(site, sessions):
+def test_with_the_app_migrate_creates_the_indexes_and_the_command_reports_them(site, sessions):
     settings = "--settings=mysite.recommended"
     sessions.drop_indexes()
 
     site.manage("migrate", settings)
 
-    assert site.manage("mongosessions", settings, "indexes") == "mongo_sessions_expires_at: ok\n"
+    assert site.manage("mongosessions", settings, "indexes") == (
+        "mongo_sessions_expires_at: ok\nmongo_sessions_user_id: ok\n"
+    )
 
 
 def test_djangos_own_table_stays_empty(browser, sessions, site):

@@ -1,0 +1,74 @@
+"""Which server, with which options: by URI and CLIENT_OPTIONS, or by an entry of DATABASES."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.utils.connection import ConnectionDoesNotExist
+
+from django_mongo_sessions.conf import conf
+from django_mongo_sessions.connection import testruns
+
+
+class Address(NamedTuple):
+    """What a client of ours is made from."""
+
+    uri: str  # or a host
+    options: Mapping[str, Any]  # PyMongo's keyword arguments, which take precedence over the URI's
+    database: str | None  # its name, if it is not the URI's
+    test_database: str | None = None  # its name in test runs, if it has one of its own
+
+
+def address() -> Address:
+    """Return what the settings name. Raises ImproperlyConfigured if an alias is not of that kind.
+
+    Nothing connects.
+    """
+    if conf.DATABASE_ALIAS is None:
+        return Address(conf.URI, conf.CLIENT_OPTIONS, conf.DATABASE)
+    connection = mongodb_backend(conf.DATABASE_ALIAS)
+    try:
+        options = dict(connection.get_connection_params())
+    except ValueError as error:  # the port
+        raise ImproperlyConfigured(f"DATABASES[{conf.DATABASE_ALIAS!r}]: {error}") from error
+    # For fields of models, with a client of its own; no session has such a field.
+    options.pop("auto_encryption_opts", None)
+    entry = connection.settings_dict
+    return Address(
+        options.pop("host", None) or "localhost",
+        {**options, **conf.CLIENT_OPTIONS},
+        conf.DATABASE or entry["NAME"],
+        None if conf.DATABASE else _test_name(entry["NAME"], entry["TEST"]["NAME"]),
+    )
+
+
+def _test_name(name: str, chosen: str | None) -> str | None:
+    """Return the name for test runs of an entry of DATABASES, if it has one of its own.
+
+    Test runners replace its name with that one, and number those of parallel processes.
+    """
+    is_set_up = name.startswith(testruns.PREFIX)
+    if chosen:
+        is_set_up = re.fullmatch(re.escape(chosen) + r"(_\d+)?", name) is not None
+    return name if is_set_up else chosen
+
+
+def mongodb_backend(alias: str) -> Any:
+    """Return the connection of an alias, which is not connected for that.
+
+    Raises ImproperlyConfigured if django-mongodb-backend is not its backend.
+    """
+    try:
+        connection = connections[alias]
+    except ConnectionDoesNotExist as error:
+        raise ImproperlyConfigured(f"MONGO_SESSIONS['DATABASE_ALIAS']: {error}") from error
+    if connection.vendor != "mongodb":
+        raise ImproperlyConfigured(
+            f"MONGO_SESSIONS['DATABASE_ALIAS'] is {alias!r}, whose database is "
+            f"{connection.display_name}. It must be one of django-mongodb-backend."
+        )
+    return connection

@@ -1,0 +1,127 @@
+"""The test runs of a site: they use databases of their own, and drop what they have stored there.
+
+Nothing tells when Django's test environment is set up or torn down. But Django keeps what it has to
+restore, and deletes that at the end, whichever runner calls it. So what is kept there is asked for,
+and given an object whose end is the end of the test run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import weakref
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from django_mongo_sessions.conf import conf
+
+PREFIX = "test_"  # as Django's, for the databases of DATABASES
+EXIT_PRIORITY = 10  # of what a worker does when it exits: early
+_LONGEST = 63  # bytes of a name that MongoDB accepts
+
+Drop = Callable[[], None]
+
+
+def environment() -> Any:
+    """Return what Django keeps while its test environment is set up; None if it is not."""
+    utils = sys.modules.get("django.test.utils")  # which is imported for tests alone
+    return None if utils is None else getattr(utils._TestState, "saved_data", None)
+
+
+def place() -> tuple[Any, ...]:
+    """Return what tells a test run's database from others of the same settings; () for a site's."""
+    return () if environment() is None else (*conf.TEST.items(), _process())
+
+
+def database(live: str, test: str | None = None) -> str:
+    """Return the name of the database to use instead of the site's, if this is a test run.
+
+    `test` is the name for test runs of an entry of DATABASES. Raises ImproperlyConfigured if the
+    name is the site's own, or is too long.
+    """
+    if environment() is None:
+        return live
+    chosen = conf.TEST.get("DATABASE")
+    if chosen == live != test:
+        raise ImproperlyConfigured(
+            f"MONGO_SESSIONS['TEST'] names the site's own database, {live!r}, whose sessions a "
+            "test run would delete. Name another one."
+        )
+    name = chosen or test or PREFIX + live
+    process = _process()
+    if process and not name.endswith(f"_{process}"):  # Django or pytest-django may have added it
+        name = f"{name}_{process}"
+    if len(name.encode()) > _LONGEST:
+        raise ImproperlyConfigured(
+            f"The name of the test database, {name!r}, is longer than MongoDB's {_LONGEST} bytes. "
+            "Name a shorter one in MONGO_SESSIONS['TEST']['DATABASE']."
+        )
+    return name
+
+
+def _process() -> str:
+    """Return what tells this process from others that run tests at the same time, or ""."""
+    names = [os.environ.get("TOX_PARALLEL_ENV"), os.environ.get("PYTEST_XDIST_WORKER"), _worker()]
+    return "_".join(re.sub(r'[/\\. "$]', "_", str(name)) for name in names if name)
+
+
+def _worker() -> int:
+    """Return the number of this process among those of `manage.py test --parallel`; else 0."""
+    return getattr(sys.modules.get("django.test.runner"), "_worker_id", 0)
+
+
+# The end of a test run
+
+
+class _Run:
+    """What is to be done when a test run ends in this process."""
+
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
+        self.drops: dict[tuple[str, str], Drop] = {}
+        end = partial(_end, os.getpid(), self.drops)
+        weakref.finalize(self, end).atexit = False
+        if worker:  # it exits as soon as it has run its tests, and tears nothing down
+            from multiprocessing.util import Finalize  # which a site does not need
+
+            Finalize(None, end, exitpriority=EXIT_PRIORITY)
+
+
+def drop_at_end(database: str, collection: str, drop: Drop) -> None:
+    """Let this be called when the test run ends, unless the runner keeps its databases.
+
+    A test that forks has the test run in common with its child, which must not end it.
+    """
+    kept = vars(environment())
+    run = kept.get("mongo_sessions")
+    if run is None or run.worker != _worker():
+        run = kept["mongo_sessions"] = _Run(_worker())
+    run.drops.setdefault((database, collection), drop)
+
+
+def _end(process: int, drops: dict[tuple[str, str], Drop]) -> None:
+    if process == os.getpid() and not _keeps_databases():
+        for drop in drops.values():
+            drop()
+
+
+def _keeps_databases() -> bool:
+    """Return whether the test runner was told to keep its databases.
+
+    No runner publishes that. But Django's is among the callers, and so is pytest's configuration. A
+    worker that was not forked has the runner's command line instead.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if getattr(frame.f_locals.get("self"), "keepdb", None) is True:
+            return True
+        options = getattr(frame.f_locals.get("config"), "option", None)
+        if getattr(options, "reuse_db", None) is True:
+            return True
+        frame = frame.f_back
+    return _worker() > 0 and "--keepdb" in sys.argv
