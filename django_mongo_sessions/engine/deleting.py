@@ -18,8 +18,7 @@ def delete(session: TrackedSession, session_key: str | None = None) -> Steps[Non
 
     The key that the session itself has had before is not followed: that would end the session.
     """
-    key = session.session_key if session_key is None else session_key
-    name = None if key is None else session._name_elsewhere(key)
+    key, name = session.session_key if session_key is None else session_key, None
     if session_key is not None and conf.PREDECESSOR is not None:
         key, name = predecessors.translated(session_key)
     was_born_here = session._was_born_here(key)
@@ -34,8 +33,8 @@ def delete(session: TrackedSession, session_key: str | None = None) -> Steps[Non
         yield from adopting.remove(document_id)
     else:
         yield from _delete(document_id, was_born_here)
-    if document_id is not None and name is not None and not was_born_here:
-        yield from adopting.delete_there(name)
+    if document_id is not None and key is not None and not was_born_here:
+        yield from adopting.delete_there(name or session._name_elsewhere(key))
 
 
 def end(session_key: str) -> Steps[bool]:

@@ -161,9 +161,10 @@ def _opened(
         if form in ENCRYPTED:
             binding = document_id + int(created_at).to_bytes(8, "big", signed=True)
             try:
-                return PLAIN, independent.opened(MASTER_KEY, payload, binding, cookie)
+                is_deflated, body = independent.decrypted(MASTER_KEY, payload, binding, cookie)
             except (AssertionError, InvalidTag):
                 return None, None
+            return DEFLATED if is_deflated else PLAIN, body
         if payload in [seal(form, document_id, int(created_at), sealed, key) for key in keys]:
             return form, sealed
     return None, None

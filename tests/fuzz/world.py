@@ -40,7 +40,7 @@ class World:
         self.bodies: set[bytes] = set()  # that may be deserialized
         self.brought: list[dict[str, Any]] = []  # what views have set
         self.victims = b""  # the document of the victim's session
-        self.cookies: dict[bytes | None, str] = {}  # by id, those that the engine has seen
+        self.cookies: dict[bytes, str] = {}  # by id, those that the engine has seen
         self._is_victim_gone = False
         self._writes, self._forged = 0, 0
 
@@ -48,6 +48,7 @@ class World:
         """Forget all but the victim's session, and choose sync or async, and settings."""
         self.now = NOW
         if not self.victims:
+            self.is_joined = False  # there is nobody yet to go out with
             self.victims = self._store_victim()
         self.collection.stored = {VICTIMS_ID: self.victims}
         self._is_victim_gone = False
@@ -86,7 +87,7 @@ class World:
         if VICTIMS_ID not in self.collection.stored:
             return []
         if kind is Find:
-            find = operations.find(VICTIMS_ID, NOW)
+            find = operations.find(VICTIMS_ID)
             victims = bson.decode(self.victims, CODEC_OPTIONS)
             # If another document cannot be decoded, it is read alone.
             return [(replace(find, read=lambda reply: reply), [victims, joining.ALONE])]
@@ -125,7 +126,8 @@ class World:
     def document_id(self, key: Any) -> bytes | None:
         """Return the id of a key as the engine does, and remember whose it is."""
         found = document_id(key)
-        self.cookies[found] = key
+        if found is not None:
+            self.cookies[found] = key
         return found
 
     def urandom(self, size: int) -> bytes:

@@ -20,6 +20,12 @@ def derive(secret: bytes, payload: bytes, binding: bytes, cookie: str) -> tuple[
 
 
 def opened(secret: bytes, payload: bytes, binding: bytes, cookie: str) -> bytes:
+    is_deflated, body = decrypted(secret, payload, binding, cookie)
+    return zlib.decompress(body) if is_deflated else body
+
+
+def decrypted(secret: bytes, payload: bytes, binding: bytes, cookie: str) -> tuple[bool, bytes]:
+    """Return whether what is encrypted is compressed, and what it is."""
     assert payload[0] in (3, 4)
     assert payload[1:5] == hkdf(secret, b"key id", 4)
     key, commitment = derive(secret, payload, binding, cookie)
@@ -27,7 +33,7 @@ def opened(secret: bytes, payload: bytes, binding: bytes, cookie: str) -> bytes:
     text = AESGCM(key).decrypt(payload[17:29], payload[61:], payload[:29] + binding)
     end = 5 + int.from_bytes(text[1:5], "big")
     assert not any(text[end:])
-    return zlib.decompress(text[5:end]) if text[0] == 1 else text[5:end]
+    return text[0] == 1, text[5:end]
 
 
 def closed(
