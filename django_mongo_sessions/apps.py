@@ -108,9 +108,6 @@ def _is_user_model(sender: Any) -> bool:
 
 
 def _is_inactive(user: Any) -> bool:
-    # To ask for a field that was not loaded would be a query more. It was not saved either.
-    if "is_active" in user.get_deferred_fields():
-        return False
     return getattr(user, "is_active", True) is False
 
 

@@ -71,11 +71,9 @@ def target(document_id: bytes) -> Steps[bytes | None]:
 def moved(document_id: bytes) -> Steps[bytes | None]:
     """Return the id that a session has now, which has had another one; None if it has not moved."""
     found: bytes | None = None
-    for _ in range(MAX_MOVES):
-        following = yield from target(found or document_id)
-        if following is None:
-            break
-        found = following
+    following = yield from target(document_id)
+    while following is not None:  # each id is new, so there is no circle
+        found, following = following, (yield from target(following))
     return found
 
 

@@ -695,6 +695,21 @@ def test_sessions_of_both_kinds_are_ended(do, predecessor, stored):
     assert collection().count_documents({}) == 1
 
 
+def test_one_that_signs_out_at_that_moment_is_not_counted(do, predecessor, monkeypatch):
+    predecessor.put(KEY, **DATA)
+    load(do)
+    bury = operations.bury_of_user
+
+    def meanwhile(*args):
+        SessionStore(KEY).flush()
+        return bury(*args)
+
+    monkeypatch.setattr(operations, "bury_of_user", meanwhile)
+
+    assert do(users, "revoke_all_sessions", "7") == 0
+    assert is_buried()
+
+
 def test_a_session_that_is_one_too_many_does_not_come_back(do, predecessor, settings):
     set_up(settings, PREDECESSOR_KEEPS=True, MAX_SESSIONS=1)
     predecessor.put(KEY, **DATA)

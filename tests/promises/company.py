@@ -50,7 +50,7 @@ class Company:
         new, now = documents.new_write_id(), dates.utc_now()
         if kind is Find:
             found = None if fate == GONE else fate
-            find = operations.find(fate, now)
+            find = operations.find(fate)
             return replace(find, read=lambda reply: reply and reply["_id"]), [found]
         is_new = fate == APPLIED or (kind is Insert and fate == GONE)
         document_id = new if is_new else fate
