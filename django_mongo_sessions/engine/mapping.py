@@ -231,7 +231,9 @@ def update(
         recorded=_stored(recorded),
     )
     payload, key_id = yield from _closed(session, expected)
-    if key_id != stored.key_id:
+    # Also if it is the same as before: `mongosessions encrypt` may have changed it since, which is
+    # no write. With another first key, or none, this host would leave that key's id behind.
+    if conf.encryption is not None or key_id != stored.key_id:
         changed["key_id"] = key_id
     change = documents.payload_update(
         expected.write_id,

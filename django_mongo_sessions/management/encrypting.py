@@ -17,10 +17,11 @@ from django.core.signing import BadSignature
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.engine import payloads
 from django_mongo_sessions.mongo import operations
-from django_mongo_sessions.mongo.runner import Steps
+from django_mongo_sessions.mongo.runner import Call, Steps
 from django_mongo_sessions.storage import codec, documents, keyring
 
 _BATCH = 500  # documents
+_MAX_BYTES = 32_000_000  # of encrypted payloads, which may be far larger than what was read
 
 
 @dataclass
@@ -73,22 +74,25 @@ def encrypt(
     after, seen = None, 0
     while batch := (yield operations.find_not_encrypted_with(report.key_id, after, _BATCH)):
         after, seen = batch[-1]["_id"], seen + len(batch)
-        changes, others = {}, []
+        changes, others, size = {}, [], 0
         for document in batch:
             write = document["_id"], document.get("write_id")
             found = yield from _judged(document, ring)
-            if found.kind == "encrypted":
+            if found.kind == "encrypted" and dry_run:
+                report.encrypted += 1
+            elif found.kind == "encrypted":
                 changes[write] = documents.encryption_update(found.payload, report.key_id)
+                size += len(found.payload)
+                if size > _MAX_BYTES:
+                    report.encrypted += yield operations.update_many(changes)
+                    changes, size = {}, 0
             elif found.kind != "current":
                 _count(report, document, found.kind)
                 others.append(write)
-        if dry_run:
-            report.encrypted += len(changes)
-        else:
-            if changes:
-                report.encrypted += yield operations.update_many(changes)
-            if others and sign_out_others:
-                report.signed_out += yield operations.delete_writes(others)
+        if changes:
+            report.encrypted += yield operations.update_many(changes)
+        if others and sign_out_others and not dry_run:
+            report.signed_out += yield operations.delete_writes(others)
         show_progress(seen)
     return report
 
@@ -97,7 +101,11 @@ def _judged(document: Mapping[str, Any], ring: keyring.Ring) -> Steps[_Found]:
     try:
         stored = documents.read(document)
         key_id = codec.key_id(stored.payload)
-        if stored.payload[:1] == codec.BOUND and ring.named(key_id):
+        if stored.payload[:1] == codec.BOUND:  # which no attempt could open without its cookie
+            if not ring.named(key_id):
+                ring = yield Call(keyring.source().get_newer, (ring,))
+            if not ring.named(key_id):
+                return _Found("unopened")
             return _Found("current" if key_id == ring.first.id else "bound")
         binding = documents.binding(document["_id"], stored.created_at)
         body, _ = yield from payloads.opened(stored.payload, binding, "")

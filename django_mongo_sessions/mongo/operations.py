@@ -288,6 +288,9 @@ def count_signed_in(user_ids: Collection[str] | None, limit: int) -> Operation[i
 # Many sessions
 
 
+_BATCH_BYTES = 32_000_000  # of payloads, after which a batch ends
+
+
 def count_by_key(now: datetime, sample: int | None) -> Operation[dict[str | None, int]]:
     """Count live sessions by the key that encrypts them; None if none does. Blocking calls only."""
     pipeline = documents.counts_by_key(now, sample)
@@ -300,7 +303,10 @@ def count_by_key(now: datetime, sample: int | None) -> Operation[dict[str | None
 def find_not_encrypted_with(
     key_id: str, after: bytes | None, limit: int
 ) -> Operation[list[dict[str, Any]]]:
-    """Read so many sessions that this key does not encrypt, in the order of ids."""
+    """Read up to so many sessions that this key does not encrypt, in the order of ids.
+
+    It reads fewer if they are large. Blocking calls only.
+    """
     wanted = documents.not_encrypted_with(key_id, after)
 
     def call(collection: Any) -> Any:
@@ -308,7 +314,16 @@ def find_not_encrypted_with(
             datetime_conversion=DatetimeConversion.DATETIME_AUTO  # one may be out of range
         )
         found = collection.with_options(options).find(wanted, documents.PROJECTION)
-        return list(found.sort("_id", 1).limit(limit))
+        batch: list[dict[str, Any]] = []
+        size = 0
+        with found.sort("_id", 1).limit(limit) as cursor:
+            for document in cursor:
+                batch.append(document)
+                payload = document.get("payload")
+                size += len(payload) if isinstance(payload, bytes) else 0
+                if size > _BATCH_BYTES:
+                    break
+        return batch
 
     return Operation(call, _unchanged, timeout=MAINTENANCE_TIMEOUT)
 

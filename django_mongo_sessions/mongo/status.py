@@ -15,6 +15,7 @@ from django_mongo_sessions.conf import KEYS, conf
 from django_mongo_sessions.connection import collection as connection
 from django_mongo_sessions.connection import errors, uris
 from django_mongo_sessions.connection.collection import SessionCollection
+from django_mongo_sessions.exceptions import KeysUnavailable
 from django_mongo_sessions.mongo import indexes, operations
 from django_mongo_sessions.mongo.runner import MAINTENANCE_TIMEOUT, run_on, single
 from django_mongo_sessions.storage import dates, documents, keyring
@@ -115,12 +116,16 @@ def _encryption(sessions: Any, total: int, exact: bool) -> dict[str, Any] | None
         return None
     factor = 1 if exact else total / SAMPLE
     counts = {str(name): round(count * factor) for name, count in found.items() if name is not None}
-    ids = keyring.source().get().ids() if conf.encryption else []
+    not_encrypted = round(found.get(None, 0) * factor)
+    try:
+        ids = keyring.source().get().ids() if conf.encryption else []
+    except KeysUnavailable as error:  # the counts need no key
+        return {"keys": str(error), "by_key": counts, "not_encrypted": not_encrypted}
     return {
         "keys": ids,  # the first one encrypts
         "by_key": {id: counts.pop(id, 0) for id in ids},
         "by_unknown_key": counts,
-        "not_encrypted": round(found.get(None, 0) * factor),
+        "not_encrypted": not_encrypted,
     }
 
 

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -171,9 +172,12 @@ def _secret(given: object) -> bytes:
     if isinstance(given, Path):
         try:
             given = given.read_bytes()
-        except OSError as error:
-            raise KeysUnavailable(f"A file in {_SETTING} cannot be read: {error}") from error
-        if len(given) != _LENGTH:
+        except (OSError, ValueError) as error:
+            is_key = len(_secret(str(given))) == _LENGTH
+            problem = "its path is itself a key" if is_key else error
+            raise KeysUnavailable(f"A file in {_SETTING} cannot be read: {problem}") from None
+        # 32 characters of text are no key either, but a passphrase.
+        if len(given) != _LENGTH or _TEXT.fullmatch(given):
             given = given.decode(errors="replace").strip()
     if isinstance(given, bytes):
         return given
@@ -189,6 +193,7 @@ def _secret(given: object) -> bytes:
 
 
 _STANDARD = str.maketrans("-_", "+/")
+_TEXT = re.compile(rb"[\t\n\r -~]*")
 
 
 # Where a process gets them
@@ -225,8 +230,9 @@ class Source:
 
     def _ask(self) -> Ring:
         began, is_first = time.monotonic(), self.ring is None
-        if self._doubt is not None and began < self._next:
-            raise type(self._doubt)(*self._doubt.args)
+        doubt = self._doubt  # another thread may take it back at any moment
+        if doubt is not None and began < self._next:
+            raise type(doubt)(*doubt.args)
         if self._doubt is not None or not is_first:  # one call at a time
             self._doubt = self._doubt or KeysUnavailable("The encryption keys are being asked for.")
             self._next = began + RETRY_INTERVAL

@@ -6,10 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import BaseCommand, CommandError, call_command
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.management import encrypting
+from django_mongo_sessions.management.commands.mongosessions import Command
 from django_mongo_sessions.mongo import operations
 from django_mongo_sessions.storage import codec, keyring
 from tests.conftest import collection, count_sessions, encrypt_with
@@ -312,3 +313,93 @@ def test_show_names_the_key(sessions):
     assert "encrypted, and bound to its cookie" in shown
     assert f"key_id: {OLD_ID}" in shown
     assert "{'a': 2}" in shown
+
+
+# Hosts on different steps
+
+
+def test_a_save_of_a_host_that_encrypts_with_another_key_says_so(mongod_engine, monkeypatch):
+    encrypt_with(monkeypatch)
+    key = save(a=1)
+    encrypt_with(monkeypatch, OLD, NEW, mode="transition")
+    call("encrypt")
+    store = SessionStore(key)
+    store["b"] = store["a"]
+    encrypt_with(monkeypatch, NEW, OLD, mode="transition")
+    call("encrypt")
+
+    encrypt_with(monkeypatch, OLD, NEW, mode="transition")
+    store.save()
+
+    assert forms() == [(b"\x04", OLD_ID)]
+
+
+def test_so_does_a_save_of_one_that_does_not_encrypt_yet(mongod_engine, monkeypatch):
+    encrypt_with(monkeypatch, NEW, mode="prepare")
+    key = save(a=1)
+    store = SessionStore(key)
+    store["b"] = store["a"]
+    encrypt_with(monkeypatch, NEW, mode="transition")
+    call("encrypt")
+
+    encrypt_with(monkeypatch, NEW, mode="prepare")
+    store.save()
+
+    assert forms() == [(b"\x01", None)]
+    encrypt_with(monkeypatch, NEW, mode="transition")
+    call("encrypt")
+    encrypt_with(monkeypatch, NEW, mode="only")
+    assert load(key) == {"a": 1, "b": 1}
+
+
+def test_a_key_that_is_only_then_learned_is_not_unknown(mongod_engine, monkeypatch):
+    encrypt_with(monkeypatch, NEW)
+    save(a=1)
+    rings = [[OLD], [OLD, NEW]]
+    encrypt_with(monkeypatch, ENCRYPTION_KEYS=lambda: rings.pop(0), mode="transition")
+
+    assert f"Encrypted with the key {NEW_ID}, and opened only by their cookies" in call("encrypt")
+
+
+# Size
+
+
+def test_what_is_large_is_read_and_written_in_smaller_batches(mongod_engine, monkeypatch):
+    encrypt_with(monkeypatch)
+    for number in range(5):
+        save(a="x" * 100, number=number)
+    encrypt_with(monkeypatch, NEW, mode="transition")
+    monkeypatch.setattr(operations, "_BATCH_BYTES", 300)
+    monkeypatch.setattr(encrypting, "_MAX_BYTES", 300)
+    sent, update_many = [], operations.update_many
+
+    def note(changes):
+        sent.append(len(changes))
+        return update_many(changes)
+
+    monkeypatch.setattr(operations, "update_many", note)
+
+    assert ": 5 sessions" in call("encrypt")
+
+    assert len(sent) > 1
+    assert sum(sent) == 5
+    assert {key_id for _, key_id in forms()} == {NEW_ID}
+
+
+def test_status_counts_without_the_keys(mongod_engine, monkeypatch):
+    encrypt_with(monkeypatch, NEW)
+    save(a=1)
+    encrypt_with(monkeypatch, ENCRYPTION_KEYS=lambda: 1 / 0)
+
+    counted = json.loads(call("status", "--json"))["encryption"]
+
+    assert counted["by_key"] == {NEW_ID: 1}
+    assert "ZeroDivisionError" in counted["keys"]
+
+
+def test_a_new_key_can_be_made_where_there_is_a_wrong_one(monkeypatch, capsys):
+    encrypt_with(monkeypatch, "no key yet")
+
+    BaseCommand.run_from_argv(Command(), ["manage.py", "mongosessions", "newkey"])
+
+    assert len(capsys.readouterr().out.strip()) == 44

@@ -112,6 +112,24 @@ def test_a_file_that_cannot_be_read_may_be_there_later(tmp_path):
         keyring.read([tmp_path / "key"])
 
 
+def test_nor_does_the_error_say_a_key_that_was_taken_for_a_path():
+    text, _ = keyring.new_key()
+
+    with pytest.raises(KeysUnavailable, match="its path is itself a key") as raised:
+        keyring.read([Path(text)])
+    assert text not in str(raised.value)
+    with pytest.raises(KeysUnavailable, match="null byte"):
+        keyring.read([Path("a\0b")])
+
+
+def test_a_file_with_a_passphrase_has_no_key(tmp_path):
+    path = tmp_path / "key"
+    path.write_text("correct horse battery staple 31\n")
+
+    with pytest.raises(ImproperlyConfigured, match="is not a key"):
+        keyring.read([path])
+
+
 def test_no_repr_contains_a_key():
     ring = keyring.read([SECRET, OTHER])
 
@@ -211,6 +229,28 @@ def test_a_source_that_fails_is_tried_again_once_a_second(source, clock):
     assert calls == [1, 1]
 
 
+def test_a_doubt_that_another_thread_takes_back_is_raised_whole(source):
+    class Hurried(keyring.Source):
+        """Another thread gets the keys once this one has looked."""
+
+        looked = 0
+
+        @property
+        def _doubt(self):
+            self.looked += 1
+            return KeysUnavailable("a second ago") if self.looked == 1 else None
+
+        @_doubt.setter
+        def _doubt(self, value):
+            self.looked = 0
+
+    hurried = Hurried(list)
+    hurried._next = float("inf")
+
+    with pytest.raises(KeysUnavailable, match="a second ago"):
+        hurried.get()
+
+
 def test_while_one_request_tries_again_the_others_do_not_wait(source, clock):
     calls = []
 
@@ -289,7 +329,7 @@ def test_a_path_is_read_again(settings, tmp_path, clock):
     path.write_text(HEX)
     settings.MONGO_SESSIONS = {"ENCRYPTION_KEYS": [Path(path)]}
     ring = keyring.source().get()
-    path.write_bytes(OTHER)
+    path.write_text(OTHER.hex())
 
     assert keyring.source().get_newer(ring).ids() == ids(OTHER)
     assert conf.encryption == "only"
