@@ -21,6 +21,7 @@ from pymongo.errors import PyMongoError
 from django_mongo_sessions import checks
 from django_mongo_sessions.checks.settings import uses_engine
 from django_mongo_sessions.conf import conf
+from django_mongo_sessions.connection.addresses import remember_live_names
 from django_mongo_sessions.mongo import indexes
 from django_mongo_sessions.mongo.runner import run
 
@@ -36,6 +37,7 @@ class MongoSessionsConfig(AppConfig):
     def ready(self) -> None:
         """Register the checks and the receivers of signals. Nothing connects."""
         checks.register()
+        remember_live_names()
         post_migrate.connect(create_indexes, sender=self)
         user_logged_in.connect(remember_client, dispatch_uid=self.name)
         post_save.connect(follow_account, dispatch_uid=self.name)

@@ -265,7 +265,8 @@ class SessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             name = {f"{model.USERNAME_FIELD}__icontains": search_term}
             found = model._default_manager.filter(**name)
         pks = found.values_list("pk", flat=True)[:_FOUND_USERS]
-        return [users.id_of(model(pk=pk)) for pk in pks]
+        # Not by id_of(): if keys have a default, it takes these objects for users never saved.
+        return [str(model._meta.pk.value_to_string(model(pk=pk))) for pk in pks]
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> None:
         """Return None: a session has no page of its own."""

@@ -18,14 +18,15 @@ from django.conf import settings
 from django.contrib import auth, messages
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.middleware.csrf import CsrfViewMiddleware
 from django.shortcuts import render, resolve_url
-from django.utils import timezone
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext, ngettext
 from django.views.generic.base import ContextMixin, View
 
 from django_mongo_sessions import users
 from django_mongo_sessions.conf import conf
+from django_mongo_sessions.storage import dates
 from django_mongo_sessions.users import UserSession
 
 
@@ -68,6 +69,9 @@ class SessionsPage(ContextMixin, View):
         return (yield from self._page(request, self.template_name, user, context))
 
     def _end(self, request: HttpRequest) -> Steps:
+        rejected: HttpResponse | None = yield _in_thread(_forged, request)
+        if rejected is not None:
+            return rejected
         user = yield _user(request)
         if not user.is_authenticated:
             return redirect_to_login(request.get_full_path())
@@ -111,11 +115,11 @@ class SessionsView(SessionsPage):
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Return the list."""
-        return _run(self._list(request))
+        return _run(request, self._list(request))
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """End what the form names, or ask for the password."""
-        return _run(self._end(request))
+        return _run(request, self._end(request))
 
 
 class AsyncSessionsView(SessionsPage):
@@ -123,36 +127,49 @@ class AsyncSessionsView(SessionsPage):
 
     async def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """See SessionsView.get()."""
-        return await _arun(self._list(request))
+        return await _arun(request, self._list(request))
 
     async def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """See SessionsView.post()."""
-        return await _arun(self._end(request))
+        return await _arun(request, self._end(request))
 
 
-def _run(steps: Steps) -> HttpResponse:
+def _run(request: HttpRequest, steps: Steps) -> HttpResponse:
     result = None
     while True:
         try:
             call = steps.send(result)
         except StopIteration as end:
-            return _not_stored(end.value)
+            return _not_stored(request, end.value)
         result = call.blocking()
 
 
-async def _arun(steps: Steps) -> HttpResponse:
+async def _arun(request: HttpRequest, steps: Steps) -> HttpResponse:
     result = None
     while True:
         try:
             call = steps.send(result)
         except StopIteration as end:
-            return _not_stored(end.value)
+            return _not_stored(request, end.value)
         result = await call.awaited()
 
 
-def _not_stored(response: HttpResponse) -> HttpResponse:
-    patch_cache_control(response, no_store=True)
-    return response
+def _not_stored(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    patch_cache_control(response, private=True, no_store=True)
+    sent: HttpResponse = _CSRF.process_response(request, response)  # with the cookie
+    return sent
+
+
+# As csrf_protect, which knows no coroutines: with Django's middleware, it does nothing more.
+_CSRF: Any = CsrfViewMiddleware(lambda request: HttpResponse())
+
+
+def _forged(request: HttpRequest) -> HttpResponse | None:
+    """Return the response to a form of another site; None for one of this page."""
+    if not getattr(request, "csrf_processing_done", False):
+        _CSRF.process_request(request)
+    rejected: HttpResponse | None = _CSRF.process_view(request, _forged, (), {})
+    return rejected
 
 
 def _revoke(request: HttpRequest, user: Any, name: str, chosen: UserSession | None) -> Steps:
@@ -233,7 +250,7 @@ def _current(sessions: list[UserSession]) -> UserSession | None:
 def _is_recent(current: UserSession) -> bool:
     """Return whether the user has signed in lately enough to end sessions."""
     age = conf.REAUTHENTICATE
-    return age is None or (timezone.now() - current.created_at).total_seconds() < age
+    return age is None or (dates.utc_now() - current.created_at).total_seconds() < age
 
 
 def _wanted(request: HttpRequest) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import Permission, User
+from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
 from django.db import connection, models
 from django.test import Client
@@ -774,10 +775,12 @@ def people(monkeypatch):
 
     with isolate_apps("testproject"):
         yield people
+    ContentType.objects.clear_cache()  # it may have one that the database has forgotten
 
 
-def test_users_may_have_keys_of_any_kind(root, people):
-    person = people(models.UUIDField(primary_key=True)).objects.create(
+@pytest.mark.parametrize("default", [{}, {"default": uuid4}], ids=["given", "made up"])
+def test_users_may_have_keys_of_any_kind(root, people, default):
+    person = people(models.UUIDField(primary_key=True, **default)).objects.create(
         id=uuid4(), email="p@example.com"
     )
     session = sign_in(person)

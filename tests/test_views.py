@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import re
 import uuid
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from types import ModuleType
 
 import pytest
@@ -26,6 +28,7 @@ from django_mongo_sessions import users
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.signals import session_revoked
+from django_mongo_sessions.storage import documents
 from django_mongo_sessions.urls import urlpatterns
 from django_mongo_sessions.views import AsyncSessionsView, SessionsView
 from tests.conftest import collection, count_sessions
@@ -109,7 +112,7 @@ def post(client, **data):
     client.cookies.pop("messages", None)  # which no page has shown
     response = client.post(PAGE, data)
     assert (response.status_code, response.url) == (302, PAGE)
-    assert response["Cache-Control"] == "no-store"
+    assert response["Cache-Control"] == "private, no-store"
     return texts(response)
 
 
@@ -138,7 +141,7 @@ def received(signal):
 def test_an_anonymous_visitor_is_sent_to_sign_in(page, client):
     for response in (client.get(PAGE), client.post(PAGE, {"all": "1"})):
         assert (response.status_code, response.url) == (302, SIGN_IN)
-        assert response["Cache-Control"] == "no-store"
+        assert response["Cache-Control"] == "private, no-store"
 
 
 def test_the_list_shows_this_session_and_the_others(alice):
@@ -147,7 +150,7 @@ def test_the_list_shows_this_session_and_the_others(alice):
 
     response = client.get(PAGE)
 
-    assert response["Cache-Control"] == "no-store"
+    assert response["Cache-Control"] == "private, no-store"
     assert [each.id for each in response.context["others"]] == [id_of(other)]
     assert response.context["current"].id == id_of(client)
     html = response.content.decode()
@@ -198,6 +201,17 @@ def test_a_user_may_have_any_key_and_no_name(page, key, pk):
 
     assert b"<h1>Ours</h1>" in response.content
     assert b"This device" in response.content
+
+
+def test_moments_are_those_of_the_site_without_use_tz_too(alice, settings):
+    settings.USE_TZ, settings.TIME_ZONE = False, "Asia/Tokyo"
+    other, client = signed_in(alice), signed_in(alice)
+    moment = datetime(2030, 2, 1, 13, 30, tzinfo=timezone.utc)
+    itself = {"_id": documents.document_id(other.session.session_key)}
+    collection().update_one(itself, {"$set": {"created_at": moment}})
+
+    assert b"Feb. 1, 2030, 10:30 p.m." in client.get(PAGE).content
+    post(client, others="1")
 
 
 def test_the_urls_have_the_list():
@@ -313,6 +327,28 @@ def test_a_form_without_a_token_is_rejected(alice):
     assert is_signed_in(client)
 
 
+def test_a_site_without_djangos_middleware_for_it_checks_the_token_too(alice, settings):
+    settings.MIDDLEWARE = [each for each in settings.MIDDLEWARE if "csrf" not in each]
+    client = signed_in(alice, enforce_csrf_checks=True)
+
+    assert client.post(PAGE, {"all": "1"}).status_code == 403
+    html = client.get(PAGE).content.decode()
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', html)[1]
+    assert post(client, others="1", csrfmiddlewaretoken=token)
+
+
+def test_djangos_own_cache_stores_nothing(alice, settings):
+    update, fetch = "UpdateCacheMiddleware", "FetchFromCacheMiddleware"
+    around = [f"django.middleware.cache.{name}" for name in (update, fetch)]
+    settings.MIDDLEWARE = [around[0], *settings.MIDDLEWARE, around[1]]
+    other, client = signed_in(alice), signed_in(alice)
+    for _ in range(2):  # the first response sets the cookie for the forms
+        client.get(PAGE)
+    other.session.flush()
+
+    assert b'name="session"' not in client.get(PAGE).content
+
+
 def test_who_impersonates_sees_the_list_and_ends_nothing(alice):
     other, client = signed_in(alice), signed_in(alice)
     session = client.session
@@ -353,7 +389,7 @@ def test_an_old_sign_in_needs_the_password(alice, stale, choice):
 
     for response in (asked, wrong):
         assert response.status_code == 200
-        assert response["Cache-Control"] == "no-store"
+        assert response["Cache-Control"] == "private, no-store"
         assert f'name="{choice}" value="{data[choice]}"' in response.content.decode()
     assert b"not correct" not in asked.content
     assert b"not correct" in wrong.content

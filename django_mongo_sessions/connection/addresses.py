@@ -13,6 +13,15 @@ from django.utils.connection import ConnectionDoesNotExist
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection import testruns
 
+# What DATABASES has called them since before a test runner could give them other names.
+_live_names: dict[str, str] = {}
+
+
+def remember_live_names() -> None:
+    """Keep the names of the databases in DATABASES. No test runner has replaced them yet."""
+    if testruns.environment() is None:
+        _live_names.update({alias: connections.settings[alias]["NAME"] for alias in connections})
+
 
 class Address(NamedTuple):
     """What a client of ours is made from."""
@@ -38,22 +47,27 @@ def address() -> Address:
     # For fields of models, with a client of its own; no session has such a field.
     options.pop("auto_encryption_opts", None)
     entry = connection.settings_dict
+    name = entry["NAME"]
     return Address(
         options.pop("host", None) or "localhost",
         {**options, **conf.CLIENT_OPTIONS},
-        conf.DATABASE or entry["NAME"],
-        None if conf.DATABASE else _test_name(entry["NAME"], entry["TEST"]["NAME"]),
+        conf.DATABASE or name,
+        None if conf.DATABASE else _test_name(conf.DATABASE_ALIAS, name, entry["TEST"]["NAME"]),
     )
 
 
-def _test_name(name: str, chosen: str | None) -> str | None:
+def _test_name(alias: str, name: str, chosen: str | None) -> str | None:
     """Return the name for test runs of an entry of DATABASES, if it has one of its own.
 
-    Test runners replace its name with that one, and number those of parallel processes.
+    Test runners replace its name with that one, and number those of parallel processes. But a run
+    of tests that need no database does not: the name is then still the site's, which may begin with
+    "test_" too. If it is not known what the site's is, no name is taken for a test database's.
     """
-    is_set_up = name.startswith(testruns.PREFIX)
-    if chosen:
-        is_set_up = re.fullmatch(re.escape(chosen) + r"(_\d+)?", name) is not None
+    live = _live_names.get(alias)
+    if name == live:
+        return None if chosen == live else chosen
+    given = chosen or (None if live is None else f"{testruns.PREFIX}{live}")
+    is_set_up = given is not None and re.fullmatch(re.escape(given) + r"(_\d+)?", name)
     return name if is_set_up else chosen
 
 

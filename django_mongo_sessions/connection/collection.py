@@ -83,13 +83,15 @@ def make_collection(kind: ClientClass) -> SessionCollection:
     for fault in conf.faults():
         raise ImproperlyConfigured(f"MONGO_SESSIONS[{fault.key!r}] {fault.problem}. {fault.remedy}")
     client, owned = _open(kind)
-    collection, seconds = _collection(client)
+    # Once, since another thread may begin or end a test run: what is dropped must be a test's.
+    test_run = testruns.environment()
+    collection, seconds = _collection(client, test_run is not None)
     database, name = collection.database.name, collection.name
     logs.redact_commands(database, name)
     if is_mock(client):
         return SessionCollection(collection, seconds, owned)
-    if testruns.environment() is not None:
-        testruns.drop_at_end(database, name, partial(_drop, conf.given, database, name))
+    if test_run is not None:
+        testruns.drop_at_end(test_run, database, name, partial(_drop, conf.given, database, name))
     gate = Breaker(client, timeout(client))
     queues: dict[type, Any] | None = {} if conf.COALESCE else None
     return SessionCollection(collection, seconds, owned, gate, queues=queues)
@@ -259,7 +261,7 @@ def timeout(client: Any) -> float:
 # The collection
 
 
-def _collection(client: Any) -> tuple[Any, float | None]:
+def _collection(client: Any, is_for_tests: bool) -> tuple[Any, float | None]:
     """Return the collection with the options that the engine needs, and its deadline in seconds."""
     if is_mock(client):
         path = urlsplit(conf.URI).path.strip("/") if uses_mock() else ""
@@ -267,7 +269,7 @@ def _collection(client: Any) -> tuple[Any, float | None]:
         return database[conf.COLLECTION].with_options(CodecOptions(tz_aware=True)), None
     named = address()
     live = named.database or client.get_default_database("django").name
-    database = client[testruns.database(live, named.test_database)]
+    database = client[testruns.database(live, named.test_database) if is_for_tests else live]
     concern = client.write_concern.document
     if concern.get("w") == 0:
         raise ImproperlyConfigured(

@@ -39,13 +39,11 @@ def place() -> tuple[Any, ...]:
 
 
 def database(live: str, test: str | None = None) -> str:
-    """Return the name of the database to use instead of the site's, if this is a test run.
+    """Return the name of the database that a test run uses instead of the site's.
 
     `test` is the name for test runs of an entry of DATABASES. Raises ImproperlyConfigured if the
     name is the site's own, or is too long.
     """
-    if environment() is None:
-        return live
     chosen = conf.TEST.get("DATABASE")
     if chosen == live != test:
         raise ImproperlyConfigured(
@@ -92,14 +90,15 @@ class _Run:
             Finalize(None, end, exitpriority=EXIT_PRIORITY)
 
 
-def drop_at_end(database: str, collection: str, drop: Drop) -> None:
+def drop_at_end(test_run: Any, database: str, collection: str, drop: Drop) -> None:
     """Let this be called when the test run ends, unless the runner keeps its databases.
 
     A test that forks has the test run in common with its child, which must not end it.
     """
-    kept = vars(environment())
-    run = kept.get("mongo_sessions")
-    if run is None or run.worker != _worker():
+    kept = vars(test_run)
+    # Of two threads that come at once, both get the same; the other one has nothing to drop.
+    run = kept.get("mongo_sessions") or kept.setdefault("mongo_sessions", _Run(_worker()))
+    if run.worker != _worker():
         run = kept["mongo_sessions"] = _Run(_worker())
     run.drops.setdefault((database, collection), drop)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from django import template
-from django.utils import timezone
 from django.utils.translation import gettext, ngettext
+
+from django_mongo_sessions.storage import dates
 
 register = template.Library()
 
@@ -17,7 +18,7 @@ def ago(moment: datetime) -> str:
 
     Not `timesince`: in many languages, its words have another form after the one for "ago".
     """
-    minutes = int((timezone.now() - moment).total_seconds()) // 60
+    minutes = int((dates.utc_now() - moment).total_seconds()) // 60
     if minutes < 1:
         return gettext("just now")
     if minutes < 60:

@@ -6,7 +6,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.connection import clients
+from django_mongo_sessions.connection import addresses, clients
 from django_mongo_sessions.connection.addresses import address
 from tests.conftest import DATABASE
 
@@ -85,10 +85,25 @@ def test_encryption_of_fields_is_left_to_the_models(use, alias):
         ({"NAME": "others", "TEST": {"NAME": "other"}}, "other"),
     ],
 )
-def test_the_name_that_a_test_runner_gave_it_is_known(use, alias, entry, in_tests):
+def test_the_name_that_a_test_runner_gave_it_is_known(use, alias, monkeypatch, entry, in_tests):
+    monkeypatch.setitem(addresses._live_names, "mongo", "site")
     use(DATABASE_ALIAS=alias(**entry))
 
     assert address().test_database == in_tests
+
+
+@pytest.mark.parametrize(
+    ("known", "chosen"),
+    # None is known if the app is not installed.
+    [({"mongo": "test_site"}, None), ({"mongo": "test_site"}, "test_site"), ({}, None)],
+)
+def test_no_name_of_the_sites_own_is_taken_for_a_test_runners(
+    use, alias, monkeypatch, known, chosen
+):
+    monkeypatch.setattr(addresses, "_live_names", known)
+    use(DATABASE_ALIAS=alias(NAME="test_site", TEST={"NAME": chosen}))
+
+    assert address().test_database is None
 
 
 @pytest.mark.parametrize("name", ["default", "nowhere"])

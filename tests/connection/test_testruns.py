@@ -16,7 +16,7 @@ from django.test import runner, utils
 from pymongo import AsyncMongoClient, MongoClient
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.connection import clients, testruns
+from django_mongo_sessions.connection import addresses, clients, logs, testruns
 from django_mongo_sessions.mongo import indexes
 from tests.conftest import DATABASE
 
@@ -212,7 +212,8 @@ def test_its_name_is_that_of_the_site_with_a_prefix_or_its_own(use, run, given, 
         ({"TEST": {"NAME": "mine"}}, "mine"),
     ],
 )
-def test_an_alias_has_the_name_that_django_gives_it(use, run, alias, entry, database):
+def test_an_alias_has_the_name_that_django_gives_it(use, run, alias, entry, database, monkeypatch):
+    monkeypatch.setitem(addresses._live_names, "mongo", "site")
     use(DATABASE_ALIAS=alias(**entry), TIMEOUT=0.05)
     run.begin()
 
@@ -238,7 +239,7 @@ def test_each_process_of_a_test_run_has_one(use, run, monkeypatch, variables, nu
 
 
 def test_what_the_runner_has_added_to_the_name_is_not_added_again(use, run, alias, monkeypatch):
-    use(DATABASE_ALIAS=alias(NAME="test_site_gw1"), TIMEOUT=0.05)
+    use(DATABASE_ALIAS=alias(NAME="test_site_gw1", TEST={"NAME": "test_site_gw1"}), TIMEOUT=0.05)
     monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw1")
     run.begin()
 
@@ -258,6 +259,35 @@ def test_a_name_that_cannot_be_used_is_an_error(use, run, given, words):
 
     with pytest.raises(ImproperlyConfigured, match=words):
         clients.collection()
+
+
+def test_a_live_database_whose_name_looks_like_a_tests_is_not_touched(
+    mongod_engine, run, server, use, alias
+):
+    use(DATABASE_ALIAS=alias(NAME=DATABASE, HOST=mongod_engine))  # "test_…"
+    save()
+    run.begin()  # and no test needs the database, so the runner gives it no other name
+    save()
+    run.end()
+
+    assert server[DATABASE].sessions.count_documents({}) == 1
+
+
+def test_a_test_run_that_begins_while_the_live_client_is_made_does_not_drop_what_is_live(
+    mongod_engine, run, server, monkeypatch
+):
+    save()
+    clients.reset()
+
+    def begin(*args):
+        monkeypatch.undo()
+        run.begin()
+
+    monkeypatch.setattr(logs, "redact_commands", begin)
+    save()
+    run.end()
+
+    assert server[DATABASE].sessions.count_documents({}) > 0
 
 
 # The end, as the runners have it
