@@ -27,7 +27,7 @@ from django_mongo_sessions.connection import errors
 from django_mongo_sessions.engine import mapping, predecessors
 from django_mongo_sessions.engine.predecessors import OldEngine, OldSession
 from django_mongo_sessions.exceptions import PredecessorUnavailable
-from django_mongo_sessions.mongo import indexes, reads, writes
+from django_mongo_sessions.mongo import indexes, operations, reads, writes
 from django_mongo_sessions.mongo.runner import Elsewhere, Send, Steps
 from django_mongo_sessions.signals import session_adopted
 from django_mongo_sessions.storage import dates, documents
@@ -72,8 +72,10 @@ def adopt(session: TrackedSession, key: str, document_id: bytes) -> Steps[Snapsh
             if stored is not None:  # another request has adopted the session, or ended it
                 return (yield from mapping.found(session, key, document_id, stored))
     yield from indexes.ensure_once()
-    if not conf.PREDECESSOR_KEEPS:
-        yield from delete_there(name)
+    if not conf.PREDECESSOR_KEEPS and (yield from delete_there(name)):
+        # Or `import --finish` would take it for a copy whose session was signed out there.
+        yield operations.forget_there([document_id])
+        expected = expected._replace(there_until=None)
     logger.info("A session was adopted.%s", "" if old.is_exact else _INEXACT)
     request = None if session._client is None else session._client.request
     told = {"request": request, "user_id": expected.user_id}
@@ -132,17 +134,22 @@ def remove(document_id: bytes) -> Steps[bool]:
 
     While there is an old engine that may have it too, a tombstone is left.
     """
-    if predecessors.current() is None:
+    if not predecessors.needs_tombstones():
         return (yield from writes.delete(document_id))
     return (yield from writes.bury(mapping.tombstone(document_id)))
 
 
-def delete_there(name: str) -> Steps[None]:
-    """Delete a session in the old engine, if it can be; a failure is logged, since ours leads."""
+def delete_there(name: str) -> Steps[bool]:
+    """Delete a session in the old engine; return whether that worked.
+
+    A failure is logged, since ours leads.
+    """
     try:
         yield from end_there(name)
     except PredecessorUnavailable as error:
         logger.warning("A session could not be deleted in the old engine: %s", error)
+        return False
+    return True
 
 
 def end_there(name: str) -> Steps[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django_mongo_sessions.conf import conf
-from django_mongo_sessions.engine import adopting, loading, predecessors, saving
+from django_mongo_sessions.engine import adopting, loading, mapping, predecessors, saving
 from django_mongo_sessions.engine.session import TrackedSession
 from django_mongo_sessions.mongo import operations, writes
 from django_mongo_sessions.mongo.runner import Overridden, Steps
@@ -104,6 +104,12 @@ def clear_all() -> Steps[int]:
 
 def _clear_all() -> Steps[int]:
     count = 0
+    while predecessors.needs_tombstones():  # or a row that was kept would be adopted again
+        found = yield operations.find_adopted(EXPIRED_BATCH)
+        if not found:
+            break
+        markers = {each: mapping.tombstone(each) for each in found}
+        count += yield operations.bury_many(markers, found)
     while True:
         edge = yield operations.find_any(skip=EXPIRED_BATCH - 1)
         removed: int = yield operations.delete_any(up_to=edge)

@@ -6,6 +6,7 @@ yield it as `Elsewhere`, and never call it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from functools import cache
 from hashlib import sha256
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from asgiref.sync import sync_to_async
@@ -24,7 +26,7 @@ from django.utils import timezone as django_timezone
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection.breaker import PredecessorBreaker
 from django_mongo_sessions.engine.overriding import is_blocking_alone
-from django_mongo_sessions.storage import dates
+from django_mongo_sessions.storage import dates, documents
 
 ROWS = "rows"  # a table or collection of sessions with the field `expire_date`
 CACHE = "cache"
@@ -214,7 +216,9 @@ def end_in(milliseconds: int) -> datetime | None:
 
 def _file_date(store: Any, name: str) -> datetime | None:
     try:
-        return dates.utc(store._last_modification())
+        # load() takes a file that cannot be opened for one that is gone.
+        with Path(store._key_to_file()).open("rb") as file:
+            return datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, timezone.utc)
     except FileNotFoundError:
         return None
 
@@ -282,6 +286,17 @@ def current() -> OldEngine | None:
     if conf.PREDECESSOR is None or conf.predecessor_until() <= dates.utc_now():
         return None
     return _engine(conf.predecessor_class())
+
+
+def needs_tombstones() -> bool:
+    """Return whether what is deleted now might be adopted again.
+
+    For a day after PREDECESSOR_UNTIL too: a request or an import may have read the old session
+    before, and another host's clock may be late.
+    """
+    if conf.PREDECESSOR is None:
+        return False
+    return dates.utc_now() < conf.predecessor_until() + documents.TOMBSTONE_MARGIN
 
 
 def translated(key: str) -> tuple[str, str]:

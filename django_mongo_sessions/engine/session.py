@@ -325,7 +325,9 @@ class TrackedSession(SessionBase):
     def _replace_cookie(self) -> None:
         """Let the browser get the session's key, if it has sent the old engine's signed cookie."""
         baseline = self._baseline
-        if self._cookies and baseline is not None and baseline.readable:
+        if not self._cookies or conf.PREDECESSOR_KEEPS:  # a host of before knows no other cookie
+            return
+        if baseline is not None and baseline.readable:
             self._modified = True
 
     def _name_elsewhere(self, key: str) -> str:

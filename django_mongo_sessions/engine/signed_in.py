@@ -135,7 +135,7 @@ def handles(found: Found) -> list[str]:
 
 def find(user_id: str, current: bytes | None = None) -> Steps[list[Found]]:
     """Read the sessions of a user that have not expired; the current one first, then the newest."""
-    with_adopted = predecessors.current() is not None
+    with_adopted = predecessors.needs_tombstones()
     try:
         documents_of_user = yield operations.find_of_user(user_id, with_adopted)
     except InvalidBSON:  # what is recorded in one of them was not written by the engine
@@ -264,6 +264,7 @@ def _end(
             tombstone = mapping.tombstone(each.document_id)
             if (yield operations.bury_of_user(user_id, tombstone, seen_at)):
                 ended.append(each)
+                yield _told(each, reason, request)  # now: the next one may fail
     count, born_here = len(ended), [each for each in found if not each.is_adopted]
     if born_here:
         ids = [each.document_id for each in born_here]
@@ -277,13 +278,14 @@ def _end(
         if deleted:
             count += deleted
             ended += born_here
-    for each in ended:
-        yield Send(
-            session_revoked,
-            UserSession,
-            {"session": each.shown, "reason": reason, "request": request},
-        )
+            for each in born_here:
+                yield _told(each, reason, request)
     return Ended(count, [each.shown for each in ended])
+
+
+def _told(ended: Found, reason: str, request: HttpRequest | None) -> Send:
+    arguments = {"session": ended.shown, "reason": reason, "request": request}
+    return Send(session_revoked, UserSession, arguments)
 
 
 # The limit

@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signing import BadSignature
 
 from django_mongo_sessions.conf import conf
-from django_mongo_sessions.engine import payloads
+from django_mongo_sessions.engine import mapping, payloads, predecessors
 from django_mongo_sessions.mongo import operations
 from django_mongo_sessions.mongo.runner import Call, Steps
 from django_mongo_sessions.storage import codec, documents, keyring
@@ -74,7 +74,7 @@ def encrypt(
     after, seen = None, 0
     while batch := (yield operations.find_not_encrypted_with(report.key_id, after, _BATCH)):
         after, seen = batch[-1]["_id"], seen + len(batch)
-        changes, others, size = {}, [], 0
+        changes, others, adopted, size = {}, [], {}, 0
         for document in batch:
             write = document["_id"], document.get("write_id")
             found = yield from _judged(document, ring)
@@ -89,12 +89,26 @@ def encrypt(
             elif found.kind != "current":
                 _count(report, document, found.kind)
                 others.append(write)
+                if "adopted" in document:
+                    adopted[document["_id"]] = mapping.tombstone(document["_id"])
         if changes:
             report.encrypted += yield operations.update_many(changes)
         if others and sign_out_others and not dry_run:
-            report.signed_out += yield operations.delete_writes(others)
+            report.signed_out += yield from _end(others, adopted)
         show_progress(seen)
     return report
+
+
+def _end(writes: list[tuple[bytes, Any]], adopted: Mapping[bytes, Any]) -> Steps[int]:
+    """Delete sessions; a tombstone keeps what the old engine has of them from coming back."""
+    count = 0
+    if not predecessors.needs_tombstones():
+        adopted = {}
+    if adopted:
+        count += yield operations.bury_many(adopted, dict(writes))
+    if born_here := [write for write in writes if write[0] not in adopted]:
+        count += yield operations.delete_writes(born_here)
+    return count
 
 
 def _judged(document: Mapping[str, Any], ring: keyring.Ring) -> Steps[_Found]:

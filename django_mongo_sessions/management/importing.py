@@ -85,6 +85,7 @@ class Import:
         self._verifies_all = verifies_all
         store: type = import_module(conf.SESSION_ENGINE).SessionStore
         is_here = issubclass(store, mongodb.SessionStore)
+        self._is_here = is_here
         if not is_trial:
             self._refuse(is_here)
         with self._blaming():
@@ -111,7 +112,13 @@ class Import:
                 "The old engine is still in use: PREDECESSOR_KEEPS is True, or SESSION_ENGINE is "
                 "not this engine. To delete sessions there would sign users out."
             )
-        elif is_here and predecessors.current() is None:
+        elif not is_here:
+            raise SourceError(
+                "SESSION_ENGINE is not this engine yet. A copy that is made now would lead later: "
+                "it would lose what is stored until then, and bring back who signs out until then. "
+                "Switch first, with PREDECESSOR."
+            )
+        elif predecessors.current() is None:
             raise SourceError(
                 "This engine is in use, and there is no PREDECESSOR, or its time is over. So a "
                 "sign-out leaves no tombstone, and an ended session would be imported again. Set "
@@ -144,6 +151,8 @@ class Import:
         listed = 0
         with sources.quiet():
             for keys in self._guarded(self._source.batches(self._size)):
+                if not self._is_trial:
+                    self._refuse(self._is_here)  # PREDECESSOR_UNTIL may have come meanwhile
                 self._import(keys)
                 listed += len(keys)
                 yield listed
@@ -332,7 +341,9 @@ class Import:
         except SourceError:
             raise
         except Exception as error:
-            reason = next(iter(str(error).splitlines()), "")
+            # Of a file, without its name, which is made of the session's key.
+            text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            reason = next(iter(text.splitlines()), "")
             raise SourceError(
                 f"{self._engine} has failed: {type(error).__name__}: {reason}"
             ) from error

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from bson.codec_options import DatetimeConversion
-from pymongo import IndexModel, UpdateOne, WriteConcern
+from pymongo import IndexModel, ReplaceOne, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError
 from pymongo.topology_description import TopologyDescription
 
@@ -389,9 +389,7 @@ def forget_there(ids: Sequence[bytes]) -> Operation[Any]:
     """Record that sessions with these ids are not in the old engine any more."""
     gone = {"$unset": {"there_until": True}}
     return Operation(
-        lambda collection: collection.update_many({"_id": {"$in": ids}}, gone),
-        _unchanged,
-        timeout=MAINTENANCE_TIMEOUT,
+        lambda collection: collection.update_many({"_id": {"$in": list(ids)}}, gone), _unchanged
     )
 
 
@@ -414,6 +412,32 @@ def delete_copies(before: datetime, ids: Sequence[bytes]) -> Operation[int]:
     return Operation(
         lambda collection: _majority(collection).delete_many(wanted),
         lambda reply: int(reply.deleted_count),
+        timeout=MAINTENANCE_TIMEOUT,
+    )
+
+
+def find_adopted(most: int) -> Operation[dict[bytes, Any]]:
+    """Read the id and the last write of some sessions that were adopted."""
+    return Operation(
+        lambda collection: list(
+            collection.find(documents.WERE_ADOPTED, {"write_id": True}, limit=most)
+        ),
+        lambda reply: {each["_id"]: each.get("write_id") for each in reply},
+        timeout=MAINTENANCE_TIMEOUT,
+    )
+
+
+def bury_many(
+    markers: Mapping[bytes, Mapping[str, Any]], writes: Mapping[bytes, Any]
+) -> Operation[int]:
+    """Replace sessions with markers, by id, if these writes were their last; return how many."""
+    requests = [
+        ReplaceOne(documents.at_write(each, writes[each]), marker)
+        for each, marker in markers.items()
+    ]
+    return Operation(
+        lambda collection: _majority(collection).bulk_write(requests, ordered=False),
+        lambda reply: int(reply.matched_count),
         timeout=MAINTENANCE_TIMEOUT,
     )
 

@@ -173,6 +173,8 @@ def unused_copies(before: datetime) -> dict[str, Any]:
     }
 
 
+# Sessions that were adopted. No marker has the field, and foreign documents have other ids.
+WERE_ADOPTED: dict[str, Any] = {"_id": {"$gt": b""}, "adopted": {"$exists": True}}
 # Matches every session of somebody who is signed in. With $exists, the index would not be enough.
 SIGNED_IN: dict[str, Any] = {"user_id": {"$gt": ""}}
 # Those that expire last come first, which are mostly those that were seen last.

@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients, collection, errors
-from django_mongo_sessions.engine import deleting, loading, signed_in
+from django_mongo_sessions.engine import adopting, deleting, loading, signed_in
 from django_mongo_sessions.exceptions import KeysUnavailable
 from django_mongo_sessions.management import encrypting, progress
 from django_mongo_sessions.management.importing import BATCH, Import
@@ -360,6 +360,7 @@ def _end_key(key: str) -> Steps[int]:
             user_id, lambda found: found.document_id == document_id, "admin"
         )
         if ended.count:
+            yield from adopting.delete_there(key)  # here the key is known
             return ended.count
     return int((yield from deleting.end(key)))
 
