@@ -104,18 +104,22 @@ def clear_all() -> Steps[int]:
 
 def _clear_all() -> Steps[int]:
     count = 0
-    while predecessors.needs_tombstones():  # or a row that was kept would be adopted again
-        found = yield operations.find_adopted(EXPIRED_BATCH)
-        if not found:
-            break
-        markers = {each: mapping.tombstone(each) for each in found}
-        count += yield operations.bury_many(markers, found)
+    if predecessors.needs_tombstones():  # or what the old engine has would be adopted again
+        count += yield from _bury_adopted()
     while True:
         edge = yield operations.find_any(skip=EXPIRED_BATCH - 1)
         removed: int = yield operations.delete_any(up_to=edge)
         count += removed
         if edge is None:
             return count
+
+
+def _bury_adopted() -> Steps[int]:
+    count, after = 0, b""
+    while found := (yield operations.find_adopted(after, EXPIRED_BATCH)):
+        after = found[-1]
+        count += yield operations.bury_many([mapping.tombstone(each) for each in found])
+    return count
 
 
 def clear_expired() -> Steps[int]:

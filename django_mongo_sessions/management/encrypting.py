@@ -6,7 +6,7 @@ its dates. So requests do not notice, and the command may be stopped and run aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -74,7 +74,7 @@ def encrypt(
     after, seen = None, 0
     while batch := (yield operations.find_not_encrypted_with(report.key_id, after, _BATCH)):
         after, seen = batch[-1]["_id"], seen + len(batch)
-        changes, others, adopted, size = {}, [], {}, 0
+        changes, others, adopted, size = {}, [], [], 0
         for document in batch:
             write = document["_id"], document.get("write_id")
             found = yield from _judged(document, ring)
@@ -90,7 +90,7 @@ def encrypt(
                 _count(report, document, found.kind)
                 others.append(write)
                 if "adopted" in document:
-                    adopted[document["_id"]] = mapping.tombstone(document["_id"])
+                    adopted.append(document["_id"])
         if changes:
             report.encrypted += yield operations.update_many(changes)
         if others and sign_out_others and not dry_run:
@@ -99,15 +99,18 @@ def encrypt(
     return report
 
 
-def _end(writes: list[tuple[bytes, Any]], adopted: Mapping[bytes, Any]) -> Steps[int]:
-    """Delete sessions; a tombstone keeps what the old engine has of them from coming back."""
+def _end(writes: Sequence[tuple[bytes, Any]], adopted: Collection[bytes]) -> Steps[int]:
+    """Delete sessions of which these writes are the last; return how many.
+
+    Tombstones keep those that were adopted from coming back out of the old engine.
+    """
     count = 0
-    if not predecessors.needs_tombstones():
-        adopted = {}
-    if adopted:
-        count += yield operations.bury_many(adopted, dict(writes))
-    if born_here := [write for write in writes if write[0] not in adopted]:
-        count += yield operations.delete_writes(born_here)
+    if adopted and predecessors.needs_tombstones():
+        markers = [mapping.tombstone(each) for each in adopted]
+        count += yield operations.bury_many(markers, dict(writes))
+        writes = [write for write in writes if write[0] not in adopted]
+    if writes:
+        count += yield operations.delete_writes(writes)
     return count
 
 

@@ -416,25 +416,35 @@ def delete_copies(before: datetime, ids: Sequence[bytes]) -> Operation[int]:
     )
 
 
-def find_adopted(most: int) -> Operation[dict[bytes, Any]]:
-    """Read the id and the last write of some sessions that were adopted."""
+def find_adopted(after: bytes, most: int) -> Operation[list[bytes]]:
+    """Read the ids of so many sessions that were adopted, in the order of ids."""
+    wanted = documents.adopted_after(after)
     return Operation(
-        lambda collection: list(
-            collection.find(documents.WERE_ADOPTED, {"write_id": True}, limit=most)
-        ),
-        lambda reply: {each["_id"]: each.get("write_id") for each in reply},
+        lambda collection: [
+            found["_id"]
+            for found in collection.find(wanted, {"_id": True}, sort=[("_id", 1)], limit=most)
+        ],
+        _unchanged,
         timeout=MAINTENANCE_TIMEOUT,
     )
 
 
 def bury_many(
-    markers: Mapping[bytes, Mapping[str, Any]], writes: Mapping[bytes, Any]
+    markers: Sequence[Mapping[str, Any]], writes: Mapping[bytes, bytes] | None = None
 ) -> Operation[int]:
-    """Replace sessions with markers, by id, if these writes were their last; return how many."""
-    requests = [
-        ReplaceOne(documents.at_write(each, writes[each]), marker)
-        for each, marker in markers.items()
-    ]
+    """Replace sessions with markers; return how many there were. Blocking calls only.
+
+    With `writes`, by id, only if these writes were their last.
+    """
+    requests = []
+    for marker in markers:
+        document_id = marker["_id"]
+        wanted = (
+            documents.not_marker(document_id)
+            if writes is None
+            else documents.at_write(document_id, writes[document_id])
+        )
+        requests.append(ReplaceOne(wanted, marker))
     return Operation(
         lambda collection: _majority(collection).bulk_write(requests, ordered=False),
         lambda reply: int(reply.matched_count),

@@ -173,8 +173,11 @@ def unused_copies(before: datetime) -> dict[str, Any]:
     }
 
 
-# Sessions that were adopted. No marker has the field, and foreign documents have other ids.
-WERE_ADOPTED: dict[str, Any] = {"_id": {"$gt": b""}, "adopted": {"$exists": True}}
+def adopted_after(document_id: bytes) -> dict[str, Any]:
+    """Match the sessions with greater ids that were adopted. No marker is one."""
+    return {"_id": {"$gt": document_id}, "adopted": {"$exists": True}}
+
+
 # Matches every session of somebody who is signed in. With $exists, the index would not be enough.
 SIGNED_IN: dict[str, Any] = {"user_id": {"$gt": ""}}
 # Those that expire last come first, which are mostly those that were seen last.

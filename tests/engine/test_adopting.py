@@ -13,12 +13,13 @@ from pymongo.errors import AutoReconnect, DuplicateKeyError, PyMongoError
 
 from django_mongo_sessions import users
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.conf import Conf
 from django_mongo_sessions.connection.breaker import PROBE_INTERVAL
 from django_mongo_sessions.engine import adopting, deleting, predecessors
 from django_mongo_sessions.exceptions import PredecessorUnavailable
 from django_mongo_sessions.mongo import operations
 from django_mongo_sessions.mongo.runner import run
-from django_mongo_sessions.signals import session_adopted
+from django_mongo_sessions.signals import session_adopted, session_revoked
 from django_mongo_sessions.storage import dates, documents
 from tests.conftest import SESSIONS, collection, count_sessions
 from tests.engine import old
@@ -723,6 +724,52 @@ def test_a_session_that_is_one_too_many_does_not_come_back(do, predecessor, sett
     assert load(do) == {}
     assert is_buried()
     assert do(users, "count_sessions", "7") == 1
+
+
+def test_each_is_announced_before_the_next_may_fail(do, predecessor, settings, monkeypatch, stored):
+    set_up(settings, PREDECESSOR_KEEPS=True)
+    predecessor.put(KEY, **DATA)
+    load(do)
+    stored(**DATA)
+    lost = operations.Operation(lambda collection: throw(PyMongoError("lost")), bool)
+    monkeypatch.setattr(operations, "delete_of_user", lambda *args: lost)
+    told = []
+
+    def hear(session, **kwargs):
+        told.append(session)
+
+    session_revoked.connect(hear)
+    try:
+        with pytest.raises(PyMongoError, match="lost"):
+            do(users, "revoke_all_sessions", "7")
+    finally:
+        session_revoked.disconnect(hear)
+
+    assert is_buried()
+    assert len(told) == 1
+
+
+# The last day
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_sign_out_right_after_the_last_day_meets_what_was_read_before(
+    do, predecessor, settings, monkeypatch, keeps
+):
+    set_up(settings, PREDECESSOR_KEEPS=keeps)
+    predecessor.put(KEY, **DATA)
+
+    def at_midnight():
+        if load_once(predecessor):
+            run(adopting_load(SessionStore(KEY)))
+            past = dates.utc_now() - timedelta(seconds=1)
+            monkeypatch.setattr(Conf, "predecessor_until", lambda conf: past)
+            run(deleting.delete(SessionStore(KEY)))
+
+    predecessor.meanwhile = at_midnight
+    load(do)
+
+    assert load(do) == {}
 
 
 # Moves and strays that are unfinished

@@ -24,6 +24,7 @@ from django_mongo_sessions.engine.predecessors import (
     OldEngine,
     kind,
 )
+from django_mongo_sessions.exceptions import PredecessorUnavailable
 from django_mongo_sessions.middleware import SessionMiddleware
 from django_mongo_sessions.storage import dates, documents
 from tests.conftest import count_sessions
@@ -156,6 +157,15 @@ def test_a_file_is_adopted(do, old_site, settings):
     assert load(do, KEY[::-1]) == {}
 
 
+def test_a_file_that_cannot_be_opened_is_no_miss(do, old_site, settings):
+    """Django's own load() takes it for one."""
+    set_up(settings, BACKENDS + "file")
+    Path(file.SessionStore()._key_to_file(KEY)).mkdir()
+
+    with pytest.raises(PredecessorUnavailable, match="IsADirectoryError"):
+        load(do, KEY)
+
+
 def test_a_file_whose_key_has_other_characters_is_none(do, old_site, settings):
     set_up(settings, BACKENDS + "file")
 
@@ -269,6 +279,14 @@ def test_a_signed_cookie_is_adopted_under_a_key_that_follows_from_it(do, cookies
     assert load(do, key) == DATA
     assert do(SessionStore(), "exists", cookies)
     assert count_sessions() == 1
+
+
+def test_while_hosts_of_before_serve_to_read_replaces_no_cookie(do, cookies, settings):
+    set_up(settings, BACKENDS + "signed_cookies", PREDECESSOR_KEEPS=True)
+    store = SessionStore(cookies)
+
+    assert do(store, "_get_session") == DATA
+    assert not store.modified
 
 
 @pytest.mark.parametrize("verb", ["flush", "delete"])

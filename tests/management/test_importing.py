@@ -757,3 +757,108 @@ def test_an_import_ends_if_the_keys_cannot_be_had(monkeypatch):
 
     assert "OSError" in error
     assert (count_sessions(), Session.objects.count()) == (0, 1)
+
+
+# Reviewed: what must not come back
+
+
+def keep(settings):
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "PREDECESSOR_KEEPS": True}
+
+
+def adopted(**data):
+    """Store a session in the old engine, and use it here; return its key."""
+    name = old(**data)
+    assert SessionStore(name).load() == data
+    return name
+
+
+def test_what_revoke_ends_for_all_is_not_adopted_again(settings, monkeypatch):
+    monkeypatch.setattr("django_mongo_sessions.engine.deleting.EXPIRED_BATCH", 2)
+    keep(settings)
+    names = [adopted(a=number) for number in range(3)]
+    SessionStore().save()
+
+    call_command("mongosessions", "revoke", "--all", "--yes", stdout=io.StringIO())
+
+    assert count_sessions() == 0
+    assert [SessionStore(name).load() for name in names] == [{}] * 3
+
+
+def test_nor_is_what_cannot_be_encrypted_anew(settings, monkeypatch):
+    keep(settings)
+    encrypt_with(monkeypatch, bytes(range(32)))
+    name = adopted(a=1)
+    SessionStore().save()
+    encrypt_with(monkeypatch, bytes(range(1, 33)))
+
+    call_command("mongosessions", "encrypt", "--sign-out-others", stdout=io.StringIO())
+
+    assert count_sessions() == 0
+    assert SessionStore(name).load() == {}
+
+
+def test_revoking_a_key_deletes_it_in_the_old_engine_too(settings):
+    keep(settings)
+    name = adopted(**{SESSION_KEY: "7"})
+
+    call_command("mongosessions", "revoke", "--key", name, "--yes", stdout=io.StringIO())
+
+    assert SessionStore(name).load() == {}
+    assert not Session.objects.filter(pk=name).exists()
+
+
+def test_what_was_taken_is_no_copy_to_be_ended(settings):
+    names = [adopted(a=number) for number in range(2)]
+    old()
+    past = dates.utc_now() - 2 * importing._MARGIN
+    collection().update_many({}, {"$set": {"adopted": past}})
+    keep(settings)
+
+    assert report(DB, "--finish") == {"remain": 0} or report(DB, "--finish") == {}
+    assert [SessionStore(name).load() for name in names] == [{"a": 0}, {"a": 1}]
+
+
+def test_an_import_ends_with_the_last_day(settings, monkeypatch):
+    for _ in range(2):
+        old()
+    imported = importing.Import._import
+
+    def at_midnight(self, keys):
+        imported(self, keys)
+        today = dates.utc_now().date()
+        settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "PREDECESSOR_UNTIL": today}
+
+    monkeypatch.setattr(importing.Import, "_import", at_midnight)
+
+    _, error = command(DB, "--batch", "1")
+
+    assert "its time is over" in error
+    assert count_sessions() == 1
+
+
+def test_before_the_switch_nothing_is_imported(settings):
+    settings.SESSION_ENGINE = DB
+    old()
+
+    _, error = command(DB)
+
+    assert "is not this engine yet" in error
+    assert count_sessions() == 0
+    assert report(DB, "--dry-run") == {"imported": 1}
+
+
+def test_no_error_of_a_file_says_a_key(settings, tmp_path, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    settings.SESSION_FILE_PATH = str(tmp_path)
+    monkeypatch.delattr(file.SessionStore, "_storage_path", raising=False)
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "PREDECESSOR": FILE}
+    name = old(file.SessionStore)
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+
+    _, error = command(FILE, "--take")
+
+    assert "PermissionError: Permission denied" in error
+    assert name not in error
