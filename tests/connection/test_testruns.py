@@ -4,6 +4,7 @@ tests/packaging runs the tests of whole sites, by each runner.
 """
 
 import asyncio
+import gc
 import multiprocessing.util
 import os
 import sys
@@ -62,6 +63,7 @@ def run(monkeypatch):
     run = Run(monkeypatch)
     yield run
     run.restore()
+    gc.collect()  # what is left of a test run ends here, and not in another test
     clients.reset()
 
 
