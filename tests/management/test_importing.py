@@ -759,7 +759,7 @@ def test_an_import_ends_if_the_keys_cannot_be_had(monkeypatch):
     assert (count_sessions(), Session.objects.count()) == (0, 1)
 
 
-# Reviewed: what must not come back
+# What must not come back
 
 
 def keep(settings):
