@@ -6,7 +6,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.connection import addresses, clients
+from django_mongo_sessions.connection import addresses, clients, testruns
 from django_mongo_sessions.connection.addresses import address
 from tests.conftest import DATABASE
 
@@ -112,3 +112,14 @@ def test_an_alias_of_another_kind_is_an_error(use, name):
 
     with pytest.raises(ImproperlyConfigured, match="DATABASE_ALIAS"):
         clients.collection()
+
+
+def test_the_names_of_a_test_run_are_not_the_sites(monkeypatch):
+    monkeypatch.setattr(addresses, "_live_names", {})
+    monkeypatch.setattr(testruns, "environment", object)
+    addresses.remember_live_names()
+    assert addresses._live_names == {}
+
+    monkeypatch.setattr(testruns, "environment", lambda: None)
+    addresses.remember_live_names()
+    assert "default" in addresses._live_names

@@ -785,11 +785,13 @@ def test_what_revoke_ends_for_all_is_not_adopted_again(settings, monkeypatch):
     assert [SessionStore(name).load() for name in names] == [{}] * 3
 
 
-def test_nor_is_what_cannot_be_encrypted_anew(settings, monkeypatch):
+@pytest.mark.parametrize("born_here", [0, 1])
+def test_nor_is_what_cannot_be_encrypted_anew(settings, monkeypatch, born_here):
     keep(settings)
     encrypt_with(monkeypatch, bytes(range(32)))
     name = adopted(a=1)
-    SessionStore().save()
+    for _ in range(born_here):
+        SessionStore().save()
     encrypt_with(monkeypatch, bytes(range(1, 33)))
 
     call_command("mongosessions", "encrypt", "--sign-out-others", stdout=io.StringIO())
