@@ -40,7 +40,8 @@ def encrypted(monkeypatch):
 
 
 @pytest.mark.skipif(not IS_LONG, reason="in the long profile")
-def test_acknowledged_changes_are_stored_exactly_once(frozen):  # noqa: F811
+@pytest.mark.parametrize("sessions", [1, 3], ids=["alone", "joined"])
+def test_acknowledged_changes_are_stored_exactly_once(frozen, monkeypatch, sessions):  # noqa: F811
     histories.test_acknowledged_changes_are_stored_exactly_once(
-        None, *histories.WORLDS["moves of all"]
+        None, monkeypatch, sessions, *histories.WORLDS["moves of all"]
     )
