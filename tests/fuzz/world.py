@@ -38,6 +38,7 @@ class World:
         self.is_joined, self.sent = False, 0  # whether the victim's operations go out with others
         self.refusals: list[str] = []  # as they were logged
         self.bodies: set[bytes] = set()  # that may be deserialized
+        self.deflated: bytes | None = None  # what may be decompressed beside what is stored
         self.brought: list[dict[str, Any]] = []  # what views have set
         self.victims = b""  # the document of the victim's session
         self.cookies: dict[bytes, str] = {}  # by id, those that the engine has seen
@@ -57,6 +58,7 @@ class World:
         self.collection.interruptions.clear()
         self.refusals.clear()
         self.bodies.clear()
+        self.deflated = None
         self.brought.clear()
         self.sent = 0
         self.is_async = data.flag()
