@@ -395,15 +395,7 @@ def forget_there(ids: Sequence[bytes]) -> Operation[Any]:
 
 def find_copies(before: datetime, after: bytes, most: int) -> Operation[list[bytes]]:
     """Read the ids of unused copies that were made before a date, in the order of ids."""
-    wanted = {**documents.unused_copies(before), "_id": {"$gt": after}}
-    return Operation(
-        lambda collection: [
-            found["_id"]
-            for found in collection.find(wanted, {"_id": True}, sort=[("_id", 1)], limit=most)
-        ],
-        _unchanged,
-        timeout=MAINTENANCE_TIMEOUT,
-    )
+    return _first_ids({**documents.unused_copies(before), "_id": {"$gt": after}}, most)
 
 
 def delete_copies(before: datetime, ids: Sequence[bytes]) -> Operation[int]:
@@ -418,7 +410,10 @@ def delete_copies(before: datetime, ids: Sequence[bytes]) -> Operation[int]:
 
 def find_adopted(after: bytes, most: int) -> Operation[list[bytes]]:
     """Read the ids of so many sessions that were adopted, in the order of ids."""
-    wanted = documents.adopted_after(after)
+    return _first_ids(documents.adopted_after(after), most)
+
+
+def _first_ids(wanted: Mapping[str, Any], most: int) -> Operation[list[bytes]]:
     return Operation(
         lambda collection: [
             found["_id"]
