@@ -24,7 +24,7 @@ def remember_live_names() -> None:
 
 
 class Address(NamedTuple):
-    """What a client of ours is made from."""
+    """What the engine makes one of its own clients from."""
 
     uri: str  # or a host
     options: Mapping[str, Any]  # PyMongo's keyword arguments, which take precedence over the URI's

@@ -325,7 +325,7 @@ class TrackedSession(SessionBase):
     def _replace_cookie(self) -> None:
         """Let the browser get the session's key, if it has sent the old engine's signed cookie."""
         baseline = self._baseline
-        if not self._cookies or conf.PREDECESSOR_KEEPS:  # a host of before knows no other cookie
+        if not self._cookies or conf.PREDECESSOR_KEEPS:  # hosts with the old engine read no key
             return
         if baseline is not None and baseline.readable:
             self._modified = True

@@ -26,7 +26,7 @@ from django_mongo_sessions.engine.session import Snapshot
 from django_mongo_sessions.management import sources
 from django_mongo_sessions.management.sources import Keys, Old, SourceError
 from django_mongo_sessions.mongo import indexes, operations
-from django_mongo_sessions.mongo.runner import Operation, Steps, run
+from django_mongo_sessions.mongo.runner import Operation, run, single
 from django_mongo_sessions.storage import dates, documents
 
 Item = TypeVar("Item")
@@ -50,7 +50,7 @@ COUNTS = (
     "refused_by_mongodb",
     "failed_verification",
 )
-# Those that were left behind, and may be somebody's.
+# Those that were left in the old engine, and may still be in use.
 _LEFT = COUNTS[3:]
 
 
@@ -127,7 +127,7 @@ class Import:
 
     @property
     def left(self) -> int:
-        """How many sessions were left where they are, though they may be somebody's."""
+        """How many sessions were left in the old engine, though they may still be in use."""
         return sum(self.counts[name] for name in _LEFT)
 
     def report(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class Import:
         with sources.quiet():
             for keys in self._guarded(self._source.batches(self._size)):
                 if not self._is_trial:
-                    self._refuse(self._is_here)  # PREDECESSOR_UNTIL may have come meanwhile
+                    self._refuse(self._is_here)  # it may be PREDECESSOR_UNTIL by now
                 self._import(keys)
                 listed += len(keys)
                 yield listed
@@ -350,8 +350,4 @@ class Import:
 
 
 def _do(operation: Operation[Item]) -> Item:
-    def steps() -> Steps[Item]:
-        reply: Item = yield operation
-        return reply
-
-    return run(steps())
+    return run(single(operation))

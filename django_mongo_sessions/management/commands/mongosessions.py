@@ -247,7 +247,7 @@ class Command(BaseCommand):
                         self._write(name.replace("_", " "), value)
         if job.left:
             raise CommandError(
-                f"{_times(job.left)} could not be imported, and may be somebody's. Each "
+                f"{_times(job.left)} could not be imported, and may still be in use. Each "
                 "of them is left where it is."
             )
 
