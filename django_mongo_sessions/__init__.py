@@ -3,4 +3,4 @@
 from django_mongo_sessions.exceptions import ServerUnavailable, SessionConflict
 
 __all__ = ["ServerUnavailable", "SessionConflict"]
-__version__ = "0.1.0.dev0"
+__version__ = "0.9.0"

@@ -123,11 +123,23 @@ def test_the_tests_of_the_sdist_are_collected_and_only_those_of_the_corpus_skipp
     assert re.search(r"\b1 skipped, \d+ deselected", done.stdout.splitlines()[-1]), done.stdout
 
 
-def test_the_wheel_is_the_same_when_built_from_the_sdist(source, wheel, tmp_path):
-    again = read_wheel(build(tmp_path, "--wheel", source))
+def test_the_wheel_has_the_same_bytes_when_built_from_the_sdist(source, wheel, tmp_path):
+    again = build(tmp_path, "--wheel", source)
 
-    assert again.names == wheel.names
-    assert again.metadata.as_string() == wheel.metadata.as_string()
+    assert again.read_bytes() == wheel.path.read_bytes()
+
+
+def test_the_sdist_has_the_same_bytes_when_built_again(sdist, tmp_path):
+    again = build(tmp_path, "--sdist", ROOT)
+
+    assert again.read_bytes() == sdist.path.read_bytes()
+
+
+def test_the_changelog_begins_with_this_version():
+    headings = re.findall(r"^## (.+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    released = [heading for heading in headings if heading != "Unreleased"]
+
+    assert re.fullmatch(rf"{re.escape(__version__)} - \d{{4}}-\d\d-\d\d", released[0])
 
 
 def test_the_package_index_accepts_the_description(sdist, wheel):
@@ -147,7 +159,19 @@ def test_the_metadata_describes_the_package(wheel):
     assert wheel.metadata["License-Expression"] == "BSD-3-Clause"
     assert "Typing :: Typed" in wheel.metadata.get_all("Classifier")
     assert wheel.metadata["Description-Content-Type"] == "text/markdown"
-    assert wheel.metadata.get_payload() == (ROOT / "README.md").read_text()
+
+
+def test_the_description_is_the_readme_and_all_of_its_links_work_on_a_package_index(wheel):
+    """Of a link to a file of the repository, only the text is there, and of a picture nothing."""
+    readme, description = (ROOT / "README.md").read_text(), wheel.metadata.get_payload()
+    pictures = len(re.findall(r"!\[", readme))
+    links = re.findall(r"(?<!!)\[([^\]]+)\]\(([^)]+)\)", readme)
+
+    assert pictures
+    assert "](" in readme.replace("](http", "")
+    assert "](" not in description.replace("](http", "")
+    assert all(text in description for text, _ in links)
+    assert len(readme.split("\n\n")) == len(description.split("\n\n")) + pictures
 
 
 def test_mypy_in_a_project_sees_the_types(tmp_path):
