@@ -17,7 +17,7 @@ from django_mongo_sessions.checks.messages import message
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection import clients, collection, errors
 from django_mongo_sessions.exceptions import KeysUnavailable
-from django_mongo_sessions.mongo import indexes, operations
+from django_mongo_sessions.mongo import bulk, indexes
 from django_mongo_sessions.mongo.runner import run, single
 from django_mongo_sessions.storage import dates, keyring
 
@@ -64,7 +64,7 @@ def _check_encryption() -> Iterator[checks.CheckMessage]:
     except (ImproperlyConfigured, KeysUnavailable) as error:
         yield message("E016", problem=error)
         return
-    counts = run(single(operations.count_by_key(dates.utc_now(), _SAMPLE)))
+    counts = run(single(bulk.count_by_key(dates.utc_now(), _SAMPLE)))
     plain = counts.pop(None, 0)
     if mode == "only" and plain:
         yield message(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.engine import adopting, loading, mapping, predecessors, saving
 from django_mongo_sessions.engine.session import TrackedSession
-from django_mongo_sessions.mongo import operations, writes
+from django_mongo_sessions.mongo import bulk, operations, writes
 from django_mongo_sessions.mongo.runner import Overridden, Steps
 from django_mongo_sessions.storage import dates, documents
 
@@ -107,8 +107,8 @@ def _clear_all() -> Steps[int]:
     if predecessors.needs_tombstones():  # or what the old engine has would be adopted again
         count += yield from _bury_adopted()
     while True:
-        edge = yield operations.find_any(skip=EXPIRED_BATCH - 1)
-        removed: int = yield operations.delete_any(up_to=edge)
+        edge = yield bulk.find_any(skip=EXPIRED_BATCH - 1)
+        removed: int = yield bulk.delete_any(up_to=edge)
         count += removed
         if edge is None:
             return count
@@ -116,9 +116,9 @@ def _clear_all() -> Steps[int]:
 
 def _bury_adopted() -> Steps[int]:
     count, after = 0, b""
-    while found := (yield operations.find_adopted(after, EXPIRED_BATCH)):
+    while found := (yield bulk.find_adopted(after, EXPIRED_BATCH)):
         after = found[-1]
-        count += yield operations.bury_many([mapping.tombstone(each) for each in found])
+        count += yield bulk.bury_many([mapping.tombstone(each) for each in found])
     return count
 
 
@@ -130,8 +130,8 @@ def clear_expired() -> Steps[int]:
     yield operations.ping()
     now, after, count = dates.utc_now(), None, 0
     while True:
-        edge = yield operations.find_expired(now, after, skip=EXPIRED_BATCH - 1)
-        removed: int = yield operations.delete_expired(now, after, up_to=edge)
+        edge = yield bulk.find_expired(now, after, skip=EXPIRED_BATCH - 1)
+        removed: int = yield bulk.delete_expired(now, after, up_to=edge)
         count += removed
         if edge is None:
             return count

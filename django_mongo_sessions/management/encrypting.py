@@ -16,7 +16,7 @@ from django.core.signing import BadSignature
 
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.engine import mapping, payloads, predecessors
-from django_mongo_sessions.mongo import operations
+from django_mongo_sessions.mongo import bulk, operations
 from django_mongo_sessions.mongo.runner import Call, Steps
 from django_mongo_sessions.storage import codec, documents, keyring
 
@@ -72,7 +72,7 @@ def encrypt(
     report = Report(ring.first.id.hex())
     yield operations.ping()  # an outage ends the command soon
     after, seen = None, 0
-    while batch := (yield operations.find_not_encrypted_with(report.key_id, after, _BATCH)):
+    while batch := (yield bulk.find_not_encrypted_with(report.key_id, after, _BATCH)):
         after, seen = batch[-1]["_id"], seen + len(batch)
         changes, others, adopted, size = {}, [], [], 0
         for document in batch:
@@ -84,7 +84,7 @@ def encrypt(
                 changes[write] = documents.encryption_update(found.payload, report.key_id)
                 size += len(found.payload)
                 if size > _MAX_BYTES:
-                    report.encrypted += yield operations.update_many(changes)
+                    report.encrypted += yield bulk.update_many(changes)
                     changes, size = {}, 0
             elif found.kind != "current":
                 _count(report, document, found.kind)
@@ -92,7 +92,7 @@ def encrypt(
                 if "adopted" in document:
                     adopted.append(document["_id"])
         if changes:
-            report.encrypted += yield operations.update_many(changes)
+            report.encrypted += yield bulk.update_many(changes)
         if others and sign_out_others and not dry_run:
             report.signed_out += yield from _end(others, adopted)
         show_progress(seen)
@@ -107,10 +107,10 @@ def _end(writes: Sequence[tuple[bytes, Any]], adopted: Collection[bytes]) -> Ste
     count = 0
     if adopted and predecessors.needs_tombstones():
         markers = [mapping.tombstone(each) for each in adopted]
-        count += yield operations.bury_many(markers, dict(writes))
+        count += yield bulk.bury_many(markers, dict(writes))
         writes = [write for write in writes if write[0] not in adopted]
     if writes:
-        count += yield operations.delete_writes(writes)
+        count += yield bulk.delete_writes(writes)
     return count
 
 

@@ -25,7 +25,7 @@ from django_mongo_sessions.engine import mapping, predecessors
 from django_mongo_sessions.engine.session import Snapshot
 from django_mongo_sessions.management import sources
 from django_mongo_sessions.management.sources import Keys, Old, SourceError
-from django_mongo_sessions.mongo import indexes, operations
+from django_mongo_sessions.mongo import bulk, indexes, operations
 from django_mongo_sessions.mongo.runner import Operation, run, single
 from django_mongo_sessions.storage import dates, documents
 
@@ -235,7 +235,7 @@ class Import:
         if self._is_trial or not made:
             self.counts["imported"] += len(made)
             return
-        errors = _do(operations.insert_many([each.document for each in made]))
+        errors = _do(bulk.insert_many([each.document for each in made]))
         for is_taken in errors.values():
             self.counts["already_here" if is_taken else "refused_by_mongodb"] += 1
         stored = [each for index, each in enumerate(made) if index not in errors]
@@ -283,7 +283,7 @@ class Import:
         return run(mapping.opened(self._session, key, document_id, found)).readable
 
     def _find(self, ids: Collection[bytes]) -> dict[bytes, dict[str, Any]]:
-        return {found["_id"]: found for found in _do(operations.find_many(list(ids)))}
+        return {found["_id"]: found for found in _do(bulk.find_many(list(ids)))}
 
     def _delete_there(self, keys: Mapping[bytes, str]) -> None:
         if keys:
@@ -312,14 +312,14 @@ class Import:
             )
         after: bytes | None = b""
         while after is not None:
-            copies = _do(operations.find_copies(before, after, self._size))
+            copies = _do(bulk.find_copies(before, after, self._size))
             after = copies[-1] if copies else None
             gone = [document_id for document_id in copies if document_id not in there]
             self.counts["remain"] += len(copies) - len(gone)
             if self._is_trial:
                 self.counts["ended"] += len(gone)
             elif gone:
-                self.counts["ended"] += _do(operations.delete_copies(before, gone))
+                self.counts["ended"] += _do(bulk.delete_copies(before, gone))
 
     def _guarded(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield what a source yields; what the old engine raises becomes a SourceError."""

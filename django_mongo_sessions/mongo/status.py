@@ -16,7 +16,7 @@ from django_mongo_sessions.connection import collection as connection
 from django_mongo_sessions.connection import errors, uris
 from django_mongo_sessions.connection.collection import SessionCollection
 from django_mongo_sessions.exceptions import KeysUnavailable
-from django_mongo_sessions.mongo import indexes, operations
+from django_mongo_sessions.mongo import bulk, indexes
 from django_mongo_sessions.mongo.runner import MAINTENANCE_TIMEOUT, run_on, single
 from django_mongo_sessions.storage import dates, documents, keyring
 
@@ -110,7 +110,7 @@ def _sessions(sessions: Any, total: int, exact: bool) -> dict[str, Any]:
 
 def _encryption(sessions: Any, total: int, exact: bool) -> dict[str, Any] | None:
     """Return how many live sessions each key encrypts; None if nothing is encrypted."""
-    count = operations.count_by_key(dates.utc_now(), None if exact else SAMPLE)
+    count = bulk.count_by_key(dates.utc_now(), None if exact else SAMPLE)
     found = run_on(SessionCollection(sessions), single(count))
     if conf.encryption is None and not any(found):
         return None

@@ -11,7 +11,7 @@ from django.core.management import BaseCommand, CommandError, call_command
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.management import encrypting
 from django_mongo_sessions.management.commands.mongosessions import Command
-from django_mongo_sessions.mongo import operations
+from django_mongo_sessions.mongo import bulk
 from django_mongo_sessions.storage import codec, keyring
 from tests.conftest import collection, count_sessions, encrypt_with
 
@@ -133,7 +133,7 @@ def test_under_only_what_is_not_encrypted_is_not_trusted(sessions, monkeypatch):
 
 def test_a_save_that_comes_in_between_stays(sessions, monkeypatch):
     sealed, *_ = sessions
-    read = operations.find_not_encrypted_with
+    read = bulk.find_not_encrypted_with
 
     def overtaken(*args):
         operation = read(*args)
@@ -148,7 +148,7 @@ def test_a_save_that_comes_in_between_stays(sessions, monkeypatch):
 
         return replace(operation, call=call)
 
-    monkeypatch.setattr(operations, "find_not_encrypted_with", overtaken)
+    monkeypatch.setattr(bulk, "find_not_encrypted_with", overtaken)
     assert ": 1 session" in call("encrypt")
 
     assert load(sealed) == {"a": 3, "b": 1}
@@ -200,19 +200,19 @@ def test_it_goes_on_from_batch_to_batch(sessions, monkeypatch):
 
 def test_an_interruption_loses_nothing(sessions, monkeypatch):
     monkeypatch.setattr(encrypting, "_BATCH", 1)
-    real = operations.update_many
+    real = bulk.update_many
 
     def interrupted(changes):
-        monkeypatch.setattr(operations, "update_many", interrupt)
+        monkeypatch.setattr(bulk, "update_many", interrupt)
         return real(changes)
 
     def interrupt(changes):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(operations, "update_many", interrupted)
+    monkeypatch.setattr(bulk, "update_many", interrupted)
     with pytest.raises(CommandError, match="Run it again"):
         call("encrypt")
-    monkeypatch.setattr(operations, "update_many", real)
+    monkeypatch.setattr(bulk, "update_many", real)
 
     assert ": 1 session" in call("encrypt")
 
@@ -369,15 +369,15 @@ def test_what_is_large_is_read_and_written_in_smaller_batches(mongod_engine, mon
     for number in range(5):
         save(a="x" * 100, number=number)
     encrypt_with(monkeypatch, NEW, mode="transition")
-    monkeypatch.setattr(operations, "_BATCH_BYTES", 300)
+    monkeypatch.setattr(bulk, "_BATCH_BYTES", 300)
     monkeypatch.setattr(encrypting, "_MAX_BYTES", 300)
-    sent, update_many = [], operations.update_many
+    sent, update_many = [], bulk.update_many
 
     def note(changes):
         sent.append(len(changes))
         return update_many(changes)
 
-    monkeypatch.setattr(operations, "update_many", note)
+    monkeypatch.setattr(bulk, "update_many", note)
 
     assert ": 5 sessions" in call("encrypt")
 

@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.engine import deleting
-from django_mongo_sessions.mongo import operations, status
+from django_mongo_sessions.mongo import bulk, operations, status
 from django_mongo_sessions.signals import session_revoked
 from django_mongo_sessions.storage import dates, documents
 from tests.conftest import collection
@@ -467,7 +467,7 @@ def test_revoke_counts_no_marker_and_ends_what_has_moved(mongod_engine, monkeypa
 
 def test_revoke_ends_a_session_that_moves_behind_it(mongod_engine, monkeypatch):
     session = SessionStore(save("7"))
-    delete, moves = operations.delete_any, iter([True])
+    delete, moves = bulk.delete_any, iter([True])
 
     def overtaken(up_to):
         operation = delete(up_to)
@@ -480,7 +480,7 @@ def test_revoke_ends_a_session_that_moves_behind_it(mongod_engine, monkeypatch):
 
         return replace(operation, call=call)
 
-    monkeypatch.setattr(operations, "delete_any", overtaken)
+    monkeypatch.setattr(bulk, "delete_any", overtaken)
 
     assert call("revoke", "--all", "--yes") == "2 sessions ended.\n"
 
@@ -489,7 +489,7 @@ def test_revoke_ends_a_session_that_moves_behind_it(mongod_engine, monkeypatch):
 
 
 def test_revoke_comes_to_an_end_while_others_sign_in(mongod_engine, monkeypatch):
-    delete = operations.delete_any
+    delete = bulk.delete_any
 
     def overtaken(up_to):
         operation = delete(up_to)
@@ -500,7 +500,7 @@ def test_revoke_comes_to_an_end_while_others_sign_in(mongod_engine, monkeypatch)
 
         return replace(operation, call=call)
 
-    monkeypatch.setattr(operations, "delete_any", overtaken)
+    monkeypatch.setattr(bulk, "delete_any", overtaken)
 
     assert call("revoke", "--all", "--yes") == "3 sessions ended.\n"
 
@@ -605,7 +605,7 @@ def test_an_interrupted_revoke_says_so(mongod_engine, monkeypatch):
     def interrupted(up_to):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(operations, "delete_any", interrupted)
+    monkeypatch.setattr(bulk, "delete_any", interrupted)
 
     with pytest.raises(CommandError, match=r"^Interrupted\. Some sessions may have ended"):
         call("revoke", "--all", "--yes")

@@ -10,7 +10,7 @@ from pymongo import MongoClient
 from django_mongo_sessions import users
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.engine import signed_in
-from django_mongo_sessions.mongo import indexes, operations
+from django_mongo_sessions.mongo import bulk, indexes, operations
 from django_mongo_sessions.mongo.runner import run
 from django_mongo_sessions.storage import dates
 from django_mongo_sessions.storage.documents import TTL_INDEX, USER_INDEX
@@ -182,7 +182,7 @@ def test_who_is_signed_in_is_read_in_the_index_alone(plans):
 
 
 def test_so_is_how_often(plans):
-    [plan] = plans(lambda: run(single(operations.count_by_user())))
+    [plan] = plans(lambda: run(single(bulk.count_by_user())))
 
     assert plan.name == "aggregate"
     assert plan.indexes == {USER_INDEX.name}
@@ -232,7 +232,7 @@ def answers():
         sorted(users.list_sessions(USER), key=lambda each: each.id),
         users.count_sessions("no such user"),
         users.signed_in_user_ids(),
-        run(single(operations.count_by_user())),
+        run(single(bulk.count_by_user())),
         {each.document_id for page in (0, 1) for each in page_of(None, 500 * page, 500)[0]},
     )
 

@@ -23,7 +23,7 @@ from django_mongo_sessions.exceptions import KeysUnavailable
 from django_mongo_sessions.management import encrypting, progress
 from django_mongo_sessions.management.importing import BATCH, Import
 from django_mongo_sessions.management.sources import SourceError
-from django_mongo_sessions.mongo import indexes, operations
+from django_mongo_sessions.mongo import bulk, indexes, operations
 from django_mongo_sessions.mongo.runner import Steps, run, single
 from django_mongo_sessions.mongo.status import SAMPLE, status
 from django_mongo_sessions.storage import dates, documents, keyring
@@ -341,7 +341,7 @@ def _times(count: int) -> str:
 
 def _counts() -> Steps[dict[str, int]]:
     yield operations.ping()  # an outage ends the command soon
-    counts: dict[str, int] = yield operations.count_by_user()
+    counts: dict[str, int] = yield bulk.count_by_user()
     return counts
 
 
