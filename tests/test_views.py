@@ -485,7 +485,7 @@ def test_the_password_is_left_out_of_error_reports(alice, stale, settings):
 def test_while_mongodb_is_down_the_page_is_unavailable(alice, settings):
     client = signed_in(alice, raise_request_exception=False)
     clients.reset()
-    settings.MONGO_SESSIONS = {"URI": "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=50"}
+    settings.MONGO_SESSIONS = {"URI": "mongodb://127.0.0.1:9", "TIMEOUT": 0.2}
 
     assert client.get(PAGE).status_code == 503
     assert client.post(PAGE, {"others": "1"}).status_code == 503
