@@ -15,6 +15,7 @@ from django.core import checks as django_checks
 from django.core import mail
 
 from django_mongo_sessions.checks.messages import MESSAGES
+from django_mongo_sessions.checks.settings import uses_engine
 from django_mongo_sessions.storage import dates
 from tests.checks.helpers import SECRET, said
 from tests.connection.test_collection import a_collection
@@ -374,6 +375,7 @@ def test_another_engine_is_found_beside_our_settings(settings, no_connection, pa
     found = said(include_deployment_checks=True)
 
     assert list(found) == [id]
+    assert not uses_engine()
     assert words in found[id].msg
     assert '"django_mongo_sessions.backends.mongodb"' in found[id].hint
 
