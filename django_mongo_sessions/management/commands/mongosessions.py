@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from argparse import SUPPRESS, ArgumentParser
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -269,7 +268,8 @@ class Command(BaseCommand):
         )
         try:
             if self._is_quiet:
-                deque(job.run(), maxlen=0)
+                for _ in job.run():
+                    pass
             else:
                 progress.show(job.run(), job.total, self.stderr._out)
         except KeyboardInterrupt:
