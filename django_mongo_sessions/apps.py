@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Collection
 from functools import partial
 from typing import Any
@@ -46,7 +47,7 @@ class MongoSessionsConfig(AppConfig):
             post_delete.connect(follow_account, sender=model, dispatch_uid=self.name)
 
 
-def create_indexes(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
+def create_indexes(using: str = DEFAULT_DB_ALIAS, verbosity: int = 0, **kwargs: Any) -> None:
     """Create the indexes that are missing. An outage is a warning, and never stops `migrate`.
 
     It runs once for each `migrate`, and not for the `flush` of Django's tests, which sends the same
@@ -54,8 +55,14 @@ def create_indexes(using: str = DEFAULT_DB_ALIAS, **kwargs: Any) -> None:
     """
     if using != DEFAULT_DB_ALIAS or "plan" not in kwargs:
         return
-    if run(indexes.ensure()):  # else the second would fail as well, and wait as long
-        run(indexes.ensure_user_index())
+    created = run(indexes.ensure())
+    if created is None:  # the second would fail as well, and wait as long
+        return
+    created += run(indexes.ensure_user_index())
+    if verbosity >= 1:
+        stdout: Any = kwargs.get("stdout", sys.stdout)
+        for name in created:
+            stdout.write(f"Created the index {name} on the collection {conf.COLLECTION!r}.\n")
 
 
 def remember_client(request: HttpRequest | None = None, user: Any = None, **kwargs: Any) -> None:

@@ -1,5 +1,7 @@
 """What the app adds: the indexes, created by `migrate`."""
 
+import io
+
 import pytest
 from django.core.management import call_command
 
@@ -14,6 +16,23 @@ def test_migrate_creates_the_indexes(mongod_engine):
     call_command("migrate", verbosity=0)
 
     assert {TTL_INDEX.name, USER_INDEX.name} < set(collection().index_information())
+
+
+@pytest.mark.django_db
+def test_migrate_says_which_indexes_it_has_created(mongod_engine):
+    def told(verbosity):
+        output = io.StringIO()
+        call_command("migrate", verbosity=verbosity, stdout=output)
+        return [line for line in output.getvalue().splitlines() if "index" in line]
+
+    assert told(1) == [
+        f"Created the index {index.name} on the collection 'sessions'."
+        for index in (TTL_INDEX, USER_INDEX)
+    ]
+    assert told(1) == []
+    collection().drop_index(USER_INDEX.name)
+    assert told(0) == []
+    assert USER_INDEX.name in collection().index_information()
 
 
 @pytest.mark.django_db
@@ -49,6 +68,7 @@ def test_an_outage_is_a_warning_and_does_not_stop_the_migration(settings, soon_t
 
     [record] = logged()
     assert "127.0.0.1:1" in record.getMessage()
+    assert "remove them. Run `manage.py mongosessions indexes --apply`;" in record.getMessage()
     clients.reset()
 
 

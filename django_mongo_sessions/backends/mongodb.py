@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from django.apps import apps
 from django.core.checks import register
+from django.http import HttpRequest
 
 from django_mongo_sessions.checks.messages import check_apps, message
 from django_mongo_sessions.conf import conf
@@ -20,6 +21,7 @@ from django_mongo_sessions.mongo.runner import Steps, Turns, arun, run
 from django_mongo_sessions.storage import dates
 
 Result = TypeVar("Result")
+Store = TypeVar("Store", bound="SessionStore")
 
 logger = logging.getLogger("django_mongo_sessions")
 
@@ -34,6 +36,21 @@ class SessionStore(TrackedSession):
         super().__init__(session_key)
         self._turns = Turns()
         _recommend_the_app()
+
+    @classmethod
+    def of(cls: type[Store], request: HttpRequest) -> Store:
+        """Return `request.session`, which type checkers then know to be of this class.
+
+        Raises TypeError if it is not, such as with another SESSION_ENGINE.
+        """
+        session: Any = request.session
+        if not isinstance(session, cls):
+            raise TypeError(
+                f"The request's session is a {type(session).__module__}."
+                f"{type(session).__qualname__}, and not a {cls.__module__}.{cls.__qualname__}. "
+                "SESSION_ENGINE says which it is."
+            )
+        return session
 
     def load(self) -> dict[str, Any]:
         """Return the session's data; `{}` if there is no session, or it does not open."""
@@ -86,7 +103,7 @@ class SessionStore(TrackedSession):
         """See save()."""
         await self._awrite(saving.save(self, must_create))
 
-    def mutate(self, function: Callable[[dict[str, Any]], Result]) -> Result | None:
+    def mutate(self, function: Callable[[dict[str, Any]], Result]) -> Result:
         """Change the session by a function of its data, as if there were no other request.
 
         Unsaved changes and what other requests have stored are merged into a dict, the function
@@ -98,7 +115,7 @@ class SessionStore(TrackedSession):
         return self._write(saving.mutate(self, function))
 
     @twin
-    async def amutate(self, function: Callable[[dict[str, Any]], Result]) -> Result | None:
+    async def amutate(self, function: Callable[[dict[str, Any]], Result]) -> Result:
         """See mutate(). The function is an ordinary one, not a coroutine function."""
         return await self._awrite(saving.mutate(self, function))
 

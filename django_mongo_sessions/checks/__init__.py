@@ -9,7 +9,9 @@ from django_mongo_sessions.checks.server import check_server, check_table
 from django_mongo_sessions.checks.settings import (
     check_cookies,
     check_encryption,
+    check_engine,
     check_keys,
+    check_password,
     check_serializer,
     check_settings,
     check_tls,
@@ -18,9 +20,9 @@ from django_mongo_sessions.checks.settings import (
 
 def register() -> None:
     """Register the checks with Django."""
-    for check in (check_settings, check_serializer, check_apps, check_keys):
+    for check in (check_settings, check_engine, check_serializer, check_apps, check_keys):
         checks.register(check)
-    for check in (check_tls, check_cookies, check_encryption):
+    for check in (check_tls, check_password, check_cookies, check_encryption):
         checks.register(check, checks.Tags.security, deploy=True)
     for check in (check_server, check_table):
         checks.register(check, checks.Tags.database)

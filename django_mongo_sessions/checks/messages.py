@@ -62,6 +62,14 @@ MESSAGES = {
     ),
     "E019": Message("{problem}", "Name the alias of a database of django-mongodb-backend."),
     "E020": Message("{problem}", "Correct that entry of DATABASES, or CLIENT_OPTIONS."),
+    "E021": Message(
+        "SESSION_ENGINE is {name!r}, which cannot be used: {problem}",
+        'Correct the dotted path. That of this engine is "django_mongo_sessions.backends.mongodb".',
+    ),
+    "E022": Message(
+        "MONGO_SESSIONS[{key!r}] needs mongomock, which is not installed.",
+        "Run `python -m pip install mongomock`, or use a MongoDB server.",
+    ),
     "W001": Message(
         "SESSION_SERIALIZER unpickles: anyone who can write to the database and knows SECRET_KEY "
         "can run code on your servers.",
@@ -177,6 +185,17 @@ MESSAGES = {
     "W026": Message(
         "MONGO_SESSIONS['URI'] is not used, because DATABASE_ALIAS names the database.",
         "Remove one of them.",
+    ),
+    "W027": Message(
+        "SESSION_ENGINE is {name!r}{default}, which does not use MONGO_SESSIONS: sessions are not "
+        "stored in MongoDB.",
+        'Set it to "django_mongo_sessions.backends.mongodb".',
+    ),
+    "W028": Message(
+        "MONGO_SESSIONS['URI'] has a password: Django shows the URI on its error page with "
+        "DEBUG=True, and in its mails to ADMINS.",
+        "Django masks the password if it stands by itself, as in "
+        '{{"CLIENT_OPTIONS": {{"username": …, "password": os.environ["MONGO_PASSWORD"]}}}}.',
     ),
 }
 

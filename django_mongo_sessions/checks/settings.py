@@ -7,6 +7,7 @@ import math
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import apps
@@ -27,6 +28,7 @@ from django_mongo_sessions.storage import dates, keyring
 
 DJANGO_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
 MIDDLEWARE = "django_mongo_sessions.middleware.SessionMiddleware"
+DJANGO_DEFAULT = "django.contrib.sessions.backends.db"
 DJANGO_CACHE = "django.contrib.sessions.backends.cache.SessionStore"
 FURTHEST_DAY = 400  # days ahead; no session of Django's lasts longer in a browser
 STORE = "django_mongo_sessions.backends.mongodb.SessionStore"
@@ -47,6 +49,21 @@ def check_settings(**kwargs: Any) -> list[checks.CheckMessage]:
 def are_wrong() -> bool:
     """Return whether `check_settings` has found an error, so that other checks can be skipped."""
     return any(found.is_serious() for found in check_settings())
+
+
+def check_engine(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that SESSION_ENGINE can be used, and is this engine if MONGO_SESSIONS is set."""
+    name = settings.SESSION_ENGINE
+    try:
+        import_string(f"{name}.SessionStore")
+    except Exception as error:  # a module may raise anything while it is imported
+        return [message("E021", name=name, problem=error)]
+    if uses_engine() or are_wrong() or not conf.given:
+        return []
+    if name == conf.PREDECESSOR:  # the switch from that one is being prepared
+        return []
+    default = ", Django's default" if name == DJANGO_DEFAULT else ""
+    return [message("W027", name=name, default=default)]
 
 
 def uses_engine() -> bool:
@@ -135,10 +152,15 @@ def _check_client_settings() -> Iterator[checks.CheckMessage]:
         try:
             collection.import_factory(setting)
         except ImproperlyConfigured as error:
-            yield message("E003", key=setting, problem="cannot be used", remedy=str(error))
+            if getattr(error.__cause__, "name", None) == "mongomock":
+                yield message("E022", key=setting)
+            else:
+                yield message("E003", key=setting, problem="cannot be used", remedy=str(error))
     if collection.uses_mock():
+        if find_spec("mongomock") is None:
+            yield message("E022", key="URI")
         # Django's test runner sets DEBUG to False, but it also sets up an outbox.
-        if not settings.DEBUG and not hasattr(mail, "outbox"):
+        elif not settings.DEBUG and not hasattr(mail, "outbox"):
             yield message("W002")
     elif conf.CLIENT is not None:  # which is not called before it is needed
         yield from _check_timeout(conf.TIMEOUT)
@@ -211,6 +233,16 @@ def check_tls(**kwargs: Any) -> list[checks.CheckMessage]:
     return []
 
 
+def check_password(**kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that the URI has no password, which Django does not mask there. For `check --deploy`.
+
+    It cannot be seen whether the URI comes from the environment, nor does that matter here.
+    """
+    if are_wrong() or conf.CLIENT is not None or conf.DATABASE_ALIAS is not None:
+        return []
+    return [message("W028")] if uris.has_password(conf.URI) else []
+
+
 def check_cookies(**kwargs: Any) -> list[checks.CheckMessage]:
     """Check the cookie's flags as Django does, also for a subclass of its middleware.
 
@@ -241,7 +273,7 @@ def _middleware(path: str) -> list[str]:
 def _is_subclass(path: str, kind: type) -> bool:
     try:
         named = import_string(path)
-    except ImportError:  # Django reports this when it starts
+    except Exception:  # a module may raise anything; Django reports it when it starts
         return False
     return isinstance(named, type) and issubclass(named, kind)
 

@@ -67,6 +67,13 @@ def has_tls(uri: str, given: Mapping[str, Any]) -> bool:
     )
 
 
+def has_password(uri: str) -> bool:
+    """Return whether the URI has a password, of the user or of a key file."""
+    _, credentials, _ = _split(uri.partition("?")[0])
+    named = {name.lower(): value for name, value in options(uri).items()}
+    return bool(credentials.partition(":")[2] or named.get("tlscertificatekeyfilepassword"))
+
+
 def may_hold_half_a_password(uri: str) -> bool:
     """Return whether there is a misplaced "@": in the path, or in the query's first name.
 

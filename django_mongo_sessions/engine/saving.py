@@ -57,8 +57,9 @@ def _is_just_written(session: TrackedSession, stored: Snapshot, ours: Content) -
     return not mapping.moves_expiry(session, stored, ours, ends)
 
 
-def mutate(session: TrackedSession, change: Change[Result]) -> Steps[Result | None]:
+def mutate(session: TrackedSession, change: Change[Result]) -> Steps[Result]:
     """Store what the function makes of the session; repeat it if another request was faster."""
+    result: Result
     data = yield from loading.data(session)
     if session.session_key is None:
         ours = session._content(data)
@@ -73,9 +74,9 @@ def mutate(session: TrackedSession, change: Change[Result]) -> Steps[Result | No
 def _store(
     session: TrackedSession,
     stored: Snapshot | None,
-    change: Change[Result] | None,
+    change: Change[Any] | None,
     ours: Content | None = None,
-) -> Steps[Result | None]:
+) -> Steps[Any]:
     """Tidy up, then compare and set."""
     if session._known.strays or session._known.unfinished_move:
         yield from tidy_up(session)
@@ -86,9 +87,9 @@ def _store(
 def _compare_and_set(
     session: TrackedSession,
     stored: Snapshot | None,
-    change: Change[Result] | None,
+    change: Change[Any] | None,
     ours: Content | None = None,
-) -> Steps[Result | None]:
+) -> Steps[Any]:
     """Compare and set until no other request was faster.
 
     `stored` is the newest that is known of the stored session. Each attempt begins with the session
@@ -140,8 +141,8 @@ def _target(stored: Snapshot) -> tuple[bytes, bytes, int]:
 
 
 def _apply(
-    session: TrackedSession, change: Change[Result] | None, content: Content
-) -> tuple[Result | None, Content]:
+    session: TrackedSession, change: Change[Any] | None, content: Content
+) -> tuple[Any, Content]:
     """Return the function's result, and what it makes of a copy of the content as stored."""
     if change is None:
         return None, content

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from itertools import chain, count
 from typing import Any, NamedTuple
 
+from django.apps import apps
 from pymongo.errors import OperationFailure, PyMongoError
 
 from django_mongo_sessions.conf import conf
@@ -27,6 +28,7 @@ _REQUEST_TIMEOUT = 1.0  # seconds that a request waits for the index
 _MEND_ATTEMPTS = 3
 
 INDEXES = (TTL_INDEX, USER_INDEX)
+_APP = "django_mongo_sessions"
 
 _TTL = "expireAfterSeconds"
 _PARTIAL = "partialFilterExpression"
@@ -179,19 +181,20 @@ def _within(seconds: float, steps: Steps[Any]) -> Steps[None]:
         return
 
 
-def ensure(most: float = math.inf) -> Steps[bool]:
+def ensure(most: float = math.inf) -> Steps[list[str] | None]:
     """Create the TTL index if it is missing, and the collection has at most that many documents.
 
-    Never fails: if it cannot be done, one warning says why. Returns whether MongoDB has told which
-    indexes there are.
+    Never fails: if it cannot be done, one warning says why. Returns the name of the index if it was
+    created, in a list; None if MongoDB has not told which indexes there are.
     """
-    problem, is_known = "Cannot find out whether there is a TTL index", False
+    problem = "Cannot find out whether there is a TTL index"
+    created: list[str] | None = None
     try:
         known = yield operations.index_information()
-        is_known = True
+        created = []
         ours = _serving(TTL_INDEX, compare(known))[0]
         if not ours.is_wrong:
-            return True
+            return []
         problem = "There is no TTL index"
         documents = yield operations.estimated_count()
         if ours.state != "missing":
@@ -199,35 +202,35 @@ def ensure(most: float = math.inf) -> Steps[bool]:
         elif documents > most:
             why = f"it holds {documents:,} documents, too many to index during a request"
         else:
-            yield from _create(known, TTL_INDEX)
-            return True
+            return [(yield from _create(known, TTL_INDEX))]
     except PyMongoError as error:
         why = errors.explain(error)
+    is_installed = apps.ready and apps.is_installed(_APP)
     logger.warning(
         "%s on the collection %r: %s. Expired sessions are never read, but without that index "
-        "MongoDB does not remove them. Add 'django_mongo_sessions' to INSTALLED_APPS and run "
-        "`manage.py mongosessions indexes --apply`; until then, run `manage.py clearsessions` "
-        "regularly.",
+        "MongoDB does not remove them. %s `manage.py mongosessions indexes --apply`; until then, "
+        "run `manage.py clearsessions` regularly.",
         problem,
         conf.COLLECTION,
         why,
+        "Run" if is_installed else f"Add {_APP!r} to INSTALLED_APPS and run",
     )
-    return is_known
+    return created
 
 
-def ensure_user_index() -> Steps[None]:
+def ensure_user_index() -> Steps[list[str]]:
     """Create the index by which the sessions of a user are found, if it is missing.
 
-    Never fails: if it cannot be done, one warning says why.
+    Never fails: if it cannot be done, one warning says why. Returns the name of the index if it was
+    created, in a list.
     """
     try:
         known = yield operations.index_information()
         ours = _serving(USER_INDEX, compare(known))[0]
         if not ours.is_wrong:
-            return
+            return []
         if ours.state == "missing":
-            yield from _create(known, USER_INDEX)
-            return
+            return [(yield from _create(known, USER_INDEX))]
         why = f"its index {ours.name} is in the way: {ours.state}, {ours.detail}"
     except PyMongoError as error:
         why = errors.explain(error)
@@ -237,6 +240,7 @@ def ensure_user_index() -> Steps[None]:
         conf.COLLECTION,
         why,
     )
+    return []
 
 
 def mend() -> Steps[list[str]]:

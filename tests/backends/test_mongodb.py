@@ -12,12 +12,14 @@ from django.core.management import call_command
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import path
+from django.utils.functional import SimpleLazyObject
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.engine import deleting
 from django_mongo_sessions.storage import dates, documents
 from tests.conftest import DATABASE, IS_LONG, collection, count_sessions
+from tests.engine import derived
 
 PAIRS = [
     (name, twin)
@@ -55,6 +57,39 @@ def test_no_async_method_of_djangos_own_uses_a_thread(name):
 
     if code := getattr(method, "__code__", None):
         assert "sync_to_async" not in code.co_names
+
+
+# Of a request
+
+
+def test_the_session_of_a_request_is_the_very_object(rf):
+    request = rf.get("/")
+    for session in (derived.SessionStore(), SimpleLazyObject(derived.SessionStore)):
+        request.session = session
+
+        assert SessionStore.of(request) is session
+        assert derived.SessionStore.of(request) is session
+
+
+@pytest.mark.parametrize("session", [SessionStore(), {"password": "S3CRET"}])
+def test_a_session_of_another_class_is_refused(rf, session):
+    request = rf.get("/")
+    request.session = session
+
+    with pytest.raises(TypeError, match=r"not a tests\.engine\.derived\.SessionStore") as refused:
+        derived.SessionStore.of(request)
+
+    assert "S3CRET" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["buy", "buy-async", "buy-class"])
+def test_a_typed_view_changes_the_session(mongod_engine, settings, name):
+    settings.ROOT_URLCONF = "docs.recipes.typed.cart"
+    client = Client()
+
+    answers = [client.post(f"/{name}/").content for _ in range(2)]
+
+    assert answers == [b"Books: 1", b"Books: 2"]
 
 
 # In an event loop

@@ -111,7 +111,7 @@ def test_the_first_migrate_does_not_report_the_index_that_it_is_about_to_create(
 
     call_command("migrate", skip_checks=False, stdout=output, stderr=output)
 
-    assert "mongo_sessions" not in output.getvalue()
+    assert "(mongo_sessions." not in output.getvalue()
     assert TTL_INDEX.name in collection().index_information()
 
 
@@ -193,7 +193,7 @@ def test_a_row_in_djangos_table_is_an_old_session(settings, a_row, path):
 def test_with_another_engine_the_rows_are_in_use(settings, a_row):
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
 
-    assert said(databases=["default"]) == {}
+    assert "W016" not in said(databases=["default"])
 
 
 def test_without_the_app_or_its_table_there_are_no_rows(settings, a_row):

@@ -15,6 +15,7 @@ from django.core import checks as django_checks
 from django.core import mail
 
 from django_mongo_sessions.checks.messages import MESSAGES
+from django_mongo_sessions.checks.settings import uses_engine
 from django_mongo_sessions.storage import dates
 from tests.checks.helpers import SECRET, said
 from tests.connection.test_collection import a_collection
@@ -355,6 +356,98 @@ def test_an_unsuitable_serializer_is_found(settings, path, ids):
     settings.SESSION_SERIALIZER = path
 
     assert list(said()) == ids
+
+
+@pytest.mark.parametrize(
+    ("path", "id", "words"),
+    [
+        ("django_mongo_sessions.backends.mongo", "E021", "No module named"),
+        ("tests.checks.helpers", "E021", '"SessionStore" attribute'),
+        ("tests.checks.failing_engine", "E021", "no key"),
+        ("", "E021", "'', which cannot be used"),
+        ("django.contrib.sessions.backends.db", "W027", "Django's default, which does not use"),
+        ("django.contrib.sessions.backends.cache", "W027", ".cache', which does not use"),
+    ],
+)
+def test_another_engine_is_found_beside_our_settings(settings, no_connection, path, id, words):
+    settings.SESSION_ENGINE = path
+
+    found = said(include_deployment_checks=True)
+
+    assert list(found) == [id]
+    assert not uses_engine()
+    assert words in found[id].msg
+    assert '"django_mongo_sessions.backends.mongodb"' in found[id].hint
+
+
+def test_an_engine_that_derives_from_ours_has_no_findings(settings, no_connection):
+    settings.SESSION_ENGINE = "tests.engine.derived"
+
+    assert said() == {}
+
+
+def test_another_engine_has_no_findings_until_our_settings_are_there(settings, no_connection):
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
+    del settings.MONGO_SESSIONS
+
+    assert "W027" not in said()
+
+
+def test_the_old_engine_has_no_findings_before_the_switch(settings, no_connection):
+    settings.MONGO_SESSIONS = {**OLD, "PREDECESSOR_UNTIL": days(30)}
+    settings.SESSION_ENGINE = OLD["PREDECESSOR"]
+    assert said() == {}
+
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    assert list(said()) == ["W027"]
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"URI": "mongomock://"}, "URI"),
+        ({"CLIENT": "mongomock.MongoClient"}, "CLIENT"),
+        ({"CLIENT": "tests.checks.mock_client.client"}, "CLIENT"),
+    ],
+)
+def test_mongomock_has_to_be_installed(settings, monkeypatch, given, key):
+    settings.MONGO_SESSIONS = given
+    monkeypatch.delattr(mail, "outbox")
+    monkeypatch.delitem(sys.modules, "tests.checks.mock_client", raising=False)
+    monkeypatch.setitem(sys.modules, "mongomock", None)
+
+    found = said()
+
+    assert list(found) == ["E022"]
+    assert found["E022"].msg.startswith(f"MONGO_SESSIONS['{key}']")
+    assert "pip install mongomock" in found["E022"].hint
+
+
+@pytest.mark.parametrize(
+    ("given", "is_found"),
+    [
+        ({"URI": f"mongodb://site:{SECRET}@localhost/site"}, True),
+        ({"URI": f"mongodb://localhost/site?tlsCertificateKeyFilePassword={SECRET}"}, True),
+        ({"URI": f"mongodb://site:{SECRET}@localhost/site", "CLIENT": dict}, False),
+        ({"URI": "mongodb://site@localhost/site", "CLIENT_OPTIONS": {"password": SECRET}}, False),
+        ({"URI": "mongodb://localhost/a:b?appName=c:d@e"}, False),
+    ],
+)
+def test_the_uri_should_have_no_password(settings, no_connection, given, is_found):
+    settings.MONGO_SESSIONS = given
+
+    found = said(include_deployment_checks=True)
+
+    assert ("W028" in found) == is_found
+    assert SECRET not in str(found)
+    assert "W028" not in said()
+
+
+def test_the_uri_of_an_alias_is_not_ours_to_judge(settings, no_connection, alias):
+    uri = f"mongodb://site:{SECRET}@localhost/site"
+    settings.MONGO_SESSIONS = {"DATABASE_ALIAS": alias(HOST=uri)}
+
+    assert said(include_deployment_checks=True) == {}
 
 
 def test_mongomock_is_for_tests(settings, monkeypatch):

@@ -198,6 +198,14 @@ def test_it_goes_on_from_batch_to_batch(sessions, monkeypatch):
     assert "1 session read\r2 sessions read\r3 sessions read\r" in terminal.getvalue()
 
 
+def test_with_verbosity_0_nothing_is_printed_but_a_trial(sessions):
+    terminal = Terminal()
+
+    assert "To be encrypted" in call("encrypt", "--dry-run", "-v", "0")
+    assert call("encrypt", "--sign-out-others", "-v", "0", stderr=terminal) == ""
+    assert terminal.getvalue() == ""
+
+
 def test_an_interruption_loses_nothing(sessions, monkeypatch):
     monkeypatch.setattr(encrypting, "_BATCH", 1)
     real = bulk.update_many

@@ -724,6 +724,20 @@ def test_without_rich_there_are_lines_on_a_terminal_too(monkeypatch):
     assert stderr.getvalue().startswith("1 of 1, ")
 
 
+def test_with_verbosity_0_only_what_is_left_is_reported():
+    old()
+    stderr = Terminal()
+
+    assert command(DB, "-v", "0", stderr=stderr) == ("", None)
+
+    row(key(1), text="cut")
+    output, error = command(DB, "-v", "0", stderr=stderr)
+    assert "unreadable: 1\n" in output
+    assert error.startswith("1 session could not be imported")
+    assert "imported: 0\n" in command(DB, "--dry-run", "-v", "0")[0]
+    assert stderr.getvalue() == ""
+
+
 def test_a_batch_needs_a_number(capsys):
     with pytest.raises(CommandError, match="--batch"):
         call_command("mongosessions", "import", DB, "--batch", "0")

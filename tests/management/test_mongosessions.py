@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -14,6 +17,7 @@ from django.core.management import CommandError, call_command
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.engine import deleting
+from django_mongo_sessions.management.commands.mongosessions import Command
 from django_mongo_sessions.mongo import bulk, operations, status
 from django_mongo_sessions.signals import session_revoked
 from django_mongo_sessions.storage import dates, documents
@@ -32,6 +36,96 @@ def store(mongod_engine):
     store.update({"book": "Sherlock Holmes", SESSION_KEY: "7"})
     store.save()
     return store
+
+
+# Django's own options
+
+
+OPTIONS = {"-v": "0", "--settings": "other_settings", "--pythonpath": "folder", "--traceback": None}
+OPTIONS |= {"--no-color": None, "--skip-checks": None}
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("name", ["status", "newkey", "revoke --all", "show -", "import an.engine"])
+def test_every_option_of_djangos_may_stand_before_a_subcommand_and_after_it(name, place):
+    given = [part for option in OPTIONS.items() for part in option if part is not None]
+    words = name.split()
+
+    options = vars(
+        Command()
+        .create_parser("manage.py", "mongosessions")
+        .parse_args([*given, *words] if place == "before" else [*words, *given])
+    )
+
+    assert options["subcommand"] == words[0]
+    assert (options["verbosity"], options["settings"]) == (0, "other_settings")
+    assert options["pythonpath"] == "folder"
+    assert all(options[name] for name in ("traceback", "no_color", "skip_checks"))
+    assert not options["force_color"]
+
+
+def test_what_stands_after_the_subcommand_counts():
+    parser = Command().create_parser("manage.py", "mongosessions")
+
+    assert parser.parse_args(["-v", "2", "users", "-v", "3"]).verbosity == 3
+    assert parser.parse_args(["users"]).verbosity == 1
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_the_settings_that_are_named_are_those_of_the_site(tmp_path, place):
+    (tmp_path / "named_settings.py").write_text(
+        'SECRET_KEY = "key"\n'
+        'INSTALLED_APPS = ["django_mongo_sessions"]\n'
+        'MONGO_SESSIONS = {"URL": "mongodb://localhost"}\n'
+    )
+    given = ["--settings", "named_settings", "--pythonpath", str(tmp_path), "--skip-checks"]
+    words = [*given, "users"] if place == "before" else ["users", *given]
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "django", "mongosessions", *words],
+        env={name: value for name, value in os.environ.items() if name[:6] != "DJANGO"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("CommandError: MONGO_SESSIONS['URL'] is not a known key")
+
+
+def test_the_help_of_a_subcommand_shows_its_own_options_first(capsys):
+    with pytest.raises(SystemExit):
+        Command().create_parser("manage.py", "mongosessions").parse_args(["users", "--help"])
+
+    told = capsys.readouterr().out
+    assert "Show who is signed in, and how often." in told
+    assert 0 < told.index("print JSON") < told.index("CommandError") < told.index("Skip system")
+
+
+def test_with_verbosity_0_only_what_is_wrong_or_was_asked_for_is_printed(mongod_engine, capsys):
+    with pytest.raises(CommandError):
+        call("indexes", "-v", "0")
+    assert capsys.readouterr() == ("", "")
+    assert call("indexes", "--apply", "-v", "0") == ""
+    key = save("7")
+
+    assert call("users", "-v", "0") == "7: 1 session\n"
+    assert "live: 1" in call("status", "-v", "0")
+    assert call("revoke", "--key", key, "--yes", "-v", "0") == ""
+    assert call("revoke", "--all", "--yes", "--json", "-v", "0") == '{"ended": 0}\n'
+    assert len(call("newkey", "-v", "0")) == 45
+    assert capsys.readouterr() == ("", "")
+
+
+def test_with_verbosity_0_the_index_that_is_wrong_is_named(mongod_engine):
+    call("indexes", "--apply", "-v", "0")
+    collection().drop_index("mongo_sessions_user_id")
+    output = io.StringIO()
+
+    with pytest.raises(CommandError, match="An index is wrong"):
+        call_command("mongosessions", "indexes", verbosity=0, stdout=output)
+
+    assert output.getvalue() == "mongo_sessions_user_id: missing\n"
 
 
 # indexes
@@ -177,6 +271,24 @@ def test_status_prints_json_for_machines(store):
     assert told["sessions"]["signed_in"] == 1
     assert told["sessions"]["oldest"].startswith("20")
     assert told["storage"]["documents"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "is_ours", "shown"),
+    [
+        ("django_mongo_sessions.backends.mongodb", True, ".backends.mongodb\n"),
+        ("tests.engine.derived", True, "tests.engine.derived, which derives from this engine\n"),
+        ("django.contrib.sessions.backends.db", False, ".db, which is not this engine: the site"),
+        ("no.such.engine", False, "no.such.engine, which is not this engine: the site"),
+    ],
+)
+def test_status_says_whether_the_site_uses_this_engine(store, settings, path, is_ours, shown):
+    settings.SESSION_ENGINE = path
+
+    assert f"SESSION_ENGINE: {path}" in call("status")
+    assert shown in call("status")
+    told = json.loads(call("status", "--json"))
+    assert told["SESSION_ENGINE"] == {"name": path, "is_this_engine": is_ours}
 
 
 # show

@@ -101,6 +101,20 @@ def test_a_large_collection_is_not_indexed_during_a_request(do, no_index, logged
     assert "mongosessions indexes --apply" in record.getMessage()
 
 
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_the_app_is_recommended_only_if_it_is_missing(
+    mongod_engine, no_index_yet, settings, logged, is_installed
+):
+    settings.INSTALLED_APPS = ["django_mongo_sessions"] if is_installed else []
+    collection().create_index([("expires_at", 1)], name=NAME)
+
+    SessionStore().save()
+
+    [record] = [record for record in logged() if record.levelno == logging.WARNING]
+    assert ("Add 'django_mongo_sessions' to INST" in record.getMessage()) == (not is_installed)
+    assert "un `manage.py mongosessions indexes --apply`" in record.getMessage()
+
+
 @pytest.mark.only("mongod")
 def test_a_foreign_index_is_left_and_ours_created_beside_it(do, no_index, logged):
     collection().create_index([("expires_at", 1)], name="by_date")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -12,11 +12,13 @@ from pprint import pformat
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, DjangoHelpFormatter
 from django.utils.timezone import localtime
 from pymongo.errors import PyMongoError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.checks.settings import STORE, uses_engine
+from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection import clients, collection, errors
 from django_mongo_sessions.engine import adopting, deleting, loading, signed_in
 from django_mongo_sessions.exceptions import KeysUnavailable
@@ -29,6 +31,17 @@ from django_mongo_sessions.mongo.status import SAMPLE, status
 from django_mongo_sessions.storage import dates, documents, keyring
 
 
+class _SharedOptions(BaseCommand):
+    """The options of every command of Django's, for a subcommand to take them after its name.
+
+    One that is left out there has no default, which would replace what was given before the name.
+    """
+
+    def add_base_argument(self, parser: Any, *args: Any, **kwargs: Any) -> None:
+        """Add an option without its default."""
+        super().add_base_argument(parser, *args, **{**kwargs, "default": SUPPRESS})
+
+
 class Command(BaseCommand):
     """Manage the sessions in MongoDB."""
 
@@ -37,17 +50,27 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Define the subcommands."""
         subcommands = parser.add_subparsers(dest="subcommand", required=True)
+        shared = _SharedOptions().create_parser("", "", add_help=False, argument_default=SUPPRESS)
 
-        command = subcommands.add_parser("indexes", help="Report on the indexes, or correct them.")
+        def add(name: str, summary: str) -> ArgumentParser:
+            return subcommands.add_parser(
+                name,
+                help=summary,
+                description=summary,
+                parents=[shared],
+                formatter_class=DjangoHelpFormatter,
+            )
+
+        command = add("indexes", "Report on the indexes, or correct them.")
         command.add_argument("--apply", action="store_true", help="create or correct the indexes")
 
-        command = subcommands.add_parser("status", help="Show what is stored, and how.")
+        command = add("status", "Show what is stored, and how.")
         command.add_argument("--json", action="store_true", help="print JSON")
         command.add_argument(
             "--exact", action="store_true", help="read every session: slow with millions"
         )
 
-        command = subcommands.add_parser("show", help="Show the document of a session cookie.")
+        command = add("show", "Show the document of a session cookie.")
         command.add_argument(
             "key",
             help="the cookie's value, or - to read it from standard input, where others cannot "
@@ -55,10 +78,10 @@ class Command(BaseCommand):
         )
         command.add_argument("--data", action="store_true", help="show the session's data too")
 
-        command = subcommands.add_parser("users", help="Show who is signed in, and how often.")
+        command = add("users", "Show who is signed in, and how often.")
         command.add_argument("--json", action="store_true", help="print JSON")
 
-        command = subcommands.add_parser("revoke", help="End sessions.")
+        command = add("revoke", "End sessions.")
         which = command.add_mutually_exclusive_group(required=True)
         which.add_argument("--user", metavar="ID", help="the sessions of the user with this id")
         which.add_argument(
@@ -69,11 +92,9 @@ class Command(BaseCommand):
         command.add_argument("--yes", action="store_true", help="do not ask")
         command.add_argument("--json", action="store_true", help="print JSON")
 
-        subcommands.add_parser("newkey", help="Print a new key for ENCRYPTION_KEYS.")
+        add("newkey", "Print a new key for ENCRYPTION_KEYS.")
 
-        command = subcommands.add_parser(
-            "encrypt", help="Encrypt what is stored with the first of the ENCRYPTION_KEYS."
-        )
+        command = add("encrypt", "Encrypt what is stored with the first of the ENCRYPTION_KEYS.")
         command.add_argument("--dry-run", action="store_true", help="change nothing")
         command.add_argument("--json", action="store_true", help="print JSON")
         command.add_argument(
@@ -82,7 +103,7 @@ class Command(BaseCommand):
             help="end the sessions that the command cannot encrypt",
         )
 
-        command = subcommands.add_parser("import", help="Import the sessions of another engine.")
+        command = add("import", "Import the sessions of another engine.")
         command.add_argument(
             "engine",
             help="such as django.contrib.sessions.backends.db; or a function that yields (key, "
@@ -121,6 +142,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, subcommand: str, **options: Any) -> None:
         """Run a subcommand. Wrong settings and PyMongo's errors become a CommandError."""
+        self._is_quiet = options["verbosity"] == 0 and not options.get("dry_run")
         if subcommand == "newkey":
             self._newkey()
             return
@@ -152,21 +174,31 @@ class Command(BaseCommand):
         except SourceError as error:
             raise CommandError(_escape(error)) from error
 
+    def _tell(self, text: str) -> None:
+        """Print what was done, unless `-v 0` says not to."""
+        if not self._is_quiet:
+            self.stdout.write(text)
+
     def _indexes(self, apply: bool) -> None:
         if apply:
             for action in run(indexes.mend()) or ["nothing to do"]:
-                self.stdout.write(_escape(action))
+                self._tell(_escape(action))
         report = run(indexes.report())
         for index in report:
-            self.stdout.write(_escape(f"{index.name}: {index.state} {index.detail}".rstrip()))
+            if index.is_wrong or not self._is_quiet:
+                self.stdout.write(_escape(f"{index.name}: {index.state} {index.detail}".rstrip()))
         if any(index.is_wrong for index in report):
             raise CommandError("An index is wrong. --apply corrects it, and changes no session.")
 
     def _status(self, as_json: bool, exact: bool) -> None:
-        found = status(clients.collection().collection, exact)
+        found = {
+            "SESSION_ENGINE": {"name": conf.SESSION_ENGINE, "is_this_engine": uses_engine()},
+            **status(clients.collection().collection, exact),
+        }
         if as_json:
             self.stdout.write(json.dumps(found, indent=2, default=_plain))
             return
+        found["SESSION_ENGINE"] = _engine()
         found["indexes"] = {
             index["name"]: f"{index['state']} {index['detail']}".strip()
             for index in found["indexes"]
@@ -220,9 +252,10 @@ class Command(BaseCommand):
             ended = run(steps)
         except KeyboardInterrupt:
             raise CommandError("Interrupted. Some sessions may have ended: run it again.") from None
-        self.stdout.write(
-            json.dumps({"ended": ended}) if options["json"] else f"{_times(ended)} ended."
-        )
+        if options["json"]:
+            self.stdout.write(json.dumps({"ended": ended}))
+        else:
+            self._tell(f"{_times(ended)} ended.")
 
     def _import(self, options: Mapping[str, Any]) -> None:
         job = Import(
@@ -234,14 +267,18 @@ class Command(BaseCommand):
             verifies_all=options["verify"] == "all",
         )
         try:
-            progress.show(job.run(), job.total, self.stderr._out)
+            if self._is_quiet:
+                for _ in job.run():
+                    pass
+            else:
+                progress.show(job.run(), job.total, self.stderr._out)
         except KeyboardInterrupt:
             raise CommandError("Interrupted. Run it again: it goes on where it was.") from None
         finally:
             report = job.report()
             if options["json"]:
                 self.stdout.write(json.dumps(report))
-            else:
+            elif job.left or not self._is_quiet:
                 for name, value in report.items():
                     if value or name in ("imported", "ended"):
                         self._write(name.replace("_", " "), value)
@@ -265,7 +302,9 @@ class Command(BaseCommand):
     def _newkey(self) -> None:
         text, key_id = keyring.new_key()
         self.stdout.write(text)
-        self.stderr.write(f"Its id is {key_id}. Keep it as you keep SECRET_KEY.", style_func=str)
+        if not self._is_quiet:
+            told = f"Its id is {key_id}. Keep it as you keep SECRET_KEY."
+            self.stderr.write(told, style_func=str)
 
     def _encrypt(self, dry_run: bool, as_json: bool, sign_out_others: bool) -> None:
         try:
@@ -276,21 +315,19 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(report.as_dict(), indent=2, default=_plain))
         else:
             encrypted = "To be encrypted" if dry_run else "Encrypted"
-            self.stdout.write(
-                f"{encrypted} with the key {report.key_id}: {_times(report.encrypted)}."
-            )
+            self._tell(f"{encrypted} with the key {report.key_id}: {_times(report.encrypted)}.")
             for key_id, bound in report.bound.items():
-                self.stdout.write(
+                self._tell(
                     f"Encrypted with the key {key_id}, and opened only by their cookies: "
                     f"{_times(bound.count)}. The last one expires on {_text(bound.until)}."
                 )
             if sign_out_others:
-                self.stdout.write(f"Ended: {_times(report.signed_out)}.")
+                self._tell(f"Ended: {_times(report.signed_out)}.")
         if report.unopened and (dry_run or not sign_out_others):
             raise CommandError(f"{_times(report.unopened)} cannot be opened with these settings.")
 
     def _show_progress(self, seen: int) -> None:
-        if self.stderr.isatty():
+        if self.stderr.isatty() and not self._is_quiet:
             self.stderr.write(f"{_times(seen)} read", style_func=str, ending="\r")
 
     def _show(self, key: str, with_data: bool) -> None:
@@ -316,6 +353,14 @@ class Command(BaseCommand):
                 )
             lines = pformat(data).splitlines()
             self.stdout.write("\n".join(["data:", *map(_escape, lines)]))
+
+
+def _engine() -> str:
+    """Return the name of SESSION_ENGINE, and what it has to do with this engine."""
+    name = conf.SESSION_ENGINE
+    if not uses_engine():
+        return f"{name}, which is not this engine: the site stores no sessions here"
+    return name if f"{name}.SessionStore" == STORE else f"{name}, which derives from this engine"
 
 
 def _key(given: str) -> str:

@@ -1,0 +1,5 @@
+"""A client for tests, as a site writes it."""
+
+import mongomock
+
+client = mongomock.MongoClient
