@@ -37,6 +37,7 @@ nitpick_ignore = [
     # What from_predecessor() is given. Its text says what there is to use.
     ("py:class", "django_mongo_sessions.engine.predecessors.OldSession"),
 ]
+copybutton_prompt_text = "$ "  # and so it copies neither that nor what is printed
 smartquotes = False  # messages are shown as they are printed
 
 default_role = "code"  # in docstrings, which have single backticks
