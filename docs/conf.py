@@ -43,7 +43,6 @@ smartquotes = False  # messages are shown as they are printed
 default_role = "code"  # in docstrings, which have single backticks
 add_module_names = False
 autodoc_member_order = "bysource"
-python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 

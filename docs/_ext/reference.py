@@ -56,6 +56,8 @@ def join_twins(app: Sphinx, tree: nodes.document) -> None:
         seen = re.fullmatch(r"See (\w+)\(\)\.", content.astext().strip())
         before = seen and _before(twin)
         if before and before[0].get("fullname", "").rpartition(".")[2] == seen[1]:
+            for signature in signatures:
+                signature["_toc_name"] = ""  # once is enough
             before.insert(-1, signatures)
             twin.parent.remove(twin)
 
@@ -80,6 +82,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", link_settings)
     app.connect("autodoc-process-signature", hide_constructor)
     app.connect("autodoc-process-bases", show_public_bases)
-    app.connect("doctree-read", join_twins)
+    app.connect("doctree-read", join_twins, priority=400)  # before the page's contents are made
     app.connect("missing-reference", link_public)
     return {"parallel_read_safe": True}
