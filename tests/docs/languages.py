@@ -38,6 +38,8 @@ from django_mongo_sessions.conf import KEYS
 
 PACKAGE = "django_mongo_sessions"
 SETTING = "MONGO_SESSIONS"
+# Ours, and Django's for sessions and checks.
+SETTINGS = rf"{SETTING}|(SESSION|SECRET|SILENCED)_[A-Z_]+"
 LOGGERS = {PACKAGE, f"{PACKAGE}.predecessor"}
 # Functions of packages that settings name, and that need not be installed.
 OF_OTHERS = {"axes.helpers": ["get_client_ip_address"]}
@@ -75,53 +77,49 @@ def exists(name: str) -> None:
             import_string(name)
 
 
-def settings_of(tree: ast.Module) -> list[dict[str, object]]:
-    """Return what a block sets: as a settings module, and beside it, as in a test.
+def settings_of(tree: ast.Module) -> Iterator[dict[str, object]]:
+    """Yield what a block sets: as a settings module, and beside it, as in a test.
 
-    Nothing else of it is run, except for the imports that these need.
+    Of the rest, only the imports that these values need are run.
     """
-    body = [node for node in tree.body if is_setting(node) or is_import(node)]
-    namespace: dict[str, object] = {}
-    exec(compile(ast.Module(body, []), "block", "exec"), namespace)
-    module = {name: value for name, value in namespace.items() if name.isupper()}
-    return [
-        *([module] if module else []),
-        *({SETTING: evaluated(value, namespace)} for value in set_beside(tree, body)),
-    ]
-
-
-def is_setting(node: ast.stmt) -> bool:
-    """Return whether it sets a setting of ours, or Django's for sessions and checks."""
-    return isinstance(node, ast.Assign) and re.fullmatch(
-        rf"{SETTING}(\[.+\])?|(SESSION|SECRET|SILENCED)_[A-Z_]+", ast.unparse(node.targets[0])
-    )
-
-
-def is_import(node: ast.stmt) -> bool:
-    if isinstance(node, ast.Import):
-        return all(is_installed(alias.name) for alias in node.names)
-    return isinstance(node, ast.ImportFrom) and is_installed(node.module)
-
-
-def is_installed(name: str) -> bool:
-    return find_spec(name.partition(".")[0]) is not None
-
-
-def set_beside(tree: ast.Module, body: list[ast.stmt]) -> Iterator[ast.expr]:
-    """Yield what MONGO_SESSIONS is set to by override_settings(), a fixture, or in a function."""
+    imported, missing = imports(tree)
+    module: dict[str, object] = {}
+    for node in tree.body:
+        name = target(node)
+        if isinstance(node, ast.Assign) and re.fullmatch(SETTINGS, name):
+            module[name] = evaluated(node.value, imported, missing)
+        elif key := re.fullmatch(rf"{SETTING}\['(\w+)'\]", name):
+            value = eval(ast.unparse(node.value), imported)
+            module[SETTING] = {**module.get(SETTING, {}), key[1]: value}
+    yield module
     for node in ast.walk(tree):
-        if isinstance(node, ast.keyword):
-            name = node.arg
-        elif isinstance(node, ast.Assign) and node not in body:
-            name = ast.unparse(node.targets[0]).rpartition(".")[2]
-        else:
-            continue
-        if name == SETTING:
-            yield node.value
+        is_keyword = isinstance(node, ast.keyword) and node.arg == SETTING
+        is_other = node not in tree.body or target(node) != SETTING
+        if is_keyword or (is_other and target(node).rpartition(".")[2] == SETTING):
+            yield {SETTING: evaluated(node.value, imported, None)}
 
 
-def evaluated(node: ast.expr, namespace: dict[str, object]) -> object:
-    """Return a value; of a dict, without the items that depend on what the block does not show."""
+def target(node: ast.AST) -> str:
+    """Return what a statement assigns to; an empty text if it does not."""
+    return ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else ""
+
+
+def imports(tree: ast.Module) -> tuple[dict[str, object], set[str]]:
+    """Return what a settings module imports, and the names of what is not installed."""
+    namespace: dict[str, object] = {}
+    missing: set[str] = set()
+    if any(target(node).startswith(SETTING) for node in tree.body):
+        for node in tree.body:
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                try:
+                    exec(ast.unparse(node), namespace)
+                except ImportError:
+                    missing.update(alias.asname or alias.name for alias in node.names)
+    return namespace, missing
+
+
+def evaluated(node: ast.expr, namespace: dict[str, object], missing: set[str] | None) -> object:
+    """Return a value; of a dict, without the items that need missing names. None: any may miss."""
     if not isinstance(node, ast.Dict):
         return eval(ast.unparse(node), namespace)
     found = {}
@@ -129,7 +127,9 @@ def evaluated(node: ast.expr, namespace: dict[str, object]) -> object:
         name = None if key is None else ast.literal_eval(key)
         try:
             found[name] = eval(ast.unparse(value), namespace)
-        except NameError:
+        except NameError as error:
+            if missing is not None and error.name not in missing:
+                raise
             assert name is None or name in KEYS, f"{name} is not a known key"
     found.pop(None, None)  # of another dict
     return found
@@ -144,35 +144,28 @@ def judge(given: dict[str, object]) -> None:
     wrong = [
         each
         for each in found
-        if each.level >= ERROR and (each.id not in NEEDS or is_installed(NEEDS[each.id]))
+        if each.level >= ERROR and (each.id not in NEEDS or find_spec(NEEDS[each.id]))
     ]
     assert not wrong, "\n".join(map(str, wrong))
 
 
 def modules_in(blocks: list[str]) -> dict[str, ModuleType]:
-    """Return the modules that blocks show, such as `# mysite/mongo.py`, with the names of each.
+    """Return the modules that blocks show, such as `# mysite/mongo.py`, with their functions.
 
     They are not run, since they may import what is not installed.
     """
-    modules = {name: module(name, functions) for name, functions in OF_OTHERS.items()}
+    functions = {name: set(names) for name, names in OF_OTHERS.items()}
     for text in blocks:
-        if named := re.match(r"# (\w+/[\w/]+)\.py\b", text):
-            tree = ast.parse(text)
-            names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-            name = named[1].replace("/", ".")
-            known = vars(modules[name]) if name in modules else {}
-            modules[name] = module(name, [*names, *(each for each in known if each.islower())])
-    for name in list(modules):
-        package = name.rpartition(".")[0]
-        modules.setdefault(package, ModuleType(package))
+        if shown := re.match(r"# (\w+/[\w/]+)\.py\b", text):
+            defined = [each for each in ast.parse(text).body if isinstance(each, ast.FunctionDef)]
+            names = functions.setdefault(shown[1].replace("/", "."), set())
+            names.update(each.name for each in defined)
+    modules = {name.partition(".")[0]: ModuleType(name.partition(".")[0]) for name in functions}
+    for name, names in functions.items():
+        modules[name] = ModuleType(name)
+        for each in names:
+            setattr(modules[name], each, lambda *args: None)
     return modules
-
-
-def module(name: str, functions: list[str]) -> ModuleType:
-    made = ModuleType(name)
-    for each in functions:
-        setattr(made, each, lambda *args: None)
-    return made
 
 
 # What is typed in a shell
@@ -190,8 +183,8 @@ def bash(text: str) -> None:
     done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
     assert not done.stderr, done.stderr
     for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
-        if "manage.py" in words:
+        if "manage.py " in line.partition("#")[0]:
+            words = shlex.split(line, comments=True)
             manage(words[words.index("manage.py") + 1 :])
 
 

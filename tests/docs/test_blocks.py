@@ -93,6 +93,8 @@ WRONG = [
     ("python", '@override_settings(MONGO_SESSIONS={"URL": ""})\ndef test(): ...', "'URI'"),
     ("python", 'def test(uri):\n    settings.MONGO_SESSIONS = {"URL": uri}', "URL"),
     ("python", 'if True:\n    MONGO_SESSIONS = {"TIMEOUT": 0}', "TIMEOUT"),
+    ("python", 'MONGO_SESSIONS = {"TIMEOUT": SECONDS}', "SECONDS"),
+    ("python", 'import nothing\nMONGO_SESSIONS = {"TIMEOUTS": nothing.x}', "TIMEOUTS"),
     ("python", 'MONGO_SESSIONS = {}\nMONGO_SESSIONS["TIMEOUT"] = 0', "TIMEOUT"),
     ("console", "python manage.py migrate", "no prompt"),
     ("console", "$ echo 'a", "looking for matching"),
