@@ -272,6 +272,7 @@ CHECKS = {
     "javascript": javascript,
     "json": json.loads,
     "python": python,
+    "sh": bash,
     "text": lambda text: None,  # for what is no language
     "toml": toml,
     "yaml": lambda text: list(yaml.safe_load_all(text)),
