@@ -1,7 +1,6 @@
 """From a `User-Agent` header to a name that a person recognizes, such as "Firefox on Linux".
 
-Versions are left out: browsers freeze them, and they change under a session. The order of the
-lists matters, since most browsers also name those that they descend from.
+Versions are left out: browsers freeze them, and they change under a session.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext, pgettext
 
-# What the header contains, and what that is called.
+# What the header contains, and what that is called. The order matters, since most browsers also
+# name those that they descend from.
 _BROWSERS = (
     ("Edg", "Edge"),  # Edge, EdgA, EdgiOS
     ("OPR/", "Opera"),
@@ -53,9 +53,14 @@ _ANY_BROWSER = "Mozilla"  # how each browser begins
 
 @dataclass(frozen=True)
 class Device:
-    """A browser or application, and what it runs on. Each is None if the header does not tell."""
+    """A browser or application, and what it runs on.
 
+    `str()` of it is its name in the active language, such as "Firefox on Linux".
+    """
+
+    #: Such as "Firefox", or the name of an application; None if the header does not tell.
     browser: str | None = None
+    #: Such as "Linux" or "iPhone"; None if the header does not tell.
     platform: str | None = None
 
     @property
@@ -74,7 +79,7 @@ class Device:
 
 
 def device(user_agent: str | None) -> Device:
-    """Return the device that a `User-Agent` header names."""
+    """Return the device that a `User-Agent` header names; an unknown one for None."""
     text = user_agent or ""
     browser = _first(_BROWSERS, text) or _product(text)
     return Device(browser, _first(_PLATFORMS, text))

@@ -23,11 +23,18 @@ class SessionConflict(UpdateError):
 
 
 class ServerUnavailable(ServerSelectionTimeoutError):
-    """MongoDB was found to be down a moment ago, so this call was not sent."""
+    """MongoDB was found to be down a moment ago, so this call was not sent.
+
+    It is raised at once, and not after a timeout. With this package's middleware, the response has
+    status 503.
+    """
 
 
 class KeysUnavailable(ServerUnavailable):
-    """The keys that encrypt sessions cannot be had at the moment, so no session can be opened."""
+    """The keys that encrypt sessions cannot be had at the moment, so no session can be opened.
+
+    It is raised if the callable that ENCRYPTION_KEYS names has raised an error.
+    """
 
 
 class PredecessorUnavailable(ServerUnavailable):

@@ -2,7 +2,7 @@
 
 It is the admin of Django's own model `Session`, with rows that come from MongoDB. So there is no
 model, table or migration, and the permissions are those that `migrate` has made for that model.
-The data of sessions are never shown.
+The data of sessions are never shown. For an admin site of your own::
 
     site.register(Session, SessionAdmin)
 """
@@ -195,6 +195,7 @@ class SessionPaginator(Paginator):  # type: ignore[type-arg]
     The server reads all sessions that come before a page.
     """
 
+    #: How many pages there are at most.
     max_pages = 100
 
     @cached_property

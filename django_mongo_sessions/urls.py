@@ -1,4 +1,4 @@
-"""The page of a user's sessions, under the name `mongo_sessions:list`.
+"""The page of a user's sessions, under the name `mongo_sessions:list`::
 
 path("account/sessions/", include("django_mongo_sessions.urls")),
 """

@@ -1,4 +1,4 @@
-"""Who is signed in: list, count and end the sessions of a user.
+"""Who is signed in: list, count and end the sessions of a user::
 
     from django_mongo_sessions.users import list_sessions, revoke_other_sessions
 
@@ -49,7 +49,7 @@ def list_sessions(user: Any, *, request: HttpRequest | None = None) -> list[User
     """Return the sessions in which a user is signed in: the newest first.
 
     With the request, its own session is marked, and comes first. Raises ValueError for an anonymous
-    user, and for one that was never saved.
+    user, for one that was never saved, and for anything that is neither a user nor text.
     """
     return run(
         signed_in.listed(id_of(user), hashes_of(user), current_id(request)), gate_of(request)

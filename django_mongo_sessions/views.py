@@ -1,4 +1,4 @@
-"""The page on which users see where they are signed in, and end it.
+"""The page on which users see where they are signed in, and end it::
 
     path("account/sessions/", include("django_mongo_sessions.urls")),
 
@@ -29,6 +29,8 @@ from django_mongo_sessions.conf import conf
 from django_mongo_sessions.storage import dates
 from django_mongo_sessions.users import UserSession
 
+__all__ = ["AsyncSessionsView", "SessionsView"]
+
 
 class Call(NamedTuple):
     """A call that does I/O: its blocking form, and the one to be awaited."""
@@ -47,7 +49,9 @@ class SessionsPage(ContextMixin, View):
     `as_view()` takes the names of the templates, and `extra_context` for them.
     """
 
+    #: The template of the list.
     template_name = "django_mongo_sessions/session_list.html"
+    #: The template of the question for the password.
     confirm_template_name = "django_mongo_sessions/session_confirm.html"
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
@@ -111,14 +115,18 @@ class SessionsPage(ContextMixin, View):
 
 
 class SessionsView(SessionsPage):
-    """Show the sessions of the user who is signed in, and end them."""
+    """Show the sessions of the user who is signed in, and end them.
+
+    `as_view()` takes `template_name`, `confirm_template_name` and `extra_context`, a dict that is
+    added to the context of both.
+    """
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Return the list."""
+        """Return the list; redirect visitors who are not signed in to `LOGIN_URL`."""
         return _run(request, self._list(request))
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """End what the form names, or ask for the password."""
+        """End what the form names and redirect, or ask for the password."""
         return _run(request, self._end(request))
 
 

@@ -29,6 +29,7 @@ logger = logging.getLogger("django_mongo_sessions")
 class SessionStore(TrackedSession):
     """Sessions in MongoDB: each method of Django's `SessionBase`, blocking and to be awaited.
 
+    A session of the key that is given, or a new one if that is None, is read when it is first used.
     Every method lets PyMongo's errors pass: a session that could not be read is not an empty one.
     """
 
@@ -53,7 +54,7 @@ class SessionStore(TrackedSession):
         return session
 
     def load(self) -> dict[str, Any]:
-        """Return the session's data; `{}` if there is no session, or it does not open."""
+        """Return the session's data as a dict; `{}` if there is no session, or it does not open."""
         snapshot = self._run(loading.load(self))
         return {} if snapshot is None else snapshot.data
 
@@ -64,7 +65,7 @@ class SessionStore(TrackedSession):
         return {} if snapshot is None else snapshot.data
 
     def exists(self, session_key: str | None) -> bool:
-        """Return whether a session is stored under the key."""
+        """Return whether a session is stored under the key; False for what cannot be a key."""
         steps = loading.exists(session_key)
         del session_key  # a traceback shows the variables of this frame
         return self._run(steps)
@@ -77,7 +78,10 @@ class SessionStore(TrackedSession):
         return await self._arun(steps)
 
     def create(self) -> None:
-        """Store the session under a new key."""
+        """Store the session under a new key.
+
+        Raises what save() raises, except for SessionConflict.
+        """
         self._write(saving.create(self))
 
     @twin
@@ -109,20 +113,22 @@ class SessionStore(TrackedSession):
         Unsaved changes and what other requests have stored are merged into a dict, the function
         changes that dict, and the outcome is stored if no other request was faster. Otherwise all
         of this is repeated. So the function may run more than once, and must do nothing but change
-        the dict. Returns what the function returned. If the function raises, nothing is stored.
-        Raises what save() raises, and TypeError for a coroutine function.
+        the dict. It is an ordinary function, also for amutate(). Returns what the function
+        returned. If the function raises, nothing is stored. Raises what save() raises, and
+        TypeError for a coroutine function.
         """
         return self._write(saving.mutate(self, function))
 
     @twin
     async def amutate(self, function: Callable[[dict[str, Any]], Result]) -> Result:
-        """See mutate(). The function is an ordinary one, not a coroutine function."""
+        """See mutate()."""
         return await self._awrite(saving.mutate(self, function))
 
     def delete(self, session_key: str | None = None) -> None:
-        """Delete the session under the key, or this one.
+        """Delete the session under the key, or this one if it is None.
 
-        If it has moved to a new key within the last minute, it is deleted there.
+        If it has moved to a new key within the last minute, it is deleted there. It is no error if
+        there is no such session.
         """
         steps = deleting.delete(self, session_key)
         del session_key
@@ -163,9 +169,9 @@ class SessionStore(TrackedSession):
     def describe(self, *, with_data: bool = False) -> dict[str, Any] | None:
         """Return the stored document to be shown, even if it has expired; None if there is none.
 
-        "_id" is hexadecimal, and "payload" is a dict of its parts. Nothing is checked, decoded or
-        loaded into this session. With `with_data`, "data" is the decoded session, or None if the
-        payload does not open.
+        It is a dict by the names of the fields. "_id" is hexadecimal, and "payload" is a dict of
+        its parts. Nothing is checked, decoded or loaded into this session. With `with_data`, "data"
+        is the decoded session, or None if the payload does not open.
         """
         return self._run(loading.describe(self, with_data))
 
@@ -187,7 +193,10 @@ class SessionStore(TrackedSession):
 
     @classmethod
     def clear_expired(cls) -> int:  # type: ignore[override]  # Django's returns nothing
-        """Delete the sessions that have expired, in batches; return how many there were."""
+        """Delete the sessions of all visitors that have expired, and return how many there were.
+
+        They are deleted in batches of 1,000.
+        """
         _recommend_the_app()
         return run(deleting.clear_expired())
 
@@ -201,7 +210,11 @@ class SessionStore(TrackedSession):
     # `expiry` these compute what would be, and with `expiry` they load nothing.
 
     def get_expiry_age(self, **kwargs: Any) -> int:
-        """Return the seconds until the session ends."""
+        """Return the seconds until the session ends, at most what ABSOLUTE_AGE leaves.
+
+        With `modification`, a datetime, or `expiry`, a number of seconds or a datetime, it computes
+        what would be, as Django's method does, and without ABSOLUTE_AGE.
+        """
         age = super().get_expiry_age(**kwargs)
         if kwargs or conf.ABSOLUTE_AGE is None:
             return age
@@ -215,7 +228,11 @@ class SessionStore(TrackedSession):
         return SessionStore.get_expiry_age(self, **kwargs)
 
     def get_expiry_date(self, **kwargs: Any) -> datetime:
-        """Return when the session ends; naive, in `TIME_ZONE`, if `USE_TZ` is off."""
+        """Return when the session ends, at the latest when ABSOLUTE_AGE says.
+
+        The datetime is naive, in `TIME_ZONE`, if `USE_TZ` is off. The arguments are those of
+        get_expiry_age().
+        """
         date = super().get_expiry_date(**kwargs)
         if kwargs or dates.utc(date) <= (end := self._latest_end()):
             return date

@@ -192,10 +192,10 @@ class TrackedSession(SessionBase):
     def to_document(self, data: dict[str, Any]) -> Mapping[str, Any]:
         """Return extra top-level fields to store with the session, for a project's own queries.
 
-        Override it to derive them from `data`. It must do no I/O, because blocking and awaited
-        methods both call it, at each insert and at each save that changes something. A field with
-        the value None is removed. Names of the engine's own fields, and names that begin with `$`
-        or contain a `.`, raise ValueError.
+        Override it to derive them from `data`, the session's dict. It must do no I/O, because
+        blocking and awaited methods both call it, at each insert and at each save that changes
+        something. A field with the value None is removed. Names of the engine's own fields, and
+        names that begin with `$` or contain a `.`, raise ValueError.
         """
         return {}
 
@@ -216,8 +216,9 @@ class TrackedSession(SessionBase):
 
         That is its data, and extra top-level fields as for to_document(). By default the data are
         stored as they are, without a field. Override it if the old engine keeps columns of its own:
-        `old.row` is the row that it has stored, if it has a model, and `old.store` is its store. It
-        must do no I/O. Fields that to_document() returns too are set by that with the next save.
+        `old.row` is the row that it has stored, if it has a model, and else None; `old.store` is
+        its store, `old.data` its data, and `old.ends` a datetime in UTC. It must do no I/O. Fields
+        that to_document() returns too are set by that with the next save.
         """
         return data, {}
 

@@ -50,16 +50,19 @@ class UserSession:
 
     #: What revoke_session() takes. It changes with SECRET_KEY, and opens nothing.
     id: str
+    #: The user's id as text.
     user_id: str
-    #: When the user signed in.
+    #: When the user signed in. All dates are aware, in UTC.
     created_at: datetime
     #: When the session was last stored, or its expiry moved: see TOUCH_INTERVAL.
     last_seen_at: datetime
+    #: When the session ends, unless it is used before.
     expires_at: datetime
-    #: The client's address or network, if ADDRESS records it.
+    #: The client's address or network, if ADDRESS records it; else None.
     address: str | None
-    #: The browser's `User-Agent`, if USER_AGENT records it.
+    #: The browser's `User-Agent`, if USER_AGENT records it; else None.
     user_agent: str | None
+    #: The id of whoever uses the session in the user's name, as text; None if nobody does.
     impersonator_id: str | None
     #: Whether it is the session of the request that asks.
     is_current: bool

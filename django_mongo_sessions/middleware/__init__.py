@@ -1,4 +1,4 @@
-"""What MIDDLEWARE may name: `django_mongo_sessions.middleware.SessionMiddleware`."""
+"""The middleware: `MIDDLEWARE = [..., "django_mongo_sessions.middleware.SessionMiddleware"]`."""
 
 from django_mongo_sessions.middleware.sessions import SessionMiddleware
 

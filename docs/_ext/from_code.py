@@ -1,7 +1,8 @@
 """Sections whose facts come from the code: `{finding}` and `{setting}`.
 
 The text stands in checks.md and settings.md. An id or a key without a section, and a section
-without an id or a key, is a warning, and so fails the build.
+without an id or a key, is a warning, and so fails the build. Each has an entry in the index, and so
+has each subcommand in command.md.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from string import Formatter
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -35,6 +38,7 @@ class FromCode(SphinxDirective):
 
     required_arguments = 1
     has_content = True
+    entry: str  # what it is, for the index
 
     def run(self) -> list[nodes.Node]:
         """Return the section: title, facts, and the text that stands in the page."""
@@ -50,6 +54,7 @@ class FromCode(SphinxDirective):
         )
         section = nodes.section(ids=[target], names=[target])
         section += nodes.title("", "", nodes.literal("", self.title(name)))
+        section += _index(f"{self.title(name)} ({self.entry})", target)
         section += self.facts(known[name])
         body = nodes.container()
         self.state.nested_parse(self.content, self.content_offset, body)
@@ -66,6 +71,8 @@ class FromCode(SphinxDirective):
 class Finding(FromCode):
     """What a check may say."""
 
+    entry = "check"
+
     def title(self, name: str) -> str:
         return f"mongo_sessions.{name}"
 
@@ -75,6 +82,8 @@ class Finding(FromCode):
 
 class Setting(FromCode):
     """A key of `MONGO_SESSIONS`."""
+
+    entry = "setting"
 
     def facts(self, entry: Any) -> list[nodes.Node]:
         default = nodes.literal("", _python(entry.default))
@@ -87,6 +96,26 @@ def _lines(facts: dict[str, list[nodes.Node]]) -> nodes.Node:
     for name, parts in facts.items():
         block += nodes.line("", "", nodes.strong("", f"{name}:"), nodes.Text(" "), *parts)
     return block
+
+
+def _index(entry: str, target: str) -> addnodes.index:
+    return addnodes.index(entries=[("single", entry, target, "", None)])
+
+
+class IndexSubcommands(SphinxTransform):
+    """Add the sections of command.md whose title is a command to the index."""
+
+    default_priority = 800  # before the index is made
+
+    def apply(self, **kwargs: Any) -> None:
+        if self.env.current_document.docname != "command":
+            return
+        for section in self.document.findall(nodes.section):
+            [title, *_] = section.children
+            if isinstance(title[0], nodes.literal):
+                name = title.astext()
+                entry = f"{name} (command)" if name == "clearsessions" else f"mongosessions; {name}"
+                section.insert(1, _index(entry, section["ids"][0]))
 
 
 def _template(text: str) -> list[nodes.Node]:
@@ -134,4 +163,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("setting", Setting)
     app.connect("env-get-outdated", rebuild)
     app.connect("env-check-consistency", check)
+    app.add_transform(IndexSubcommands)
     return {"parallel_read_safe": True}
