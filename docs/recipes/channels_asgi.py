@@ -9,17 +9,18 @@ http = get_asgi_application()  # before anything is imported that needs Django's
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
+from django.contrib.sessions.backends.base import UpdateError
 from django.urls import path
 from pymongo.errors import ConnectionFailure
 
 from mysite.consumers import Counter
-from mysite.sockets import SignedInConsumer
+from mysite.sockets import SIGNED_OUT, SignedInConsumer
 
 logger = logging.getLogger(__name__)
 
 
-class CloseInOutage:
-    """Closes a socket, instead of breaking it with an error, if MongoDB is down."""
+class CloseOnErrors:
+    """Closes a socket, with a code of this site's own, instead of breaking it."""
 
     def __init__(self, app):
         self.app = app
@@ -27,9 +28,13 @@ class CloseInOutage:
     async def __call__(self, scope, receive, send):
         try:
             await self.app(scope, receive, send)
+            return
+        except UpdateError:  # the session was deleted, such as by a sign-out
+            code = SIGNED_OUT
         except ConnectionFailure as error:
-            logger.error("A socket was closed: %s", error)
-            await send({"type": "websocket.close", "code": 4503})  # a code of this site's own
+            logger.error("MongoDB is down, so a socket was closed: %s", error)
+            code = 4503
+        await send({"type": "websocket.close", "code": code})
 
 
 sockets = URLRouter(
@@ -41,6 +46,6 @@ sockets = URLRouter(
 application = ProtocolTypeRouter(
     {
         "http": http,
-        "websocket": CloseInOutage(AllowedHostsOriginValidator(AuthMiddlewareStack(sockets))),
+        "websocket": CloseOnErrors(AllowedHostsOriginValidator(AuthMiddlewareStack(sockets))),
     }
 )

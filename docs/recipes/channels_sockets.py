@@ -42,7 +42,7 @@ def group_of(user_id):
 
 def name_of(session_key):
     """Return what names a session in a message, and opens nothing."""
-    return salted_hmac("mysite.sockets", session_key or "").hexdigest()
+    return salted_hmac("mysite.sockets", session_key or "", algorithm="sha256").hexdigest()
 
 
 @receiver(session_revoked)

@@ -19,6 +19,7 @@ from docs.recipes import channels_asgi  # noqa: E402
 
 sys.modules["mysite.asgi"] = channels_asgi
 from docs.recipes.channels_tests import SocketTests  # noqa: E402, F401  # pytest runs it
+from docs.recipes.channels_users import UserMiddlewareStack  # noqa: E402
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("mongod_engine")]
 
@@ -31,10 +32,10 @@ def awaited(test):
     return run
 
 
-def socket(client, path):
+def socket(client, path, application=channels_asgi.application):
     cookie = f"sessionid={client.cookies['sessionid'].value}"
     headers = [(b"origin", b"http://testserver"), (b"cookie", cookie.encode())]
-    return WebsocketCommunicator(channels_asgi.application, path, headers=headers)
+    return WebsocketCommunicator(application, path, headers=headers)
 
 
 async def browser(user):
@@ -89,7 +90,10 @@ async def test_other_requests_and_a_socket_lose_nothing(alice):
     session = await client.asession()
     assert await session.aget("messages") == 2
     assert {"page 1", "page 2"} <= set(await session.akeys())
-    await counter.disconnect()
+
+    await session.aflush()
+    await counter.send_json_to({})
+    assert await code_of(counter) == 4401
 
 
 @awaited
@@ -103,6 +107,22 @@ async def test_an_outage_closes_a_socket(alice, settings, caplog):
     assert await code_of(counter) == 4503
     assert await socket(client, "/counter/").connect() == (False, 4503)
     assert len(caplog.records) == 2
+
+
+@awaited
+async def test_a_new_SECRET_KEY_signs_nobody_out(alice, settings):
+    client = await browser(alice)
+    settings.SECRET_KEY_FALLBACKS, settings.SECRET_KEY = [settings.SECRET_KEY], "another key"
+    application = UserMiddlewareStack(channels_sockets.SignedInConsumer.as_asgi())
+
+    opened = socket(client, "/", application)
+    assert (await opened.connect())[0]
+    assert await users.acount_sessions(alice) == 1
+    await opened.disconnect()
+
+    alice.set_password("staple 4711")
+    await alice.asave()
+    assert not (await socket(client, "/", application).connect())[0]
 
 
 async def code_of(socket):
