@@ -33,7 +33,8 @@ nitpicky = True
 # What is documented elsewhere. Names of this package's own have to be in the reference.
 nitpick_ignore_regex = [("py:.*", r"(collections|datetime|django|pymongo)\..+")]
 nitpick_ignore = [
-    ("py:class", "django_mongo_sessions.backends.mongodb.Result"),  # a type variable
+    ("py:class", "django_mongo_sessions.backends.mongodb.Result"),  # type variables
+    ("py:class", "django_mongo_sessions.backends.mongodb.Store"),
     # What from_predecessor() is given. Its text says what there is to use.
     ("py:class", "django_mongo_sessions.engine.predecessors.OldSession"),
 ]

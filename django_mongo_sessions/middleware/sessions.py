@@ -27,7 +27,7 @@ from django_mongo_sessions.middleware.deferred import (
     running_replay,
 )
 from django_mongo_sessions.middleware.unavailable import unavailable
-from django_mongo_sessions.mongo.tracebacks import forget_values
+from django_mongo_sessions.mongo.tracebacks import forget_values, has_passed_through_engine
 
 
 class SessionMiddleware(middleware.SessionMiddleware):
@@ -57,7 +57,17 @@ class SessionMiddleware(middleware.SessionMiddleware):
             return self._respond_to_error(request, error)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
-        """Keep the session's values out of reports of an exception that a view has raised."""
+        """Keep the session's values out of reports of an exception that a view has raised.
+
+        An outage may have been met by another session than the request's, such as one whose key
+        came in a header. Then it is one of this request all the same.
+        """
+        session = own_session(request)
+        if session is not None and has_passed_through_engine(exception):
+            breaker = RequestBreaker()  # the session may be one that the view has made
+            breaker.leave(0.0, exception)
+            if breaker.outage is not None:
+                session._gate = breaker
         forget_values(exception)
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from types import FrameType
 
 from bson.errors import InvalidDocument
 from pymongo.errors import OperationFailure
@@ -64,6 +65,11 @@ def _message(error: OperationFailure) -> str:
     return f"{name}, code {error.code} (the message is not shown, since it may quote the session)"
 
 
+def has_passed_through_engine(error: BaseException) -> bool:
+    """Return whether an error was raised within the engine, by whichever session."""
+    return any(module.startswith(_ENGINE) for module, _ in _frames(error))
+
+
 def forget_values(error: BaseException | None) -> None:
     """Empty the variables of the frames that an error of the engine has passed through.
 
@@ -73,11 +79,7 @@ def forget_values(error: BaseException | None) -> None:
     """
     is_ours = False
     for each in _chain(error):
-        frames = []
-        step = each.__traceback__
-        while step is not None:
-            frames.append((str(step.tb_frame.f_globals.get("__name__")), step.tb_frame))
-            step = step.tb_next
+        frames = _frames(each)
         # Or it was caught inside PyMongo, and has led to one of the engine's.
         entered = is_ours and bool(frames) and frames[0][0].startswith(_CALLERS)
         is_ours = entered or any(module.startswith(_ENGINE) for module, _ in frames)
@@ -93,6 +95,16 @@ def forget_values(error: BaseException | None) -> None:
                 with suppress(RuntimeError):  # it still runs
                     frame.clear()
         is_ours = entered
+
+
+def _frames(error: BaseException) -> list[tuple[str, FrameType]]:
+    """Return the frames of an error's traceback, each with the name of its module."""
+    frames = []
+    step = error.__traceback__
+    while step is not None:
+        frames.append((str(step.tb_frame.f_globals.get("__name__")), step.tb_frame))
+        step = step.tb_next
+    return frames
 
 
 def _chain(

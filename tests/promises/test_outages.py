@@ -13,6 +13,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client
 from django.urls import clear_url_caches, path
 from django.utils.decorators import sync_and_async_middleware
+from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure, ServerSelectionTimeoutError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
@@ -91,6 +92,27 @@ def sets(request):
     return HttpResponse("set")
 
 
+def another(request):
+    """Use a session whose key came in a header, as APIs do."""
+    return HttpResponse(SessionStore(KEY).get("a", "nothing"))
+
+
+async def aanother(request):
+    return HttpResponse((await SessionStore(KEY).aload()).get("a", "nothing"))
+
+
+def replaces(request):
+    """Put another session in the place of the request's."""
+    request.session = SessionStore(KEY)
+    return reads(request)
+
+
+def own_client(request):
+    """Call MongoDB for something that is no session."""
+    with MongoClient(NOWHERE["URI"], serverSelectionTimeoutMS=1) as client:
+        client.admin.command("ping")
+
+
 def streams(request):
     """Use the session again when the request is over."""
     with suppress(ConnectionFailure):
@@ -122,6 +144,7 @@ urlpatterns = [
     *(path(view.__name__, view) for view in (reads, areads, writes, saves_later, asaves_later)),
     *(path(view.__name__, view) for view in (copes, asks_again, plain, breaks)),
     *(path(view.__name__, view) for view in (moves, sets, streams)),
+    *(path(view.__name__, view) for view in (another, aanother, replaces, own_client)),
 ]
 handler500 = "django.views.defaults.server_error"
 
@@ -257,8 +280,17 @@ def test_a_view_that_handles_the_error_returns_its_own_response(get, site, saves
     assert get("/copes?status=500").status_code == 503
 
 
-def test_an_error_of_the_views_own_stays_a_500(get):
-    assert get("/breaks").status_code == 500
+@pytest.mark.parametrize("url", ["/another", "/aanother", "/replaces"])
+def test_an_outage_that_another_session_meets_is_a_503_too(get, url):
+    answer = get(url)
+
+    assert answer.status_code == 503
+    assert answer["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize("url", ["/breaks", "/own_client"])
+def test_an_error_of_the_views_own_stays_a_500(get, url):
+    assert get(url).status_code == 500
 
 
 def test_an_error_with_another_engine_is_left_to_django(get, site):

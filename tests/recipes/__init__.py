@@ -4,6 +4,8 @@ from django.contrib.auth import SESSION_KEY
 from django.test import Client
 
 PASSWORD = "correct horse battery"
+# Settings of a site whose MongoDB is down.
+NOWHERE = {"URI": "mongodb://127.0.0.1:1", "TIMEOUT": 0.1}
 
 
 def record(settings, **keys):
@@ -20,3 +22,10 @@ def browser(user, *, enforce_csrf_checks=False, **headers):
 
 def is_signed_in(client):
     return SESSION_KEY in client.session
+
+
+def a_page(user):
+    """Return a browser whose requests are refused without a CSRF token, and the token."""
+    client = browser(user, enforce_csrf_checks=True)
+    token = client.get("/hello/").content.decode()
+    return client, {"HTTP_X_CSRFTOKEN": token}

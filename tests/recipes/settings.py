@@ -20,12 +20,23 @@ def real_address(request):
 
 if RECIPE == "rest_framework":
     INSTALLED_APPS = [*INSTALLED_APPS, "rest_framework"]
+    REST_FRAMEWORK = {
+        "EXCEPTION_HANDLER": "docs.recipes.rest_framework_outage.exception_handler",
+    }
 elif RECIPE == "allauth":
-    INSTALLED_APPS = [*INSTALLED_APPS, "allauth", "allauth.account"]
+    INSTALLED_APPS = [
+        *INSTALLED_APPS,
+        *("allauth", "allauth.account", "allauth.headless", "allauth.mfa", "allauth.usersessions"),
+        *("django.contrib.humanize", "rest_framework"),
+    ]
     MIDDLEWARE = [*MIDDLEWARE, "allauth.account.middleware.AccountMiddleware"]
     AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
     ACCOUNT_EMAIL_VERIFICATION = "none"
+    ACCOUNT_LOGIN_BY_CODE_ENABLED = True
     ACCOUNT_RATE_LIMITS = False
+elif RECIPE == "channels":
+    INSTALLED_APPS = [*INSTALLED_APPS, "channels"]
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 elif RECIPE == "axes":
     INSTALLED_APPS = [*INSTALLED_APPS, "axes"]
     MIDDLEWARE = [*MIDDLEWARE, "axes.middleware.AxesMiddleware"]
