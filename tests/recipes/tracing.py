@@ -8,8 +8,6 @@ import json
 import os
 import sys
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "testproject.settings"
-
 import django
 from django.conf import settings
 from django.http import HttpResponse
@@ -91,6 +89,7 @@ def visit(address, cookie=None):
 
 
 def main(name, options, database):
+    os.environ["DJANGO_SETTINGS_MODULE"] = "testproject.settings"
     finish = {"sentry": sentry, "opentelemetry": opentelemetry}[name](json.loads(options))
     settings.ROOT_URLCONF = __name__
     settings.DEBUG = False
