@@ -60,6 +60,20 @@ MAX_BODY = 15_000_000  # bytes
 _LEVEL = 1
 
 
+class Payload(bytes):
+    """A payload to be stored, whose text says nothing of the session.
+
+    Whatever listens to PyMongo's commands, such as a tracing library, may send the text of them.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<payload of {len(self)} bytes>"
+
+    __str__ = __repr__
+
+
 def dump(serializer: Callable[[], Any], data: Mapping[str, Any]) -> bytes:
     """Serialize a session's dict.
 
@@ -94,7 +108,7 @@ def load(serializer: Callable[[], Any], body: bytes) -> dict[str, Any]:
 
 def seal(
     body: bytes, binding: bytes, key: str | bytes, compress_from: int | Literal[False]
-) -> bytes:
+) -> Payload:
     """Return the payload of a body for one document.
 
     A body of `compress_from` bytes or more is compressed if that makes it smaller. With False, no
@@ -140,7 +154,7 @@ def _inflate(deflated: bytes) -> bytes:
     return body
 
 
-def seal_pointer(target: bytes, binding: bytes, key: str | bytes) -> bytes:
+def seal_pointer(target: bytes, binding: bytes, key: str | bytes) -> Payload:
     """Return the payload that says to which document's id a session has moved."""
     return _close(MOVED, target, binding, key)
 
@@ -176,7 +190,7 @@ def encrypt(
     session_key: str,
     key: keyring.MasterKey,
     compress_from: int | Literal[False],
-) -> bytes:
+) -> Payload:
     """Return the encrypted payload of a body for one document.
 
     It opens only with the session's key, or with any if the key given here is empty. See seal() for
@@ -189,7 +203,7 @@ def encrypt(
     text = is_deflated.to_bytes(1, "big") + len(body).to_bytes(4, "big") + body
     text = text.ljust(_padded(len(text)), b"\0")
     nonce = header[-_NONCE_LENGTH:]
-    return header + commitment + keyring.encrypt(secret, nonce, text, header + binding)
+    return Payload(header + commitment + keyring.encrypt(secret, nonce, text, header + binding))
 
 
 def decrypt(
@@ -256,8 +270,8 @@ def largest_keys(
     return dict(sorted(sizes.items(), key=lambda item: item[1], reverse=True)[:most])
 
 
-def _close(form: bytes, body: bytes, binding: bytes, key: str | bytes) -> bytes:
-    return form + _mac(form, binding, body, key) + body
+def _close(form: bytes, body: bytes, binding: bytes, key: str | bytes) -> Payload:
+    return Payload(form + _mac(form, binding, body, key) + body)
 
 
 def _open(

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import logging
 import os
 import sys
@@ -80,6 +81,20 @@ def test_nothing_appears_in_the_logs_at_any_level(mongod_engine, settings, caplo
     assert "(not shown)" in text
     assert "rejected" in text
     assert_shows_nothing(text)
+
+
+@pytest.mark.only("mongod")
+def test_the_text_of_a_command_shows_no_payload(do, commands):
+    """Tracing libraries send the text of commands, some of them as JSON."""
+    store = begin()
+
+    use(store, lambda verb, *args, **kwargs: do(store, verb, *args, **kwargs))
+
+    sent = [command for name, command in commands.sent if name in ("insert", "update")]
+    text = "\n".join(json.dumps(command, default=str) + str(command) for command in sent)
+    assert "<payload of " in text
+    for secret in (KEY, VALUE, *IN_BASE64):
+        assert secret not in text, secret
 
 
 def test_a_document_that_a_validator_refuses_is_not_shown(mongod_engine, settings, caplog):
