@@ -83,7 +83,9 @@ def test_each_recipe_is_on_a_page():
     shown = re.findall(r"^```\{literalinclude\} recipes/(\S+)$", pages, re.MULTILINE)
 
     assert set(shown) == {
-        path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.*") if path.suffix != ".pyc"
+        path.relative_to(RECIPES).as_posix()
+        for path in RECIPES.rglob("*.*")
+        if path.suffix != ".pyc"
     }
 
 
