@@ -285,6 +285,7 @@ async def _drive(
                 if isinstance(error, PyMongoError):
                     if operation.counts and not _has_shorter_deadline(seconds, began):
                         gate.leave(began, error)
+                    gate.explain(error)
                 elif isinstance(error, InvalidBSON):  # a reply arrived
                     gate.leave(began)
                 else:
