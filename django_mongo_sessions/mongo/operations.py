@@ -18,6 +18,7 @@ from django_mongo_sessions.storage import documents
 
 _DUPLICATE = 11000
 
+
 # One session. Reads filter by `_id` alone, which MongoDB serves without a query plan: a filter on
 # the date makes them a quarter slower. The date comes along and is checked in the reply. There is
 # no projection, which would only leave out what `to_document()` returns.
@@ -539,6 +540,11 @@ def drop_index(name: str) -> Operation[None]:
 def ping() -> Operation[Any]:
     """Find out whether a server replies."""
     return Operation(lambda collection: collection.database.command("ping"), _unchanged)
+
+
+def server_info() -> Operation[Mapping[str, Any]]:
+    """Ask the server for its version, among other things."""
+    return Operation(lambda collection: collection.database.client.server_info(), _unchanged)
 
 
 def _unchanged(reply: Any) -> Any:
