@@ -82,6 +82,7 @@ def make_collection(kind: ClientClass) -> SessionCollection:
     """
     for fault in conf.faults():
         raise ImproperlyConfigured(f"MONGO_SESSIONS[{fault.key!r}] {fault.problem}. {fault.remedy}")
+    logs.log_outages_once()
     client, owned = _open(kind)
     # Once, since another thread may begin or end a test run: what is dropped must be a test's.
     test_run = testruns.environment()
