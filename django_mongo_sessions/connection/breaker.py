@@ -25,7 +25,7 @@ PROBE_INTERVAL = 1.0  # seconds
 class Gate:
     """What every call passes. This one lets all calls through."""
 
-    outage: str | None = None  # the error that shows MongoDB to be down; by name, or in words
+    outage: str | None = None  # the error that shows MongoDB to be down: its name, and more
 
     def enter(self, began: float) -> None:
         """Let a call through that begins at this time.monotonic(), or raise a PyMongoError."""
@@ -93,18 +93,17 @@ class Breaker(Gate):
         elif self._shows_outage(began, error):
             self._hangs = isinstance(error, NetworkTimeout)
             self._next_probe = time.monotonic() + PROBE_INTERVAL
-            self.outage = type(error).__name__
+            self.outage = f"{type(error).__name__} ({_reason(error, _hosts(self._client))})"
 
     def explain(self, error: Exception) -> None:
         """Let the error of a server that was not found say where and why, and what to try.
 
         PyMongo's own text describes the whole topology. Any other error stays as it is.
         """
-        said = errors.without_topology(error)
-        if isinstance(error, ServerSelectionTimeoutError) and said != str(error):
+        is_long = errors.without_topology(error) != str(error)
+        if isinstance(error, ServerSelectionTimeoutError) and is_long:
             hosts = _hosts(self._client)
-            reason = said.removeprefix(f"{hosts}: ")
-            error.args = (f"MongoDB is down at {hosts}: {reason}. {_advice()}",)
+            error.args = (f"MongoDB is down at {hosts}: {_reason(error, hosts)}. {_advice()}",)
 
     def _shows_outage(self, began: float, error: Exception) -> bool:
         """Return whether a call has waited in vain, and no later one got a reply."""
@@ -149,6 +148,11 @@ def _host(address: tuple[str, int | None], server: Any) -> str:
     if port is not None:  # else it is a socket's path
         host = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return f"{host} ({server.server_type_name})" if server.is_server_type_known else host
+
+
+def _reason(error: Exception, hosts: str) -> str:
+    """Return what an error says, without the host if there is one alone."""
+    return errors.without_topology(error).removeprefix(f"{hosts}: ")
 
 
 def _advice() -> str:

@@ -22,7 +22,7 @@ from pymongo.read_concern import ReadConcern
 
 from django_mongo_sessions import __version__
 from django_mongo_sessions.conf import conf
-from django_mongo_sessions.connection import logs, testruns, uris
+from django_mongo_sessions.connection import errors, logs, testruns, uris
 from django_mongo_sessions.connection.addresses import Address, address
 from django_mongo_sessions.connection.breaker import OPEN, PROBE_INTERVAL, Breaker, Gate
 
@@ -124,7 +124,7 @@ def _drop(given: Mapping[str, Any], database: str, name: str) -> None:
             logger.warning(
                 "The database %r of a test run was not dropped: %s",
                 database,
-                without_secrets(str(error)),
+                without_secrets(errors.without_topology(error)),
             )
 
 

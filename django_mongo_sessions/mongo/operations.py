@@ -18,7 +18,6 @@ from django_mongo_sessions.storage import documents
 
 _DUPLICATE = 11000
 
-
 # One session. Reads filter by `_id` alone, which MongoDB serves without a query plan: a filter on
 # the date makes them a quarter slower. The date comes along and is checked in the reply. There is
 # no projection, which would only leave out what `to_document()` returns.
