@@ -1,6 +1,7 @@
 """What the app adds: the indexes, created by `migrate`."""
 
 import io
+import logging
 
 import pytest
 from django.core.management import call_command
@@ -69,6 +70,19 @@ def test_an_outage_is_a_warning_and_does_not_stop_the_migration(settings, soon_t
     [record] = logged()
     assert "127.0.0.1:1" in record.getMessage()
     assert "remove them. Run `manage.py mongosessions indexes --apply`;" in record.getMessage()
+    clients.reset()
+
+
+@pytest.mark.django_db
+def test_migrate_and_its_checks_wait_for_a_server_once(settings, caplog):
+    settings.MONGO_SESSIONS = {"URI": "mongodb://127.0.0.1:1/site", "TIMEOUT": 0.1}
+    caplog.set_level(logging.DEBUG, "pymongo.serverSelection")
+
+    call_command("migrate", verbosity=0, skip_checks=False)
+
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("Server selection failed" in message for message in messages) == 1
+    assert any("TTL index" in message for message in messages)
     clients.reset()
 
 

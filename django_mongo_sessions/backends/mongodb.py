@@ -249,17 +249,14 @@ class SessionStore(TrackedSession):
 
     def _get_session(self, no_load: bool = False) -> dict[str, Any]:
         self.accessed = True
-        try:
-            return self._session_cache
-        except AttributeError:
-            return self._run(loading.data(self, no_load))
+        # Not by an AttributeError, which a traceback would show before that of an outage.
+        data: dict[str, Any] | None = getattr(self, "_session_cache", None)
+        return self._run(loading.data(self, no_load)) if data is None else data
 
     async def _aget_session(self, no_load: bool = False) -> dict[str, Any]:
         self.accessed = True
-        try:
-            return self._session_cache
-        except AttributeError:
-            return await self._arun(loading.data(self, no_load))
+        data: dict[str, Any] | None = getattr(self, "_session_cache", None)
+        return await self._arun(loading.data(self, no_load)) if data is None else data
 
     _session = property(_get_session)
 

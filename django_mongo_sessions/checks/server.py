@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import pymongo
 from django.apps import apps
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
@@ -17,7 +16,7 @@ from django_mongo_sessions.checks.messages import message
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection import clients, collection, errors
 from django_mongo_sessions.exceptions import KeysUnavailable
-from django_mongo_sessions.mongo import bulk, indexes
+from django_mongo_sessions.mongo import bulk, indexes, operations
 from django_mongo_sessions.mongo.runner import run, single
 from django_mongo_sessions.storage import dates, keyring
 
@@ -36,7 +35,7 @@ def check_server(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessa
             return []
         if conf.CLIENT is not None:  # which no other check has called
             found += settings.check_database(client)
-        found += _check_server(client)
+        found += _check_server()
         found += _check_encryption()
     except ImproperlyConfigured as error:
         found.append(message("E008", problem=error))
@@ -46,9 +45,8 @@ def check_server(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessa
     return found
 
 
-def _check_server(client: Any) -> Iterator[checks.CheckMessage]:
-    with pymongo.timeout(collection.timeout(client)):
-        server = client.server_info()
+def _check_server() -> Iterator[checks.CheckMessage]:
+    server = run(single(operations.server_info()))  # so `migrate` need not wait for it again
     if server["versionArray"] < OLDEST_SERVER:
         yield message("E006", version=server["version"])
         return

@@ -16,7 +16,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from django_mongo_sessions.connection import errors
+from django_mongo_sessions.connection import errors, testruns
 from django_mongo_sessions.exceptions import PredecessorUnavailable, ServerUnavailable
 
 PROBE_INTERVAL = 1.0  # seconds
@@ -25,13 +25,16 @@ PROBE_INTERVAL = 1.0  # seconds
 class Gate:
     """What every call passes. This one lets all calls through."""
 
-    outage: str | None = None  # the name of the error that shows MongoDB to be down
+    outage: str | None = None  # the error that shows MongoDB to be down: its name, and more
 
     def enter(self, began: float) -> None:
         """Let a call through that begins at this time.monotonic(), or raise a PyMongoError."""
 
     def leave(self, began: float, error: Exception | None = None) -> None:
         """Learn how a call ended."""
+
+    def explain(self, error: Exception) -> None:
+        """Let an error that a call has met say what to do about it."""
 
 
 OPEN = Gate()
@@ -43,15 +46,19 @@ class RequestBreaker(Gate):
     def enter(self, began: float) -> None:
         """Let a call through, or raise ServerUnavailable."""
         if self.outage is not None:
-            raise ServerUnavailable(
-                f"MongoDB is down: an earlier call of this request ended in {self.outage}, so the "
-                "session is not tried again."
-            )
+            raise not_tried_again(self.outage)
 
     def leave(self, began: float, error: Exception | None = None) -> None:
         """Remember the first outage."""
         if self.outage is None and error is not None and errors.is_outage(error):
-            self.outage = type(error).__name__
+            self.outage = f"{type(error).__name__}: {errors.without_topology(error)}"
+
+
+def not_tried_again(outage: str) -> ServerUnavailable:
+    """Return the error of a request's second call, given how the first one ended."""
+    return ServerUnavailable(
+        f"The session is not tried again: an earlier call of this request ended in {outage}"
+    )
 
 
 class Breaker(Gate):
@@ -72,8 +79,9 @@ class Breaker(Gate):
         """Let a call through, or raise ServerUnavailable."""
         if self.outage is not None and not self._should_try(began):
             raise ServerUnavailable(
-                f"MongoDB is down: a call ended in {self.outage}, and no server has been found "
-                f"since. The next attempt follows within {PROBE_INTERVAL:.0f} s."
+                f"MongoDB is down at {_hosts(self._client)}: a call ended in {self.outage}, and "
+                f"no server has been found since. The next attempt follows within "
+                f"{PROBE_INTERVAL:.0f} s. {_advice()}"
             )
 
     def leave(self, began: float, error: Exception | None = None) -> None:
@@ -85,7 +93,17 @@ class Breaker(Gate):
         elif self._shows_outage(began, error):
             self._hangs = isinstance(error, NetworkTimeout)
             self._next_probe = time.monotonic() + PROBE_INTERVAL
-            self.outage = type(error).__name__
+            self.outage = f"{type(error).__name__} ({_reason(error, _hosts(self._client))})"
+
+    def explain(self, error: Exception) -> None:
+        """Let the error of a server that was not found say where and why, and what to try.
+
+        PyMongo's own text describes the whole topology. Any other error stays as it is.
+        """
+        is_long = errors.without_topology(error) != str(error)
+        if isinstance(error, ServerSelectionTimeoutError) and is_long:
+            hosts = _hosts(self._client)
+            error.args = (f"MongoDB is down at {hosts}: {_reason(error, hosts)}. {_advice()}",)
 
     def _shows_outage(self, began: float, error: Exception) -> bool:
         """Return whether a call has waited in vain, and no later one got a reply."""
@@ -117,6 +135,28 @@ class Breaker(Gate):
         if is_due:
             self._next_probe = now + PROBE_INTERVAL
         return is_due
+
+
+def _hosts(client: Any) -> str:
+    """Return the addresses that a client knows, and what it has found there."""
+    servers = client.topology_description.server_descriptions()
+    return ", ".join(_host(address, servers[address]) for address in sorted(servers))
+
+
+def _host(address: tuple[str, int | None], server: Any) -> str:
+    host, port = address
+    if port is not None:  # else it is a socket's path
+        host = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{host} ({server.server_type_name})" if server.is_server_type_known else host
+
+
+def _reason(error: Exception, hosts: str) -> str:
+    """Return what an error says, without the host if there is one alone."""
+    return errors.without_topology(error).removeprefix(f"{hosts}: ")
+
+
+def _advice() -> str:
+    return errors.ADVICE if testruns.environment() is None else errors.ADVICE_IN_TESTS
 
 
 class FactoryBreaker(Gate):

@@ -22,7 +22,7 @@ from pymongo.read_concern import ReadConcern
 
 from django_mongo_sessions import __version__
 from django_mongo_sessions.conf import conf
-from django_mongo_sessions.connection import logs, testruns, uris
+from django_mongo_sessions.connection import errors, logs, testruns, uris
 from django_mongo_sessions.connection.addresses import Address, address
 from django_mongo_sessions.connection.breaker import OPEN, PROBE_INTERVAL, Breaker, Gate
 
@@ -82,6 +82,7 @@ def make_collection(kind: ClientClass) -> SessionCollection:
     """
     for fault in conf.faults():
         raise ImproperlyConfigured(f"MONGO_SESSIONS[{fault.key!r}] {fault.problem}. {fault.remedy}")
+    logs.log_outages_once()
     client, owned = _open(kind)
     # Once, since another thread may begin or end a test run: what is dropped must be a test's.
     test_run = testruns.environment()
@@ -123,7 +124,7 @@ def _drop(given: Mapping[str, Any], database: str, name: str) -> None:
             logger.warning(
                 "The database %r of a test run was not dropped: %s",
                 database,
-                without_secrets(str(error)),
+                without_secrets(errors.without_topology(error)),
             )
 
 

@@ -5,6 +5,9 @@ The codes are those of https://github.com/mongodb/mongo/blob/master/src/mongo/ba
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 from pymongo.errors import (
     AutoReconnect,
     ConnectionFailure,
@@ -64,8 +67,26 @@ _PRIVILEGES = {  # by the first word of the command that was refused
 }
 
 
+# What PyMongo adds to the reason why it has found no server.
+_TOPOLOGY = re.compile(r", Timeout: [^,]*, Topology Description: .*", re.DOTALL)
+_TIMEOUTS = re.compile(r" \(configured timeouts: [^)]*\)")
+# What may help if no server is found, on a site and in its tests.
+ADVICE = (
+    "Is MongoDB running there, and is MONGO_SESSIONS right? `manage.py check --database default` "
+    "tells more."
+)
+ADVICE_IN_TESTS = (
+    "Tests need a server too, so start one. Without one, let the settings of the tests say "
+    'MONGO_SESSIONS = {"URI": "mongomock://"}, and install mongomock: see "Without MongoDB" in '
+    "docs/testing.md."
+)
+
+
 def explain(error: PyMongoError) -> str:
-    """Return why the server refused a command, with the name of a missing privilege."""
+    """Return why the server refused a command, with the name of a missing privilege.
+
+    If there is no server, it says why none was found, and not what to try.
+    """
     code = error.code if isinstance(error, OperationFailure) else None
     if code == _SAME_KEYS:  # ours was tried in both directions: see `indexes.mend`
         return (
@@ -76,7 +97,13 @@ def explain(error: PyMongoError) -> str:
         for asked, privilege in _PRIVILEGES.items():
             if f"{{ {asked}:" in str(error):
                 return f"the client's user lacks the privilege {privilege}"
-    return str(error)
+    said = without_topology(error)
+    return said.removesuffix(f". {ADVICE}").removesuffix(f". {ADVICE_IN_TESTS}")
+
+
+def without_topology(error: Exception) -> str:
+    """Return what an error says, without PyMongo's description of all servers and its timeouts."""
+    return _TIMEOUTS.sub("", _TOPOLOGY.sub("", str(error)))
 
 
 def is_outage(error: Exception) -> bool:
@@ -88,6 +115,25 @@ def is_outage(error: Exception) -> bool:
     return isinstance(error, PyMongoError) and (
         error.timeout or any(map(error.has_error_label, _OUTAGE_LABELS))
     )
+
+
+def stems_from_outage(error: BaseException | None) -> bool:
+    """Return whether an exception is an outage, or was raised because of one."""
+    return any(isinstance(each, Exception) and is_outage(each) for each in shown(error))
+
+
+def shown(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception, and those that a traceback shows before it, the latest first."""
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = before(error)
+
+
+def before(error: BaseException) -> BaseException | None:
+    """Return the exception that a traceback shows before this one; None if there is none."""
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def id_is_taken(error: PyMongoError) -> bool:

@@ -1,4 +1,4 @@
-"""No value of a session in PyMongo's log of commands."""
+"""What others log: PyMongo its commands, without values of a session; Django an outage, once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import logging
 import re
 from collections import OrderedDict
 from typing import Any
+
+from django_mongo_sessions.connection import errors
 
 # Of a command or a reply, the fields that never hold a value of a session. A field that is not
 # named here is not shown, whatever a server or a later release of PyMongo may add.
@@ -99,7 +101,31 @@ def _shown_reply(reply: str) -> str:
     return json.dumps(shown if shown.keys() == fields.keys() else {**shown, "...": _HIDDEN})
 
 
+class OncePerRequest(logging.Filter):
+    """Drops what Django logs of an outage after the first record of the same request.
+
+    Each middleware that uses the session meets the outage again, and Django logs each time.
+    """
+
+    _MARK = "_mongo_sessions_outage_is_logged"
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is not one more of a request's outage."""
+        request, error = getattr(record, "request", None), record.exc_info and record.exc_info[1]
+        if request is None or not error or not errors.stems_from_outage(error):
+            return True
+        is_first = not hasattr(request, self._MARK)
+        setattr(request, self._MARK, True)
+        return is_first
+
+
 _filter = CommandFilter()
+_once_per_request = OncePerRequest()
+
+
+def log_outages_once() -> None:
+    """Let Django log the outage that a request has met once. Idempotent."""
+    logging.getLogger("django.request").addFilter(_once_per_request)
 
 
 def redact_commands(database: str, collection: str) -> None:

@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import errors
-from django_mongo_sessions.connection.breaker import OPEN
+from django_mongo_sessions.connection.breaker import OPEN, not_tried_again
 from django_mongo_sessions.engine import overriding
 
 # A method of the store that an answer needs: its blocking name, and its asynchronous one.
@@ -100,15 +100,16 @@ class DeferredSession:
             raise NeedsIO(self, method)
         return self._outcomes[method]
 
-    def is_unavailable(self, response: HttpResponse) -> bool:
-        """Return whether MongoDB was down.
+    def outage_behind(self, response: HttpResponse) -> PyMongoError | None:
+        """Return the outage because of which the response cannot be given; None if it can.
 
-        An answer may have met that, or else the view or another middleware, if the response is
+        An answer may have met it, or else the view or another middleware, if the response is
         Django's page for an error.
         """
-        return self.outage is not None or (
-            self.session._gate.outage is not None and response.status_code == 500
-        )
+        met = self.session._gate.outage
+        if self.outage is None and met is not None and response.status_code == 500:
+            return not_tried_again(met)
+        return self.outage
 
     def is_unread(self) -> bool:
         """Return whether the view has coped without the session, which could not be loaded."""

@@ -27,7 +27,11 @@ from django_mongo_sessions.middleware.deferred import (
     running_replay,
 )
 from django_mongo_sessions.middleware.unavailable import unavailable
-from django_mongo_sessions.mongo.tracebacks import forget_values, has_passed_through_engine
+from django_mongo_sessions.mongo.tracebacks import (
+    first,
+    forget_values,
+    has_passed_through_engine,
+)
 
 
 class SessionMiddleware(middleware.SessionMiddleware):
@@ -124,7 +128,7 @@ class SessionMiddleware(middleware.SessionMiddleware):
         is_due = session is not None and session._gate.outage and errors.is_outage(error)
         if session is None or not is_due or settings.DEBUG_PROPAGATE_EXCEPTIONS:
             raise error
-        response = unavailable(request, HttpResponse(), error)
+        response = unavailable(request, first(error))
         _hand_over_new_key(session, request, response)
         return response
 
@@ -132,8 +136,9 @@ class SessionMiddleware(middleware.SessionMiddleware):
         self, request: HttpRequest, response: HttpResponse, deferred: DeferredSession
     ) -> HttpResponse:
         """Let Django's code decide, given the deferred session. Raises NeedsIO if it cannot."""
-        if deferred.is_unavailable(response):
-            response = unavailable(request, response, deferred.outage)
+        outage = deferred.outage_behind(response)
+        if outage is not None:
+            response = unavailable(request, outage, None if deferred.outage else response)
             _hand_over_new_key(deferred.session, request, response)
             return response
         if deferred.is_unread():

@@ -18,28 +18,31 @@ _RETRY_AFTER = str(math.ceil(PROBE_INTERVAL))  # seconds
 
 
 def unavailable(
-    request: HttpRequest, response: HttpResponse, error: Exception | None = None
+    request: HttpRequest, error: BaseException, page: HttpResponse | None = None
 ) -> HttpResponse:
-    """Return a 503 to replace a response: the site's `503.html`, or else a plain page.
+    """Return a 503: the site's `503.html`, or else a plain page. Log the error if nobody has.
 
-    Pass the error if it was raised at the end of the request. Without one, the response is Django's
-    page for an error that it has logged already. With DEBUG, Django's page with the traceback is
-    returned as a 503. Like Django's `500.html`, the template is rendered without a context.
+    `page` is the response that it replaces: Django's page for an error, which Django has logged, or
+    a view's own, which nobody has. With DEBUG, that page is returned as a 503, or if there is none,
+    Django's with the traceback. Like Django's `500.html`, the template is rendered without a
+    context.
     """
     if not conf.DEBUG:
         response = HttpResponse(_page(), status=_STATUS)
-    elif error is not None:
+    elif page is not None:
+        response = page
+    else:
         response = technical_500_response(request, type(error), error, error.__traceback__)
     response.status_code = _STATUS
     response.headers["Retry-After"] = _RETRY_AFTER
-    if error is not None:
-        log_response(
-            "Service Unavailable: %s",
-            request.path,
-            response=response,
-            request=request,
-            exception=error,
-        )
+    response._has_been_logged = getattr(page, "_has_been_logged", False)  # type: ignore[attr-defined]
+    log_response(  # unless that is set
+        "Service Unavailable: %s",
+        request.path,
+        response=response,
+        request=request,
+        exception=error,
+    )
     return response
 
 

@@ -331,6 +331,11 @@ def ping() -> Operation[Any]:
     return Operation(lambda collection: collection.database.command("ping"), unchanged)
 
 
+def server_info() -> Operation[Mapping[str, Any]]:
+    """Ask the server for its version, among other things."""
+    return Operation(lambda collection: collection.database.client.server_info(), unchanged)
+
+
 def unchanged(reply: Any) -> Any:
     return reply
 

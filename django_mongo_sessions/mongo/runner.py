@@ -33,7 +33,7 @@ from django_mongo_sessions.connection.breaker import OPEN, Gate
 from django_mongo_sessions.connection.collection import SessionCollection
 from django_mongo_sessions.mongo import coalescing, deadlines
 from django_mongo_sessions.mongo.joint import Joint
-from django_mongo_sessions.mongo.tracebacks import forget_values, withhold_values
+from django_mongo_sessions.mongo.tracebacks import forget_values, leave_out_repeats, withhold_values
 
 MAINTENANCE_TIMEOUT = 600.0  # seconds for an operation that no request waits for
 
@@ -204,6 +204,7 @@ async def _arun(steps: Steps[Result], gate: Gate, guard: Guard | None) -> Result
 
 def _pass_on(error: Exception, gate: Gate, began: float) -> None:
     forget_values(error)
+    leave_out_repeats(error)
     gate.leave(began, error)
 
 
@@ -285,6 +286,7 @@ async def _drive(
                 if isinstance(error, PyMongoError):
                     if operation.counts and not _has_shorter_deadline(seconds, began):
                         gate.leave(began, error)
+                    gate.explain(error)
                 elif isinstance(error, InvalidBSON):  # a reply arrived
                     gate.leave(began)
                 else:

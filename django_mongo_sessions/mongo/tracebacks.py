@@ -1,4 +1,4 @@
-"""No key and no value of a session in an error, nor in a traceback with variables.
+"""No key and no value of a session in an error or its traceback, and nothing twice.
 
 Django's error pages and mails show the variables of each frame, and so do error trackers. Only what
 has passed through the engine is changed: an error of the project's own code stays as it was raised.
@@ -12,7 +12,10 @@ from contextlib import suppress
 from types import FrameType
 
 from bson.errors import InvalidDocument
-from pymongo.errors import OperationFailure
+from pymongo.errors import ConnectionFailure, OperationFailure
+
+from django_mongo_sessions.connection import errors
+from django_mongo_sessions.exceptions import ServerUnavailable
 
 _PACKAGE = "django_mongo_sessions."
 # A traceback that enters one of these has passed through the engine.
@@ -116,3 +119,32 @@ def _chain(
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
+
+
+def first(error: BaseException) -> BaseException:
+    """Return what an error repeats, if it says only that MongoDB is still down; else itself.
+
+    If the page of an error uses the session too, its error has that of the view as its context.
+    """
+    before = errors.before(error)
+    if type(error) is ServerUnavailable and before and errors.stems_from_outage(before):
+        return first(before)
+    return error
+
+
+def leave_out_repeats(error: BaseException) -> None:
+    """Take out of what a traceback shows what says nothing more than another part of it.
+
+    Those are calls that were not sent, and what PyMongo quotes: the error of a socket.
+    """
+    for each in list(errors.shown(error)):
+        cause, context = each.__cause__, each.__context__
+        if isinstance(each, ServerUnavailable):
+            each.__context__ = context and first(context)
+        elif isinstance(each, ConnectionFailure) and cause is not None and _quotes(each, cause):
+            each.__cause__, each.__context__ = cause.__cause__, cause.__context__
+            each.__suppress_context__ = cause.__suppress_context__
+
+
+def _quotes(error: BaseException, cause: BaseException) -> bool:
+    return str(cause) != "" and str(cause) in str(error)

@@ -12,7 +12,8 @@ from pymongo.errors import (
     WaitQueueTimeoutError,
 )
 
-from django_mongo_sessions.connection import breaker
+from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.connection import breaker, clients, errors, testruns
 from django_mongo_sessions.connection.breaker import Breaker, FactoryBreaker
 from django_mongo_sessions.exceptions import ServerUnavailable
 
@@ -30,8 +31,11 @@ class Client:
 
     @property
     def topology_description(self):
-        primary = SimpleNamespace(is_writable=self.is_found)
-        servers = {"a": SimpleNamespace(is_writable=False, is_server_type_known=True), "b": primary}
+        secondary = SimpleNamespace(
+            is_writable=False, is_server_type_known=True, server_type_name="RSSecondary"
+        )
+        primary = SimpleNamespace(is_writable=self.is_found, is_server_type_known=False)
+        servers = {("::1", 27017): secondary, ("/run/mongod.sock", None): primary}
         return SimpleNamespace(
             server_descriptions=lambda: servers, topology_type_name=self.topology_type
         )
@@ -162,10 +166,52 @@ def test_an_error_that_does_not_concern_the_server_changes_nothing(rarely, error
 def test_a_refused_call_names_the_error_that_was_met(calls):
     calls.call(HANGS)
 
-    with pytest.raises(ServerSelectionTimeoutError, match="NetworkTimeout") as refused:
+    with pytest.raises(ServerSelectionTimeoutError, match=r"NetworkTimeout \(no rep") as refused:
         calls.breaker.enter(calls.now)
 
     assert refused.value.timeout
+
+
+def test_it_names_the_hosts_and_what_to_try(calls, monkeypatch):
+    calls.call(AWAY)
+
+    with pytest.raises(ServerUnavailable) as refused:
+        calls.breaker.enter(calls.now)
+
+    assert "down at /run/mongod.sock, [::1]:27017 (RSSecondary): " in str(refused.value)
+    assert str(refused.value).endswith("`manage.py check --database default` tells more.")
+
+
+def test_in_a_test_run_it_names_mongomock(calls, monkeypatch):
+    calls.call(AWAY)
+    monkeypatch.setattr(testruns, "environment", object)
+
+    with pytest.raises(ServerUnavailable, match="mongomock://.*docs/testing.md"):
+        calls.breaker.enter(calls.now)
+
+
+def test_the_first_error_says_the_same_instead_of_describing_the_topology(settings, soon_told):
+    uri = "mongodb://user:hunter2@127.0.0.1:1/site"
+    settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.1}
+
+    with pytest.raises(ServerSelectionTimeoutError) as raised:
+        SessionStore("0123456789abcdefghijklmnopqrstuv").load()
+    clients.reset()
+
+    said = str(raised.value)
+    assert said.startswith("MongoDB is down at 127.0.0.1:1: [")
+    assert said.endswith(f". {errors.ADVICE}")
+    for noise in ("hunter2", "Topology", "Timeout", "timeouts", "127.0.0.1:1: 127.0.0.1:1"):
+        assert noise not in said
+    assert raised.type is ServerSelectionTimeoutError
+
+
+def test_any_other_error_keeps_what_it_says(calls):
+    text = "no, Timeout: 1.0s, Topology Description: <TopologyDescription>"
+    for error in (NetworkTimeout(text), AWAY, ServerUnavailable("away")):
+        said = str(error)
+        calls.breaker.explain(error)
+        assert str(error) == said
 
 
 def test_a_callers_shorter_deadline_does_not_affect_other_calls(calls):

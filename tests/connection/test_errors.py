@@ -55,3 +55,28 @@ def test_another_refusal_is_explained_in_the_servers_words():
     error = OperationFailure("not authorized to execute command { shutdown: 1 }", 13)
 
     assert errors.explain(error) == str(error)
+
+
+@pytest.mark.parametrize("advice", [errors.ADVICE, errors.ADVICE_IN_TESTS])
+def test_an_explanation_leaves_out_what_to_try(advice):
+    assert errors.explain(ServerUnavailable(f"down at a:1: refused. {advice}")) == (
+        "down at a:1: refused"
+    )
+
+
+def raised(error, cause=None, context=None):
+    """Return an exception as if it was raised from another one, or while one was handled."""
+    error.__context__, error.__cause__ = context, cause
+    error.__suppress_context__ = cause is not None
+    return error
+
+
+def test_what_was_raised_because_of_an_outage():
+    outage, bug = AutoReconnect("cut"), ValueError("no cart")
+
+    for error in (outage, raised(bug, cause=outage), raised(bug, context=outage)):
+        assert errors.stems_from_outage(error)
+    raised(bug, context=outage).__suppress_context__ = True  # by `raise … from None`
+    assert not errors.stems_from_outage(bug)
+    assert not errors.stems_from_outage(raised(bug, cause=bug))
+    assert not errors.stems_from_outage(None)

@@ -7,14 +7,17 @@ from functools import partial
 import pytest
 from bson.errors import InvalidDocument
 from pymongo.errors import (
+    AutoReconnect,
     DocumentTooLarge,
     DuplicateKeyError,
     OperationFailure,
     PyMongoError,
+    ServerSelectionTimeoutError,
     WriteError,
 )
 
 from django_mongo_sessions.backends.mongodb import SessionStore
+from django_mongo_sessions.exceptions import KeysUnavailable, ServerUnavailable
 from django_mongo_sessions.mongo import tracebacks
 from tests.conftest import collection
 
@@ -266,3 +269,45 @@ def test_a_circular_chain_of_errors_ends():
     first.__context__, second.__context__ = second, first
 
     tracebacks.forget_values(first)
+
+
+# What a traceback shows
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (KeysUnavailable("ENCRYPTION_KEYS raised OSError."), OSError("raised")),
+        (AutoReconnect("a:1: connection closed"), ServerSelectionTimeoutError("no server")),
+        (AutoReconnect("a:1: "), OSError("")),
+        (ValueError("no cart: cut"), AutoReconnect("cut")),
+    ],
+)
+def test_a_cause_that_tells_something_stays(error, cause):
+    error.__cause__ = cause
+
+    tracebacks.leave_out_repeats(error)
+
+    assert error.__cause__ is cause
+
+
+def test_what_led_to_a_cause_that_is_left_out_stays():
+    error, quoted, handled = AutoReconnect("a:1: cut"), OSError("cut"), ValueError("the view's")
+    quoted.__context__ = handled
+    error.__cause__ = quoted
+
+    tracebacks.leave_out_repeats(error)
+
+    assert error.__cause__ is None
+    assert error.__context__ is handled
+    assert not error.__suppress_context__
+
+
+def test_a_call_that_was_not_sent_shows_what_the_view_has_raised():
+    refused, bug = ServerUnavailable("still down"), ValueError("the view's")
+    refused.__context__ = bug
+
+    tracebacks.leave_out_repeats(refused)
+
+    assert refused.__context__ is bug
+    assert tracebacks.first(refused) is refused

@@ -1,6 +1,7 @@
 """A server lets commands fail or wait: which of it is an outage, and for whom."""
 
 import asyncio
+import traceback
 from contextlib import contextmanager
 
 import pymongo
@@ -11,7 +12,7 @@ from django.http import HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import path
 from pymongo import MongoClient
-from pymongo.errors import NetworkTimeout, PyMongoError
+from pymongo.errors import ConnectionFailure, NetworkTimeout, PyMongoError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients, errors
@@ -162,6 +163,17 @@ def test_so_is_one_with_any_code_of_those_categories(site, key, failing, code):
 def test_one_that_the_server_refuses_is_not(get, key, failing, code):
     with failing("update", errorCode=code):
         assert get("/saves", key).status_code == 500
+
+
+@pytest.mark.parametrize("how", [{"closeConnection": True}, {"blockConnection": True}])
+def test_its_traceback_shows_nothing_twice(site, key, failing, how):
+    site.MONGO_SESSIONS = {**site.MONGO_SESSIONS, "TIMEOUT": 0.4}
+    SessionStore(key).load()
+
+    with failing("find", blockTimeMS=600, **how), pytest.raises(ConnectionFailure) as raised:
+        SessionStore(key).load()
+
+    assert "".join(traceback.format_exception(raised.value)).count("Traceback (most ") == 1
 
 
 # Deadlines

@@ -21,7 +21,7 @@ LAYERS = [
     {"backends"},
     {"middleware"},
     {"users"},
-    {"management", "apps", "testing", "modeladmin", "views"},
+    {"management", "apps", "testing", "modeladmin", "views", "log"},
     {"admin", "templatetags", "urls"},
 ]
 

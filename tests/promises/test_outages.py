@@ -1,14 +1,17 @@
 """MongoDB is down: which response a request gets, and which calls are not made again."""
 
 import asyncio
+import logging
 import socket
 import threading
 import time
+import traceback
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import pytest
 from asgiref.sync import iscoroutinefunction
+from django.contrib import messages
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client
 from django.urls import clear_url_caches, path
@@ -132,6 +135,31 @@ def nosy(request):
     return HttpResponse(request.session.get("name", ""), status=500)
 
 
+async def agets(request):
+    return HttpResponse((await request.session._aget_session()).get("a", "nothing"))
+
+
+def greets(request):
+    return HttpResponse("hello" if request.user.is_authenticated else "who are you")
+
+
+def shows_messages(request):
+    return HttpResponse(list(messages.get_messages(request)))
+
+
+def reraises(request):
+    try:
+        request.session.get("a")
+    except ConnectionFailure as error:
+        raise ValueError("no cart") from error
+
+
+def breaks_later(request):
+    with suppress(ConnectionFailure):
+        request.session.get("a")
+    raise ValueError("a fault of the view's")
+
+
 def plain(request):
     return HttpResponse("plain")
 
@@ -143,7 +171,8 @@ def breaks(request):
 urlpatterns = [
     *(path(view.__name__, view) for view in (reads, areads, writes, saves_later, asaves_later)),
     *(path(view.__name__, view) for view in (copes, asks_again, plain, breaks)),
-    *(path(view.__name__, view) for view in (moves, sets, streams)),
+    *(path(view.__name__, view) for view in (moves, sets, streams, reraises, breaks_later)),
+    *(path(view.__name__, view) for view in (agets, greets, shows_messages)),
     *(path(view.__name__, view) for view in (another, aanother, replaces, own_client)),
 ]
 handler500 = "django.views.defaults.server_error"
@@ -299,13 +328,99 @@ def test_an_error_with_another_engine_is_left_to_django(get, site):
     assert get("/breaks").status_code == 500
 
 
-def test_an_outage_at_the_end_of_the_request_is_logged(get, caplog):
-    get("/saves_later")
+OURS = "django_mongo_sessions.middleware.SessionMiddleware"
+DJANGOS = "django.contrib.sessions.middleware.SessionMiddleware"
+TRACEBACK = "Traceback (most recent call last)"
 
-    [record] = [record for record in caplog.records if record.name == "django.request"]
-    assert record.levelname == "ERROR"
-    assert record.getMessage() == "Service Unavailable: /saves_later"
-    assert record.exc_info
+
+@pytest.fixture
+def records(site, caplog):
+    """What Django logs of a request to a site with users and messages."""
+    site.MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+    site.MIDDLEWARE += [
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.messages.middleware.MessageMiddleware",
+    ]
+    return lambda: [record for record in caplog.records if record.name == "django.request"]
+
+
+def formatted(record):
+    return logging.Formatter().format(record)
+
+
+@pytest.mark.parametrize("middleware", [OURS, DJANGOS])
+def test_a_request_leaves_one_record_with_one_traceback(get, site, records, middleware, caplog):
+    site.MIDDLEWARE[0] = middleware
+    # In the last one, two middlewares meet the outage after the view.
+    for url in ["/reads", "/agets", "/saves_later", "/greets", "/shows_messages"]:
+        caplog.clear()
+        get(url)
+
+        [record] = records()
+        assert record.levelname == "ERROR"
+        assert url in record.getMessage()
+        assert formatted(record).count(TRACEBACK) == 1
+        assert "MongoDB is down at 127.0.0.1:1: " in formatted(record)
+
+
+def test_an_error_of_the_views_own_shows_the_outage_that_it_was_raised_from(get, records):
+    get("/reraises")
+
+    [record] = records()
+    assert formatted(record).count(TRACEBACK) == 2
+    assert "direct cause" in formatted(record)
+
+
+def test_a_page_of_the_views_own_is_logged_with_the_outage(get, records):
+    get("/copes?status=500")
+
+    [record] = records()
+    assert record.exc_info[0] is ServerUnavailable
+    assert "MongoDB is down at 127.0.0.1:1: " in str(record.exc_info[1])
+
+
+def test_a_fault_of_a_view_that_handles_the_outage_is_what_is_logged(get, records):
+    assert get("/breaks_later").status_code == 503
+
+    [record] = records()
+    assert record.exc_info[0] is ValueError
+
+
+def test_an_error_after_the_outage_is_logged_too(get, records, monkeypatch):
+    monkeypatch.setattr(messages.storage.base.BaseStorage, "update", lambda *args: breaks(None))
+
+    get("/reads")
+
+    assert [record.exc_info[0] for record in records()] == [ServerSelectionTimeoutError, ValueError]
+
+
+@pytest.mark.parametrize(("view", "shown"), [("reads", 1), ("reraises", 2)])
+def test_an_error_page_that_meets_the_outage_again_is_not_what_is_logged(
+    get, records, monkeypatch, view, shown
+):
+    monkeypatch.setitem(globals(), "handler500", nosy)
+    clear_url_caches()
+
+    get(f"/{view}")
+
+    [record] = records()
+    assert formatted(record).count(TRACEBACK) == shown
+    assert f"in {view}" in formatted(record)
+    assert nosy.__name__ not in formatted(record)
+
+
+def test_with_djangos_middleware_the_server_is_told_of_that_page_and_of_the_first_error(
+    get, site, records, monkeypatch
+):
+    site.MIDDLEWARE[0] = DJANGOS
+    monkeypatch.setitem(globals(), "handler500", nosy)
+    clear_url_caches()
+
+    with pytest.raises(ServerUnavailable) as raised:  # each middleware has shown that page
+        get("/reads")
+
+    # asyncio raises the last one again, while the one before is handled.
+    assert "".join(traceback.format_exception(raised.value)).count(TRACEBACK) <= 3
 
 
 def test_an_error_that_is_not_an_outage_is_raised(get, monkeypatch):
@@ -360,7 +475,7 @@ def test_after_the_request_the_session_calls_mongodb_again(get):
     answer = get("/streams")
     body = b"".join(answer) if not answer.is_async else b""
 
-    assert b"for this request" not in body
+    assert b"of this request" not in body
 
 
 def test_the_page_of_a_view_that_handles_the_error_varies_on_the_cookie(get):
