@@ -69,6 +69,7 @@ def test_one_browser_signs_the_other_out(sign_in):
 
     assert desktop.path == PAGE
     assert "Signed out: Safari on iPhone." in desktop.text
+    assert desktop.violations() == []
     assert "You are signed in on no other device." in desktop.text
     phone.visit(PAGE)
     assert phone.path == f"/signin/?next={PAGE}"
