@@ -92,12 +92,16 @@ class Action(NamedTuple):
     def bound(self, data: QueryDict) -> forms.Form:
         """Return the form with what was sent. If that is refused, its first error has the focus."""
         form = self.form(data, auto_id=f"{self.name}-%s", label_suffix="")
-        for name in form.errors:
+        for place, name in enumerate(form.errors):
             field = form[name]
-            described = f"{field.auto_id}_helptext {field.auto_id}_error"
-            field.field.widget.attrs |= {"aria-invalid": "true", "aria-describedby": described}
-        for name in list(form.errors)[:1]:
-            form.fields[name].widget.attrs["autofocus"] = True
+            described = f"{field.auto_id}_error"
+            if field.help_text:
+                described = f"{field.auto_id}_helptext {described}"
+            field.field.widget.attrs |= {
+                "aria-invalid": "true",
+                "aria-describedby": described,
+                "autofocus": place == 0,
+            }
         return form
 
 

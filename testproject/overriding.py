@@ -1,12 +1,13 @@
 """MONGO_SESSIONS with other values for a block of code, and for nobody else.
 
-with overriding(ON_CONFLICT="raise"):
-    session.save()
+    with overriding(ON_CONFLICT="raise"):
+        session.save()
+
+The engine reads the settings anew whenever it needs one.
 """
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,13 +18,13 @@ _overrides: ContextVar[Mapping[str, Any]] = ContextVar("overrides", default=Mapp
 
 
 class Overridable(Mapping[str, Any]):
-    """Settings that overriding() overrides. The engine reads them anew whenever it needs one."""
+    """Settings that overriding() overrides."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = given
 
     def _now(self) -> Mapping[str, Any]:
-        return ChainMap(dict(_overrides.get()), dict(self._given))
+        return {**self._given, **_overrides.get()}
 
     def __getitem__(self, name: str) -> Any:
         return self._now()[name]
