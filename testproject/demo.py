@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 import django
 from django.core.management import call_command
 
-from testproject import STATE_DIR, mongod
+from testproject import STATE_DIR, USERS, mongod, server
 
 
 def main() -> None:
@@ -36,12 +36,18 @@ def main() -> None:
 
             moving_in.show()
             return
+        print(f"There are two users, {' and '.join(USERS)}. The password is the name.")
         print(f"Open http://127.0.0.1:{port}/ in a browser; Ctrl-C ends the demo.", flush=True)
         if "async" in sys.argv[1:]:
             _serve_async(port)
         else:
             unseen = io.StringIO()  # Django's own greeting, which says less
-            call_command("runserver", f"127.0.0.1:{port}", use_reloader=False, stdout=unseen)
+            call_command(
+                *("runserver", f"127.0.0.1:{port}"),
+                use_reloader=False,
+                insecure_serving=True,  # static files, which Django serves only with DEBUG
+                stdout=unseen,
+            )
 
 
 def _serve_async(port: int) -> None:
@@ -71,7 +77,11 @@ def _mongodb(stack: ExitStack) -> str:
     try:
         if given := os.environ.get("MONGODB_URI"):
             return mongod.reached(given)
-        return stack.enter_context(mongod.running(STATE_DIR / "mongod"))
+        own = server.Server(STATE_DIR / "mongod")
+        stack.callback(own.stop)
+        uri = own.start()
+        server.own = own
+        return uri
     except mongod.NoMongodError as error:
         print(f"{error}\nThe demo runs on mongomock instead: its sessions end with it.", flush=True)
         return "mongomock://"
@@ -82,12 +92,10 @@ def _mongodb(stack: ExitStack) -> str:
 def _make_demo_users() -> None:
     from django.contrib.auth.models import User
 
-    for name, create in (
-        ("demo", User.objects.create_superuser),
-        ("alice", User.objects.create_user),
-    ):
+    for name in USERS:
         if not User.objects.filter(username=name).exists():
-            create(name, password=name)
+            is_staff = name == USERS[0]
+            User.objects.create_user(name, password=name, is_staff=is_staff, is_superuser=is_staff)
 
 
 if __name__ == "__main__":

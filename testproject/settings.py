@@ -3,21 +3,44 @@
 import os
 
 from testproject import STATE_DIR
+from testproject.overriding import Overridable
+from testproject.watching import Listener
 
 SECRET_KEY = "the demo's key, known to everyone who reads this line"
-DEBUG = True
+MONGODB_URI = os.environ.get("MONGODB_URI", "mongomock://")
+# With a server, as on a live site: Django would show a page of its own in place of 503.html. Then
+# `manage.py runserver` needs --insecure to serve the style sheet.
+DEBUG = MONGODB_URI == "mongomock://"
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", "testserver"]
 
 # The two lines that this project is about.
 SESSION_ENGINE = "django_mongo_sessions.backends.mongodb"
-MONGO_SESSIONS = {
-    "URI": os.environ.get("MONGODB_URI", "mongomock://"),
-    "DATABASE": "django_mongo_sessions_demo",
-    # For the list of a user's sessions.
-    "USER_AGENT": True,
-    "ADDRESS": "prefix",
-    "TOUCH_INTERVAL": 60,
-}
+MONGO_SESSIONS = Overridable(  # for the page's experiments; a site of yours has a dict here
+    {
+        "URI": MONGODB_URI,
+        "DATABASE": "django_mongo_sessions_demo",
+        # For the list of a user's sessions.
+        "USER_AGENT": True,
+        "ADDRESS": "prefix",
+        "TOUCH_INTERVAL": 60,
+        # So that the page can show what each action sends.
+        "CLIENT_OPTIONS": {"event_listeners": [Listener()]},
+        "COALESCE": False,
+        # Shows sooner that MongoDB is down.
+        "TIMEOUT": 2,
+    }
+)
+# A browser sends the cookies of 127.0.0.1 to every port of it. With Django's own names, the demo
+# would sign its visitor out of another site there.
+SESSION_COOKIE_NAME = "mongo_sessions_demo"
+CSRF_COOKIE_NAME = "mongo_sessions_demo_csrf"
+LANGUAGE_COOKIE_NAME = "mongo_sessions_demo_language"
+MESSAGE_STORAGE = "testproject.messages.Messages"
+
+# The address of the documentation, with a slash at the end. Until it is published, the site serves
+# the files in docs/ as they are.
+DOCS = ""
+
 LOGIN_URL = "signin"
 LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "index"
 
@@ -32,6 +55,7 @@ INSTALLED_APPS = [
     "django_mongo_sessions",
 ]
 MIDDLEWARE = [
+    "testproject.watching.watch",
     "django.middleware.security.SecurityMiddleware",
     "django_mongo_sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -40,9 +64,6 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
-# Not in the session, so that the page shows only what its visitor has stored.
-MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
-
 ROOT_URLCONF = "testproject.urls"
 TEMPLATES = [
     {
@@ -65,3 +86,14 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "UTC"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {
+        "console": {"class": "logging.StreamHandler"},
+        "page": {"class": "testproject.watching.Handler"},
+    },
+    # What says that a document does not open: on the console, and on the page.
+    "loggers": {"django.security.SuspiciousSession": {"handlers": ["console", "page"]}},
+}

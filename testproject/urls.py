@@ -12,7 +12,11 @@ from testproject import views
 urlpatterns = [
     path("", views.index, name="index"),
     path("do/<slug:name>/", views.do, name="do"),
-    path("race/", views.race, name="race"),
+    path("try/<slug:name>/", views.experiment, name="experiment"),
+    path("mongodb/", views.mongodb, name="mongodb"),
+    path("mongodb/stop/", views.stop, name="stop"),
+    path("mongodb/start/", views.start, name="start"),
+    path("docs/<slug:name>.md", views.docs, name="docs"),
     path("setsession/", views.SetSession, name="setsession"),
     path("getsession/", views.GetSession, name="getsession"),
     path("signin/", LoginView.as_view(template_name="testproject/signin.html"), name="signin"),

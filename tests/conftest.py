@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import hypothesis
 import pytest
 from django.db import connections
+from django.test import override_settings
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
@@ -94,6 +95,17 @@ def as_on_a_live_site():
     """The engine uses the databases that the tests name, as it does where nothing is tested."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(testruns, "environment", lambda: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cookies_as_django_names_them():
+    """The demo names its own, so that it is no part of what else runs on 127.0.0.1."""
+    with override_settings(
+        SESSION_COOKIE_NAME="sessionid",
+        CSRF_COOKIE_NAME="csrftoken",
+        MESSAGE_STORAGE="django.contrib.messages.storage.cookie.CookieStorage",
+    ):
         yield
 
 

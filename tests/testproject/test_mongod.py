@@ -5,8 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
+from http.cookiejar import CookieJar
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from pymongo import MongoClient
@@ -154,7 +157,10 @@ def served(address):
 @pytest.mark.parametrize("arguments", [[], ["async"]], ids=["runserver", "uvicorn"])
 def test_the_demo_serves_the_site_until_ctrl_c(start, tmp_path, arguments):
     process, address, lines = demo(start, *arguments, DEMO_STATE=str(tmp_path), MONGODB_URI="")
-    assert lines == [f"Open {address} in a browser; Ctrl-C ends the demo.\n"]
+    assert lines == [
+        "There are two users, demo and alice. The password is the name.\n",
+        f"Open {address} in a browser; Ctrl-C ends the demo.\n",
+    ]
     until(lambda: served(address))
     assert get(f"{address}setsession/") == "The Session has been successfully set"
     assert "{" in get(f"{address}static/testproject/site.css")
@@ -169,6 +175,58 @@ def test_the_demo_serves_the_site_until_ctrl_c(start, tmp_path, arguments):
     assert "pymongo" not in output.lower()
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+
+
+class Browser:
+    """Keeps cookies, and sends the forms of the demo."""
+
+    def __init__(self, address):
+        self.address, self.cookies = address, CookieJar()
+        self.opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.cookies))
+
+    def open(self, path, **form):
+        """Return the status and the text of a page, after a form if there is one."""
+        token = {each.name: each.value for each in self.cookies}.get("mongo_sessions_demo_csrf")
+        sent = urlencode({"csrfmiddlewaretoken": token, **form}).encode() if form else None
+        try:
+            with self.opener.open(f"{self.address}{path}", sent, timeout=WAIT) as response:
+                return response.status, " ".join(response.read().decode().split())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.status, " ".join(error.read().decode().split())
+
+
+@pytest.mark.parametrize("arguments", [[], ["async"]], ids=["runserver", "uvicorn"])
+def test_the_page_stops_mongodb_and_starts_it_and_the_session_is_still_there(
+    start, tmp_path, arguments
+):
+    _, address, _ = demo(start, *arguments, DEMO_STATE=str(tmp_path), MONGODB_URI="")
+    until(lambda: served(address))
+    browser = Browser(address)
+    browser.open("")
+    _, text = browser.open("do/set_key/", key="city", value="Meiringen")
+    assert "sent to MongoDB: insert" in text
+    assert {each.name for each in browser.cookies} == {
+        "mongo_sessions_demo",
+        "mongo_sessions_demo_csrf",
+    }
+
+    status, text = browser.open("mongodb/stop/", yes="")
+
+    assert status == 503
+    assert 'href="/mongodb/">Start MongoDB again' in text
+    assert browser.open("")[0] == 503
+    status, text = browser.open("mongodb/")
+    assert status == 200
+    assert "MongoDB is stopped" in text
+
+    status, text = browser.open("mongodb/start/", yes="")
+
+    assert status == 200
+    assert "MongoDB runs again, and your session is what it was." in text
+    assert "Meiringen" in text
+    _, text = browser.open("do/set_key/", key="city", value="London")
+    assert "2 commands sent to MongoDB: find, update" in text
 
 
 def test_the_demo_runs_on_mongomock_without_a_mongod(start, tmp_path):

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import re
+import threading
 from datetime import datetime, timedelta, timezone
 
 import django
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils.module_loading import import_string
 
+from django_mongo_sessions.conf import conf
 from django_mongo_sessions.storage import documents
+from testproject import settings as given
 from testproject.actions import ACTIONS
+from testproject.overriding import overriding
 from tests.conftest import collection, count_sessions
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("engine")]
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def fast_hasher(settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+def as_in_the_demo(engine, demo_settings):
+    """The settings of the demo, on each engine."""
 
 
 needs_async_sessions = pytest.mark.skipif(
@@ -31,7 +36,7 @@ def post(client, name, **data):
     """Send one of the page's forms, and return the level and text of each message."""
     response = client.post(f"/do/{name}/", data, follow=True)
 
-    assert response.redirect_chain == [("/", 302)]
+    assert response.redirect_chain == [(f"/#do-{name}", 302)]
     return [(message.level_tag, message.message) for message in response.context["messages"]]
 
 
@@ -129,7 +134,10 @@ def test_the_page_shows_a_document_that_does_not_open(client, payload):
     client.get("/setsession/")
     collection().update_one({}, {"$set": {"payload": payload}})
 
-    assert "the document did not open and was rejected" in page(client)
+    text = page(client)
+
+    assert "its document does not open." in text
+    assert f"Session {documents.document_id(client.session.session_key).hex()} rejected" in text
 
 
 def test_signing_in_changes_the_key_and_keeps_the_data(client):
@@ -339,16 +347,41 @@ def test_wrong_input_is_reported_and_changes_nothing(client, name, data, said):
     client.get("/setsession/")
     before = document(client)
 
-    ((level, message),) = post(client, name, **data)
+    response = client.post(f"/do/{name}/", data)
 
-    assert level == "error"
-    assert message.startswith(said)
+    assert response.status_code == 422
     assert document(client) == before
+    html = response.content.decode()
+    [(field, error)] = re.findall(r'<p class="error" id="(.+)_error" role="alert">(.*?)</p>', html)
+    label, _, words = said.partition(": ")
+    assert f'<label for="{field}">{label}</label>' in html
+    assert error.startswith(words)
+    [shown] = re.findall(rf'<(?:input|textarea)[^>]*\bid="{field}"[^>]*>', html)
+    assert 'aria-invalid="true"' in shown
+    assert "autofocus" in shown
+
+
+def test_what_was_typed_is_kept_if_it_is_refused(client):
+    html = client.post("/do/set_key/", {"key": "_mine", "value": "<violin>"}).content.decode()
+
+    assert 'value="_mine"' in html
+    assert "&lt;violin&gt;</textarea>" in html
+
+
+def test_a_refused_form_is_not_folded(client):
+    html = client.post("/do/set_expiry_seconds/", {"value": "soon"}).content.decode()
+
+    assert '<details class="fold" open>' in html
+    assert '<details class="fold" open>' not in client.get("/").content.decode()
 
 
 @pytest.mark.parametrize("name", ACTIONS)
 def test_an_action_needs_post(client, name):
-    assert client.get(f"/do/{name}/").status_code == 405
+    client.get("/setsession/")
+    before = document(client)
+
+    assert client.get(f"/do/{name}/").url == f"/#do-{name}"
+    assert document(client) == before
 
 
 def test_an_action_that_does_not_exist_is_not_found(client):
@@ -369,20 +402,139 @@ def test_each_input_of_the_page_has_an_id_of_its_own_and_a_label(client):
     assert set(inputs) == set(re.findall(r'<label for="([^"]+)"', html))
 
 
-# Two tabs at once
+# Tampering
 
 
-def test_the_race_runs_only_when_its_button_is_pressed(client):
-    text = " ".join(client.get("/race/").content.decode().split())
+def test_a_document_that_was_tampered_with_is_an_empty_session(client):
+    client.get("/setsession/")
+    key, before = client.session.session_key, document(client)
 
-    assert "Run the race" in text
+    post(client, "tamper")
+
+    text = page(client)
+    assert "its document does not open. Its seal does not match its body." in text
+    assert "rejected: the seal does not match" in text
+    assert 'body {"book_name":"Sherlock Holmer"}' in text
+    assert client.cookies["sessionid"].value == key
+    assert {**document(client), "payload": None} == {**before, "payload": None}
+
+
+def test_the_byte_can_be_changed_back(client):
+    client.get("/setsession/")
+    before = document(client)
+    post(client, "tamper")
+    assert "Change it back" in page(client)
+
+    post(client, "tamper")
+
+    assert document(client) == before
+    assert 'book_name "Sherlock Holmes"' in page(client)
+
+
+def test_a_session_can_be_begun_beside_the_document_that_does_not_open(client):
+    client.get("/setsession/")
+    key = client.session.session_key
+    post(client, "tamper")
+
+    post(client, "set_key", key="city", value="London")
+
+    assert client.session.session_key != key
+    assert dict(client.session.items()) == {"city": "London"}
+    assert count_sessions() == 2
+
+
+def test_there_is_nothing_to_tamper_with_without_a_session(client):
+    ((_, said),) = post(client, "tamper")
+
+    assert said.startswith("There is no payload")
+
+
+# Experiments
+
+
+def test_an_experiment_runs_only_when_its_button_is_pressed(client):
+    text = " ".join(client.get("/try/two-tabs/").content.decode().split())
+
+    assert "Run it" in text
     assert "What is left" not in text
+    assert client.get("/try/fortune/").status_code == 404
 
 
 def test_the_race_loses_updates_on_djangos_engine_and_not_on_ours(client):
-    theirs, ours = client.post("/race/").context["outcomes"]
+    theirs, ours = client.post("/try/two-tabs/").context["outcomes"]
 
-    assert theirs.lost == ["visits is 2, not 3", "cart is 'gone', not 'violin'"]
+    assert theirs.lost == [
+        "Tab 1's violin. The cart is gone.",
+        "A visit. There were two more, and one is counted.",
+    ]
     assert ours.lost == []
-    assert ours.kept == {"language": "en", "visits": 3, "cart": "violin", "theme": "dark"}
+    assert ours.stored == {"language": "en", "visits": 3, "cart": "violin", "theme": "dark"}
     assert count_sessions() == 0
+
+
+def test_a_key_that_both_tabs_change_is_merged_or_refused(client):
+    theirs, merged, raised = client.post("/try/same-key/").context["outcomes"]
+
+    assert len(theirs.lost) == 2
+    assert merged.stored == {"language": "fr", "cart": "violin", "theme": "dark"}
+    assert merged.lost == ["Tab 1's language. Tab 2 has changed it later."]
+    assert raised.stored == {"language": "de", "cart": "violin"}
+    assert raised.lost == []
+    assert "SessionConflict" in raised.refused
+
+
+def test_a_change_inside_a_value_is_noticed_if_somebody_looks(client):
+    neither, view, tracked = client.post("/try/nested/").context["outcomes"]
+
+    assert neither.lost == ["The bow. Nothing has noticed it."]
+    assert view.stored == tracked.stored == {"cart": ["violin", "bow"]}
+    assert view.lost == tracked.lost == []
+
+
+def test_what_is_lost_is_said_in_a_word(client):
+    html = client.post("/try/two-tabs/").content.decode()
+
+    assert html.count("<strong>Lost:</strong>") == 2
+    assert html.count("<strong>Nothing is lost.</strong>") == 1
+
+
+def test_no_other_request_sees_the_settings_of_an_experiment():
+    seen = []
+
+    with overriding(ON_CONFLICT="raise"):
+        thread = threading.Thread(target=lambda: seen.append(conf.ON_CONFLICT))
+        thread.start()
+        thread.join()
+        seen.append(conf.ON_CONFLICT)
+
+    assert [*seen, conf.ON_CONFLICT] == ["merge", "raise", "merge"]
+
+
+# MongoDB itself, and the documentation
+
+
+def test_a_server_that_the_demo_has_not_started_is_not_stopped(client, engine):
+    text = page(client)
+
+    assert "The page can only stop a MongoDB that the demo has started." in text
+    assert ("mongomock takes its place" in text) == (engine == "mongomock")
+    assert "<button" not in client.get("/mongodb/").content.decode()
+    assert client.post("/mongodb/stop/").status_code == 404
+    assert client.post("/mongodb/start/").status_code == 404
+    assert client.get("/mongodb/stop/").status_code == 405
+
+
+def test_the_documentation_is_read_from_its_files_until_it_is_published(client, settings):
+    for name in re.findall(r'href="/docs/([\w-]+)\.md"', client.get("/").content.decode()):
+        assert client.get(f"/docs/{name}.md").content.startswith(b"# ")
+    assert client.get("/docs/fortune.md").status_code == 404
+
+    settings.DOCS = "https://docs.example/"
+    assert client.get("/docs/security.md").url == "https://docs.example/security.html"
+
+
+def test_the_demo_has_cookies_of_its_own():
+    djangos = {"sessionid", "csrftoken", "django_language", "messages"}
+    names = {getattr(given, f"{kind}_COOKIE_NAME") for kind in ("SESSION", "CSRF", "LANGUAGE")}
+
+    assert not djangos & {*names, import_string(given.MESSAGE_STORAGE).cookie_name}
