@@ -56,8 +56,10 @@ def check_engine(**kwargs: Any) -> list[checks.CheckMessage]:
     name = settings.SESSION_ENGINE
     try:
         import_string(f"{name}.SessionStore")
-    except Exception as error:  # a module may raise anything while it is imported
+    except ImportError as error:
         return [message("E021", name=name, problem=error)]
+    except Exception as error:  # a module may raise anything, such as a KeyError without a sentence
+        return [message("E021", name=name, problem=repr(error))]
     if uses_engine() or are_wrong() or not conf.given:
         return []
     if name == conf.PREDECESSOR:  # the switch from that one is being prepared

@@ -1,3 +1,3 @@
 """An engine that cannot be imported, and not for want of a module."""
 
-raise RuntimeError("no key")
+raise KeyError("ENGINE_KEY")

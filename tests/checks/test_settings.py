@@ -363,7 +363,7 @@ def test_an_unsuitable_serializer_is_found(settings, path, ids):
     [
         ("django_mongo_sessions.backends.mongo", "E021", "No module named"),
         ("tests.checks.helpers", "E021", '"SessionStore" attribute'),
-        ("tests.checks.failing_engine", "E021", "no key"),
+        ("tests.checks.failing_engine", "E021", "KeyError('ENGINE_KEY')"),
         ("", "E021", "'', which cannot be used"),
         ("django.contrib.sessions.backends.db", "W027", "Django's default, which does not use"),
         ("django.contrib.sessions.backends.cache", "W027", ".cache', which does not use"),

@@ -24,7 +24,7 @@ def tokens(path):
 def read(path):
     """Yield the language, the text and the line of each block; what Sphinx makes is none."""
     for token in tokens(path):
-        if token.type in ("fence", "code_block") and not token.info.startswith("{"):
+        if token.type in ("fence", "code_block") and not re.match(r"\{(?!code)", token.info):
             yield token.info.strip(), token.content, token.map[0] + 1
 
 
@@ -82,6 +82,11 @@ WRONG = [
     ("python", "x = (", "never closed|unexpected EOF"),
     ("python", "from django_mongo_sessions.users import sessions_of", "sessions_of"),
     ("python", "import django_mongo_sessions.user", "user"),
+    ("python", "from django_mongo_sessions import users\nusers.list_all()", "list_all"),
+    ("python", 'INSTALLED_APPS += ["django_mongodb_sessions"]', "django_mongodb_sessions"),
+    ("python", 'SESSION_ENGINE = "django_mongo_sessions.backends"', "mongo_sessions.E021"),
+    ("python", 'SESSION_ENGINE = "mysite.session"', "mongo_sessions.E021"),
+    ("{code-block} python", "x = 1", "code-block"),
     ("python", 'MIDDLEWARE = ["django_mongo_sessions.middleware.Sessions"]', "Sessions"),
     ("python", 'SILENCED_SYSTEM_CHECKS = ["mongo_sessions.W999"]', "no check .*W999"),
     ("python", 'MONGO_SESSIONS = {"URL": "mongodb://localhost"}', "Did you mean 'URI'"),

@@ -1,6 +1,7 @@
 """What is published: a wheel and a source distribution, built here as a release builds them."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -164,14 +165,37 @@ def test_the_metadata_describes_the_package(wheel):
 def test_the_description_is_the_readme_and_all_of_its_links_work_on_a_package_index(wheel):
     """Of a link to a file of the repository, only the text is there, and of a picture nothing."""
     readme, description = (ROOT / "README.md").read_text(), wheel.metadata.get_payload()
-    pictures = len(re.findall(r"!\[", readme))
     links = re.findall(r"(?<!!)\[([^\]]+)\]\(([^)]+)\)", readme)
+    left_out = readme.count("![") - description.count("![")
 
-    assert pictures
     assert "](" in readme.replace("](http", "")
     assert "](" not in description.replace("](http", "")
     assert all(text in description for text, _ in links)
-    assert len(readme.split("\n\n")) == len(description.split("\n\n")) + pictures
+    assert len(readme.split("\n\n")) == len(description.split("\n\n")) + left_out
+
+
+def test_with_the_address_of_the_repository_links_and_pictures_lead_there(source, tmp_path):
+    """As the comment in pyproject.toml says."""
+    # Otherwise, the description would be the one that PKG-INFO has.
+    shutil.copytree(source, tmp_path / "source", ignore=shutil.ignore_patterns("PKG-INFO"))
+    (tmp_path / "dist").mkdir()
+    settings = tmp_path / "source" / "pyproject.toml"
+    text = settings.read_text()
+    urls = re.findall(r"^#     (.+)", text, re.MULTILINE)
+    if not urls:
+        pytest.skip("The address is written.")
+    picture, link = re.findall(r"'!?\[\\1\]\(ADDRESS.+?'", text)
+    text = text.replace('replacement = ""', f"replacement = {picture}")
+    text = text.replace(r"replacement = '\1'", f"replacement = {link}")
+    text = "\n".join([text, *urls, ""]).replace("ADDRESS", "https://example.org")
+    settings.write_text(text)
+
+    metadata = read_wheel(build(tmp_path / "dist", "--wheel", settings.parent)).metadata
+
+    assert "Source, https://example.org" in metadata.get_all("Project-URL")
+    addresses = rf"https://example\.org/(blob|raw)/{re.escape(__version__)}/"
+    readme = (ROOT / "README.md").read_text()
+    assert re.sub(addresses, "", metadata.get_payload()) == readme
 
 
 def test_mypy_in_a_project_sees_the_types(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = re.search(r"^\.PHONY: (.+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+SHELL = re.compile(r"^```(?:bash|console|sh)\n.*?^```", re.MULTILINE | re.DOTALL)
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -24,9 +25,12 @@ def test_make_alone_lists_every_target_with_a_description():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_names_targets_that_exist(page):
-    named = re.findall(r"(?:`|^    )make\s([a-z-]+)", page.read_text(), re.MULTILINE)
+    text = page.read_text()
+    typed = "".join(SHELL.findall(text))
 
-    assert set(named) <= set(TARGETS)
+    named = re.findall(r"^(?:\$ )?make ([a-z-]+)", typed, re.MULTILINE)
+    assert {*named, *re.findall(r"`make\s([a-z-]+)", text)} <= set(TARGETS)
+    assert named or page.name != "README.md"
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "bench-quick", "chaos-quick", "soak", "fuzz"])
