@@ -7,7 +7,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 
-@method_decorator(csrf_protect, name="dispatch")  # SessionAuthentication asks only those signed in
+@method_decorator(
+    csrf_protect, name="dispatch"
+)  # SessionAuthentication checks signed-in users only
 class SignIn(APIView):
     """POST signs in, and DELETE signs out."""
 
