@@ -45,7 +45,7 @@ class Sent(NamedTuple):
     """What an action has sent to MongoDB."""
 
     action: str
-    count: int
+    total: int
     commands: list[Command]  # the first ones
 
 
@@ -127,21 +127,21 @@ def watch(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest],
     """Set `request.watched`; come first, so that the session is saved in time to be seen."""
     if iscoroutinefunction(get_response):
 
-        async def amiddleware(request: HttpRequest) -> HttpResponse:
+        async def amiddleware(request: Any) -> HttpResponse:
             with watching() as request.watched:
                 answer: Awaitable[HttpResponse] = get_response(request)
                 return _hand_on(request, await answer)
 
         return amiddleware
 
-    def middleware(request: HttpRequest) -> HttpResponse:
+    def middleware(request: Any) -> HttpResponse:
         with watching() as request.watched:
             return _hand_on(request, get_response(request))
 
     return middleware
 
 
-def _hand_on(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+def _hand_on(request: Any, response: HttpResponse) -> HttpResponse:
     match = request.resolver_match
     if match and match.url_name in _ACTIONS and response.status_code == 302:
         sent = request.watched.sent(match.kwargs.get("name", match.url_name))
@@ -153,7 +153,7 @@ def _hand_on(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 def handed_on(request: HttpRequest) -> Sent | None:
     """Return what the action before this page has sent; None if there was none."""
     try:
-        action, count, commands = signing.loads(request.COOKIES[COOKIE])
+        action, total, commands = signing.loads(request.COOKIES[COOKIE])
     except (KeyError, signing.BadSignature):
         return None
-    return Sent(action, count, [Command(*each) for each in commands])
+    return Sent(action, total, [Command(*each) for each in commands])

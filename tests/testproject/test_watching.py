@@ -17,7 +17,7 @@ def sent(client, name, **data):
     response = client.post(f"/do/{name}/", data, follow=True)
     shown = response.context["sent"]
     assert shown.action == name
-    assert shown.count == len(shown.commands)
+    assert shown.total == len(shown.commands)
     return [command.name for command in shown.commands]
 
 
@@ -49,7 +49,7 @@ def test_what_is_shown_of_a_command_is_its_shape_and_no_payload(client):
 
 def test_the_commands_are_shown_once(client):
     response = client.post("/do/set_key/", {"key": "city", "value": "London"}, follow=True)
-    assert response.context["sent"].count
+    assert response.context["sent"].total
 
     assert client.get("/").context["sent"] is None
 
