@@ -93,24 +93,27 @@ def sent_by(library, uri, **options):
 
 
 LIBRARIES = [
-    pytest.param(library, options, marks=needs(package))
-    for library, package, options in [
-        ("sentry", "sentry_sdk", {}),
-        ("sentry", "sentry_sdk", {"send_default_pii": True}),
-        ("sentry", "sentry_sdk", {"attach_stacktrace": True, "send_default_pii": True}),
-        ("opentelemetry", "opentelemetry", {}),
-        ("opentelemetry", "opentelemetry", {"capture_statement": True}),
+    pytest.param(library, options, has_text, marks=needs(package))
+    for library, package, options, has_text in [
+        ("sentry", "sentry_sdk", {}, False),
+        ("sentry", "sentry_sdk", {"data_collection": {"database_query_data": False}}, False),
+        ("sentry", "sentry_sdk", {"send_default_pii": True}, True),
+        ("sentry", "sentry_sdk", {"send_default_pii": True, "attach_stacktrace": True}, True),
+        ("opentelemetry", "opentelemetry", {}, False),
+        ("opentelemetry", "opentelemetry", {"capture_statement": True}, True),
     ]
 ]
 
 
-@pytest.mark.parametrize(("library", "options"), LIBRARIES)
-def test_a_tracing_library_sends_commands_and_nothing_of_a_session(mongod_uri, library, options):
+@pytest.mark.parametrize(("library", "options", "has_text"), LIBRARIES)
+def test_a_tracing_library_sends_commands_and_nothing_of_a_session(
+    mongod_uri, library, options, has_text
+):
     key, sent = sent_by(library, mongod_uri, **options)
 
     text = json.dumps(sent)
     assert "mongodb" in text
     assert "insert" in text
-    assert ("<payload of " in text) is bool(options)
+    assert ("<payload of " in text) is has_text
     assert VALUE not in text
     assert key not in text

@@ -1,3 +1,4 @@
+from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.layers import get_channel_layer
 from django.contrib.auth.signals import user_logged_out
@@ -34,6 +35,8 @@ class SignedInConsumer(AsyncJsonWebsocketConsumer):
         signs_out = event.get("name") == name_of(session.session_key)
         if signs_out or not await session.aexists(session.session_key):
             await self.close(code=SIGNED_OUT)
+            await self.disconnect(SIGNED_OUT)
+            raise StopConsumer  # or the next message would close it again, which is an error
 
 
 def group_of(user_id):

@@ -14,7 +14,7 @@ def alive(request):
 
 
 def ready(request):
-    """Return whether this process can load a session."""
+    """Return whether MongoDB replies when this process looks for a session."""
     try:
         with pymongo.timeout(SECONDS):
             SessionStore().exists(NO_SESSION)

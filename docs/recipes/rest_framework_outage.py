@@ -1,10 +1,16 @@
 from pymongo.errors import ConnectionFailure
 from rest_framework import views
-from rest_framework.response import Response
+from rest_framework.exceptions import APIException
+
+
+class Unavailable(APIException):
+    status_code = 503
+    default_detail = "The service is not available. Please try again in a moment."
+    default_code = "unavailable"
+    wait = 1  # seconds, for the header Retry-After
 
 
 def exception_handler(error, context):
     if isinstance(error, ConnectionFailure):
-        detail = "The service is not available. Please try again in a moment."
-        return Response({"detail": detail}, status=503, headers={"Retry-After": "1"})
-    return views.exception_handler(error, context)
+        error = Unavailable()
+    return views.exception_handler(error, context)  # also undoes the request's transaction

@@ -7,7 +7,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 
-@method_decorator(csrf_protect, name="dispatch")  # SessionAuthentication asks only those signed in
+# SessionAuthentication checks the token of signed-in users only.
+@method_decorator(csrf_protect, name="dispatch")
 class SignIn(APIView):
     """POST signs in, and DELETE signs out."""
 

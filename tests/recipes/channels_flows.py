@@ -76,6 +76,19 @@ async def test_no_socket_stays_open_without_a_session(alice):
 
 
 @awaited
+async def test_a_socket_closes_once_when_all_sessions_end(alice):
+    browsers = [await browser(alice) for _ in range(3)]
+    news = socket(browsers[0], "/news/")
+    await news.connect()
+
+    await users.arevoke_all_sessions(alice)  # which sends a message about each of them
+    assert await code_of(news) == 4401
+    await news.wait(timeout=30)
+
+    assert await news.receive_nothing()
+
+
+@awaited
 async def test_other_requests_and_a_socket_lose_nothing(alice):
     client = await browser(alice)
     counter = socket(client, "/counter/")

@@ -1,7 +1,11 @@
 """A site with Django REST framework."""
 
 import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
 from django.test import Client
+from pymongo.errors import AutoReconnect
+from rest_framework.views import APIView
 
 from django_mongo_sessions import users
 from tests.recipes import NOWHERE, PASSWORD, a_page, browser, is_signed_in
@@ -57,3 +61,19 @@ def test_an_outage_is_a_503_of_the_apis_own_form(alice, settings):
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
     assert refused.json()["detail"].endswith("try again in a moment.")
     assert not refused.cookies
+
+
+class Rename(APIView):
+    def post(self, request):
+        User.objects.update(first_name="Alice")
+        raise AutoReconnect("a connection broke")
+
+
+def test_an_outage_undoes_what_the_request_has_stored(alice, rf, monkeypatch):
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+
+    with transaction.atomic():  # as Django then calls a view
+        assert Rename.as_view()(rf.post("/")).status_code == 503
+
+    alice.refresh_from_db()
+    assert alice.first_name == ""

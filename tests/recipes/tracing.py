@@ -93,7 +93,7 @@ def main(name, options, database):
     finish = {"sentry": sentry, "opentelemetry": opentelemetry}[name](json.loads(options))
     settings.ROOT_URLCONF = __name__
     settings.DEBUG = False
-    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "DATABASE": database}
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "DATABASE": database, "COALESCE": True}
     settings.SESSION_COOKIE_NAME = "visit"  # which says nothing of a session
     django.setup()
     key = visit("/store/")
