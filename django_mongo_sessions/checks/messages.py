@@ -52,7 +52,8 @@ MESSAGES = {
     "E015": Message("{problem}", "Install django-mongodb-sessions[encryption]."),
     "E016": Message(
         "{problem}",
-        "Correct MONGO_SESSIONS['ENCRYPTION_KEYS']: a list of keys, or a callable that returns one.",
+        "Correct MONGO_SESSIONS['ENCRYPTION_KEYS'], which is a list of keys, or a callable that "
+        "returns one.",
     ),
     "E017": Message(
         "MONGO_SESSIONS has ENCRYPTION, but no ENCRYPTION_KEYS: no session can be stored.",
