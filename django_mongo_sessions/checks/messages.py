@@ -49,7 +49,11 @@ MESSAGES = {
     "E014": Message(
         "{problem}", "Choose a day after which the last session of the old engine has ended."
     ),
-    "E015": Message("{problem}", "Install django-mongodb-sessions[encryption]."),
+    "E015": Message(
+        "{problem}",
+        'Run `python -m pip install "django-mongodb-sessions[encryption]"`, or remove '
+        "ENCRYPTION_KEYS.",
+    ),
     "E016": Message(
         "{problem}",
         "Correct MONGO_SESSIONS['ENCRYPTION_KEYS'], which is a list of keys, or a callable that "
