@@ -176,7 +176,9 @@ def _is_other(found: Found) -> bool:
 
 def id_of(user: Any) -> str:
     """Return the id of a user as text, as sessions have it. Raises what list_sessions() raises."""
-    if isinstance(user, str) and user:
+    if isinstance(user, str):
+        if not user:
+            raise ValueError("The id of a user is empty, so it names nobody.")
         return user
     if getattr(user, "is_anonymous", False):
         raise ValueError("An anonymous user has no sessions. Ask `user.is_authenticated` first.")

@@ -289,7 +289,7 @@ NOBODY = [
     (NEW, "never saved"),
     (7, "not int"),
     (None, "not NoneType"),
-    ("", "not str"),
+    ("", "is empty"),
     (b"7", "not bytes"),
 ]
 

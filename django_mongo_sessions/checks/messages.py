@@ -49,8 +49,16 @@ MESSAGES = {
     "E014": Message(
         "{problem}", "Choose a day after which the last session of the old engine has ended."
     ),
-    "E015": Message("{problem}", "Install django-mongodb-sessions[encryption]."),
-    "E016": Message("{problem}", "`manage.py mongosessions newkey` makes a key."),
+    "E015": Message(
+        "{problem}",
+        'Run `python -m pip install "django-mongodb-sessions[encryption]"`, or remove '
+        "ENCRYPTION_KEYS.",
+    ),
+    "E016": Message(
+        "{problem}",
+        "Correct MONGO_SESSIONS['ENCRYPTION_KEYS'], which is a list of keys, or a callable that "
+        "returns one.",
+    ),
     "E017": Message(
         "MONGO_SESSIONS has ENCRYPTION, but no ENCRYPTION_KEYS: no session can be stored.",
         "Set ENCRYPTION_KEYS, or remove ENCRYPTION.",

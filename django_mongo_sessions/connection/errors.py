@@ -85,7 +85,8 @@ ADVICE_IN_TESTS = (
 def explain(error: PyMongoError) -> str:
     """Return why the server refused a command, with the name of a missing privilege.
 
-    If there is no server, it says why none was found, and not what to try.
+    If there is no server, it says why none was found, and not what to try. It ends without a
+    period.
     """
     code = error.code if isinstance(error, OperationFailure) else None
     if code == _SAME_KEYS:  # ours was tried in both directions: see `indexes.mend`
@@ -97,8 +98,8 @@ def explain(error: PyMongoError) -> str:
         for asked, privilege in _PRIVILEGES.items():
             if f"{{ {asked}:" in str(error):
                 return f"the client's user lacks the privilege {privilege}"
-    said = without_topology(error)
-    return said.removesuffix(f". {ADVICE}").removesuffix(f". {ADVICE_IN_TESTS}")
+    said = without_topology(error).partition(", full error: ")[0]
+    return said.removesuffix(f". {ADVICE}").removesuffix(f". {ADVICE_IN_TESTS}").removesuffix(".")
 
 
 def without_topology(error: Exception) -> str:

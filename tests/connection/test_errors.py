@@ -52,6 +52,14 @@ def test_an_error_of_any_code_is_one_if_the_server_says_to_try_again(label):
 
 
 def test_another_refusal_is_explained_in_the_servers_words():
+    reply = {"ok": 0.0, "errmsg": "Authentication failed.", "code": 18}
+    error = OperationFailure(reply["errmsg"], 18, reply)
+
+    assert "full error" in str(error)
+    assert errors.explain(error) == "Authentication failed"
+
+
+def test_a_refusal_of_another_command_names_no_privilege():
     error = OperationFailure("not authorized to execute command { shutdown: 1 }", 13)
 
     assert errors.explain(error) == str(error)

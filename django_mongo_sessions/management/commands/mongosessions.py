@@ -348,8 +348,8 @@ class Command(BaseCommand):
         if with_data:
             if data is None:
                 raise CommandError(
-                    "The payload does not open: it was changed, or was sealed with another "
-                    "SECRET_KEY or SESSION_SERIALIZER. The log says more."
+                    "The payload does not open: it was changed, or was stored with another "
+                    "SECRET_KEY, ENCRYPTION_KEYS or SESSION_SERIALIZER. The log says more."
                 )
             lines = pformat(data).splitlines()
             self.stdout.write("\n".join(["data:", *map(_escape, lines)]))
