@@ -80,8 +80,16 @@ def forget_values(error: BaseException | None) -> None:
     logins are emptied. A frame that still runs cannot be emptied: call this again once it has
     returned.
     """
+    heads = [error]
+    for head in heads:
+        chain = list(_chain(head))
+        _empty_frames(chain)
+        heads += [each for group in chain for each in errors.members(group) if each not in heads]
+
+
+def _empty_frames(chain: list[BaseException]) -> None:
     is_ours = False
-    for each in _chain(error):
+    for each in chain:
         frames = _frames(each)
         # Or it was caught inside PyMongo, and has led to one of the engine's.
         entered = is_ours and bool(frames) and frames[0][0].startswith(_CALLERS)
