@@ -179,8 +179,9 @@ class FactoryBreaker(Gate):
             return
         if errors.is_outage(error):
             raise ServerUnavailable(
-                f"MongoDB is down: making a client ended in {type(error).__name__}. The next "
-                f"attempt follows within {PROBE_INTERVAL:.0f} s."
+                f"MongoDB is down: making a client ended in {type(error).__name__} "
+                f"({errors.without_topology(error)}). The next attempt follows within "
+                f"{PROBE_INTERVAL:.0f} s. {_advice()}"
             )
         raise _copy(error)
 
