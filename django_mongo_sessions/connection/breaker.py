@@ -152,7 +152,8 @@ def _host(address: tuple[str, int | None], server: Any) -> str:
 
 def _reason(error: Exception, hosts: str) -> str:
     """Return what an error says, without the host if there is one alone."""
-    return errors.without_topology(error).removeprefix(f"{hosts}: ")
+    as_pymongo_writes_it = hosts.replace("[", "").replace("]", "")  # IPv6 too
+    return errors.without_topology(error).removeprefix(f"{as_pymongo_writes_it}: ")
 
 
 def _advice() -> str:
