@@ -135,6 +135,14 @@ def streams(request):
     return StreamingHttpResponse(body())
 
 
+def tells(request):
+    """Show what the session raises in the page of an error."""
+    try:
+        return nosy(request)
+    except ConnectionFailure as error:
+        return HttpResponse(str(error), status=400)
+
+
 def nosy(request):
     """An error page that greets the visitor by name."""
     return HttpResponse(request.session.get("name", ""), status=500)
@@ -421,6 +429,16 @@ def test_an_error_after_the_outage_is_logged_too(get, records, monkeypatch):
     get("/reads")
 
     assert [record.exc_info[0] for record in records()] == [ServerSelectionTimeoutError, ValueError]
+
+
+def test_a_refused_call_names_the_first_error_alone(get, monkeypatch):
+    monkeypatch.setitem(globals(), "handler500", tells)
+    clear_url_caches()
+
+    said = get("/asks_again").content.decode()
+
+    assert said.count("is not tried again") == 1
+    assert "ended in ServerSelectionTimeoutError: MongoDB is down at 127.0.0.1:1: " in said
 
 
 @pytest.mark.parametrize(("view", "shown"), [("reads", 1), ("reraises", 2)])
