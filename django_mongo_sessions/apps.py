@@ -22,6 +22,7 @@ from pymongo.errors import PyMongoError
 from django_mongo_sessions import checks
 from django_mongo_sessions.checks.settings import uses_engine
 from django_mongo_sessions.conf import conf
+from django_mongo_sessions.connection import errors
 from django_mongo_sessions.connection.addresses import remember_live_names
 from django_mongo_sessions.mongo import indexes
 from django_mongo_sessions.mongo.runner import run
@@ -55,7 +56,16 @@ def create_indexes(using: str = DEFAULT_DB_ALIAS, verbosity: int = 0, **kwargs: 
     """
     if using != DEFAULT_DB_ALIAS or "plan" not in kwargs:
         return
-    created = run(indexes.ensure())
+    try:
+        created = run(indexes.ensure())
+    except PyMongoError as error:  # of a CLIENT that connects: there is no collection to ask
+        logger.warning(
+            "The indexes on the collection %r were not created: %s. Run `manage.py mongosessions "
+            "indexes --apply`.",
+            conf.COLLECTION,
+            errors.explain(error),
+        )
+        return
     if created is None:  # the second would fail as well, and wait as long
         return
     created += run(indexes.ensure_user_index())

@@ -13,8 +13,8 @@ from django_mongo_sessions.connection import errors
 class LimitOutages(logging.Filter):
     """Lets one record of an outage pass per process and period, and any other record always.
 
-    An outage is what has status 503 with the middleware, also as the cause of another exception. It
-    is recognized by the record's `exc_info`.
+    An outage is what has status 503 with the middleware, also as the cause of another exception, or
+    in a group of exceptions. It is recognized by the record's `exc_info`.
     """
 
     def __init__(self, period: float = 600.0) -> None:

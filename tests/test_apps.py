@@ -5,6 +5,7 @@ import logging
 
 import pytest
 from django.core.management import call_command
+from pymongo.errors import AutoReconnect
 
 from django_mongo_sessions.apps import create_indexes
 from django_mongo_sessions.connection import clients
@@ -84,6 +85,19 @@ def test_migrate_and_its_checks_wait_for_a_server_once(settings, caplog):
     assert sum("Server selection failed" in message for message in messages) == 1
     assert any("TTL index" in message for message in messages)
     clients.reset()
+
+
+@pytest.mark.django_db
+def test_an_outage_that_a_callable_for_a_client_meets_does_not_stop_the_migration(settings, logged):
+    def connects():
+        raise AutoReconnect("db1:27017: refused")
+
+    settings.MONGO_SESSIONS = {"CLIENT": connects}
+
+    call_command("migrate", verbosity=0)
+
+    [record] = logged()
+    assert "'sessions' were not created: db1:27017: refused. Run" in record.getMessage()
 
 
 def test_an_index_in_the_way_is_left_and_a_warning_logged(mongod_engine, logged):

@@ -152,7 +152,8 @@ def _host(address: tuple[str, int | None], server: Any) -> str:
 
 def _reason(error: Exception, hosts: str) -> str:
     """Return what an error says, without the host if there is one alone."""
-    return errors.without_topology(error).removeprefix(f"{hosts}: ")
+    as_pymongo_writes_it = hosts.replace("[", "").replace("]", "")  # IPv6 too
+    return errors.without_topology(error).removeprefix(f"{as_pymongo_writes_it}: ")
 
 
 def _advice() -> str:
@@ -179,8 +180,9 @@ class FactoryBreaker(Gate):
             return
         if errors.is_outage(error):
             raise ServerUnavailable(
-                f"MongoDB is down: making a client ended in {type(error).__name__}. The next "
-                f"attempt follows within {PROBE_INTERVAL:.0f} s."
+                f"MongoDB is down: making a client ended in {type(error).__name__} "
+                f"({errors.without_topology(error)}). The next attempt follows within "
+                f"{PROBE_INTERVAL:.0f} s. {_advice()}"
             )
         raise _copy(error)
 

@@ -5,8 +5,10 @@ The codes are those of https://github.com/mongodb/mongo/blob/master/src/mongo/ba
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from pymongo.errors import (
     AutoReconnect,
@@ -67,6 +69,8 @@ _PRIVILEGES = {  # by the first word of the command that was refused
 }
 
 
+_GROUPS: Any = getattr(builtins, "BaseExceptionGroup", ())  # Python 3.10 has none
+
 # What PyMongo adds to the reason why it has found no server.
 _TOPOLOGY = re.compile(r", Timeout: [^,]*, Topology Description: .*", re.DOTALL)
 _TIMEOUTS = re.compile(r" \(configured timeouts: [^)]*\)")
@@ -124,17 +128,25 @@ def stems_from_outage(error: BaseException | None) -> bool:
 
 
 def shown(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception, and those that a traceback shows before it, the latest first."""
+    """Yield an exception, and those that a traceback shows with it: the latest first."""
     seen = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = before(error)
+    waiting = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            waiting += [before(each), *members(each)]
 
 
 def before(error: BaseException) -> BaseException | None:
     """Return the exception that a traceback shows before this one; None if there is none."""
     return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def members(error: BaseException) -> tuple[BaseException, ...]:
+    """Return the exceptions of a group, such as that of an `asyncio.TaskGroup`; else none."""
+    return error.exceptions if isinstance(error, _GROUPS) else ()
 
 
 def id_is_taken(error: PyMongoError) -> bool:

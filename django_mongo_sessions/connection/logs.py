@@ -8,6 +8,8 @@ import re
 from collections import OrderedDict
 from typing import Any
 
+from django.http import HttpRequest
+
 from django_mongo_sessions.connection import errors
 
 # Of a command or a reply, the fields that never hold a value of a session. A field that is not
@@ -112,7 +114,8 @@ class OncePerRequest(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the record is not one more of a request's outage."""
         request, error = getattr(record, "request", None), record.exc_info and record.exc_info[1]
-        if request is None or not error or not errors.stems_from_outage(error):
+        is_outage = bool(error) and errors.stems_from_outage(error)
+        if not is_outage or not isinstance(request, HttpRequest):  # the site may log something else
             return True
         is_first = not hasattr(request, self._MARK)
         setattr(request, self._MARK, True)

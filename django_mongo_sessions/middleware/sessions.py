@@ -67,7 +67,11 @@ class SessionMiddleware(middleware.SessionMiddleware):
         came in a header. Then it is one of this request all the same.
         """
         session = own_session(request)
-        if session is not None and has_passed_through_engine(exception):
+        if (
+            session is not None
+            and session._gate.outage is None
+            and has_passed_through_engine(exception)
+        ):
             breaker = RequestBreaker()  # the session may be one that the view has made
             breaker.leave(0.0, exception)
             if breaker.outage is not None:

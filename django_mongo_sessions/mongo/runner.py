@@ -131,12 +131,12 @@ def run(steps: Steps[Result], gate: Gate = OPEN, guard: Guard | None = None) -> 
     """
     if logger.isEnabledFor(logging.DEBUG):
         _warn_of_a_blocked_loop()
-    began = time.monotonic()
+    handled, began = sys.exc_info()[1], time.monotonic()
     try:
         gate.enter(began)
         return run_on(clients.collection(), steps, guard)
     except Exception as error:
-        _pass_on(error, gate, began)
+        _pass_on(error, handled, gate, began)
         raise
 
 
@@ -189,7 +189,7 @@ async def arun(
 
 
 async def _arun(steps: Steps[Result], gate: Gate, guard: Guard | None) -> Result:
-    began = time.monotonic()
+    handled, began = sys.exc_info()[1], time.monotonic()
     try:
         gate.enter(began)
         target = await clients.acollection()
@@ -198,13 +198,13 @@ async def _arun(steps: Steps[Result], gate: Gate, guard: Guard | None) -> Result
         target = await clients.collection_for_threads()
         return await _drive(target, steps, guard, _IN_THREADS)
     except Exception as error:
-        _pass_on(error, gate, began)
+        _pass_on(error, handled, gate, began)
         raise
 
 
-def _pass_on(error: Exception, gate: Gate, began: float) -> None:
+def _pass_on(error: Exception, handled: BaseException | None, gate: Gate, began: float) -> None:
     forget_values(error)
-    leave_out_repeats(error)
+    leave_out_repeats(error, handled)
     gate.leave(began, error)
 
 

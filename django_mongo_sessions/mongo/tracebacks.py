@@ -80,8 +80,16 @@ def forget_values(error: BaseException | None) -> None:
     logins are emptied. A frame that still runs cannot be emptied: call this again once it has
     returned.
     """
+    heads = [error]
+    for head in heads:
+        chain = list(_chain(head))
+        _empty_frames(chain)
+        heads += [each for group in chain for each in errors.members(group) if each not in heads]
+
+
+def _empty_frames(chain: list[BaseException]) -> None:
     is_ours = False
-    for each in _chain(error):
+    for each in chain:
         frames = _frames(each)
         # Or it was caught inside PyMongo, and has led to one of the engine's.
         entered = is_ours and bool(frames) and frames[0][0].startswith(_CALLERS)
@@ -132,19 +140,23 @@ def first(error: BaseException) -> BaseException:
     return error
 
 
-def leave_out_repeats(error: BaseException) -> None:
+def leave_out_repeats(error: BaseException, handled: BaseException | None = None) -> None:
     """Take out of what a traceback shows what says nothing more than another part of it.
 
-    Those are calls that were not sent, and what PyMongo quotes: the error of a socket.
+    Those are calls that were not sent, and what PyMongo quotes: the error of a socket. PyMongo's
+    errors from `handled` on may be the site's, and keep that. See withhold_values().
     """
+    may_be_sites = False
     for each in list(errors.shown(error)):
-        cause, context = each.__cause__, each.__context__
+        may_be_sites = may_be_sites or each is handled
         if isinstance(each, ServerUnavailable):
-            each.__context__ = context and first(context)
-        elif isinstance(each, ConnectionFailure) and cause is not None and _quotes(each, cause):
-            each.__cause__, each.__context__ = cause.__cause__, cause.__context__
-            each.__suppress_context__ = cause.__suppress_context__
+            each.__context__ = each.__context__ and first(each.__context__)
+        elif isinstance(each, ConnectionFailure) and not may_be_sites:
+            _leave_out_quoted(each)
 
 
-def _quotes(error: BaseException, cause: BaseException) -> bool:
-    return str(cause) != "" and str(cause) in str(error)
+def _leave_out_quoted(error: BaseException) -> None:
+    cause = error.__cause__
+    if cause is not None and str(cause) != "" and str(cause) in str(error):
+        error.__cause__, error.__context__ = cause.__cause__, cause.__context__
+        error.__suppress_context__ = cause.__suppress_context__

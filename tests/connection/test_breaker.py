@@ -190,8 +190,11 @@ def test_in_a_test_run_it_names_mongomock(calls, monkeypatch):
         calls.breaker.enter(calls.now)
 
 
-def test_the_first_error_says_the_same_instead_of_describing_the_topology(settings, soon_told):
-    uri = "mongodb://user:hunter2@127.0.0.1:1/site"
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "[::1]:1"])
+def test_the_first_error_says_the_same_instead_of_describing_the_topology(
+    settings, soon_told, host
+):
+    uri = f"mongodb://user:hunter2@{host}/site"
     settings.MONGO_SESSIONS = {"URI": uri, "TIMEOUT": 0.1}
 
     with pytest.raises(ServerSelectionTimeoutError) as raised:
@@ -199,9 +202,9 @@ def test_the_first_error_says_the_same_instead_of_describing_the_topology(settin
     clients.reset()
 
     said = str(raised.value)
-    assert said.startswith("MongoDB is down at 127.0.0.1:1: [")
+    assert said.startswith(f"MongoDB is down at {host}: [")
     assert said.endswith(f". {errors.ADVICE}")
-    for noise in ("hunter2", "Topology", "Timeout", "timeouts", "127.0.0.1:1: 127.0.0.1:1"):
+    for noise in ("hunter2", "Topology", "Timeout", "timeouts", ":1: ::1", ":1: 127"):
         assert noise not in said
     assert raised.type is ServerSelectionTimeoutError
 

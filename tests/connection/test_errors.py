@@ -1,5 +1,8 @@
 """What PyMongo's errors mean."""
 
+import builtins
+import sys
+
 import pytest
 from django.contrib.sessions.backends.base import UpdateError
 from pymongo.errors import (
@@ -88,3 +91,16 @@ def test_what_was_raised_because_of_an_outage():
     assert not errors.stems_from_outage(bug)
     assert not errors.stems_from_outage(raised(bug, cause=bug))
     assert not errors.stems_from_outage(None)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no groups of exceptions")
+def test_what_was_raised_because_of_outages_of_several_tasks():
+    outage = AutoReconnect("cut")
+    group = builtins.ExceptionGroup(
+        "tasks", [ValueError("no cart"), raised(KeyError("a"), cause=outage)]
+    )
+
+    assert errors.stems_from_outage(raised(ValueError("no cart"), context=group))
+    assert not errors.stems_from_outage(builtins.ExceptionGroup("tasks", [ValueError("no cart")]))
+    raised(outage, context=group)  # as if a view raised one of its exceptions
+    assert len(list(errors.shown(outage))) == 4

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 from pymongo import InsertOne, MongoClient, UpdateOne
-from pymongo.errors import OperationFailure
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from django_mongo_sessions.connection import logs
 from tests.conftest import DATABASE
@@ -159,3 +159,10 @@ def test_other_messages_are_left_alone(text):
     assert logs._filter.filter(record)
 
     assert record.getMessage() == text
+
+
+def test_a_record_of_the_sites_own_that_names_no_request_object_passes():
+    record = logging.LogRecord("django.request", 40, "", 1, "", None, (None, AutoReconnect(), None))
+    record.request = "GET /cart/"
+
+    assert all(logs.OncePerRequest().filter(record) for _ in range(2))

@@ -1,6 +1,7 @@
 """What is removed from an error and from its traceback."""
 
 import asyncio
+import builtins
 import sys
 from functools import partial
 
@@ -262,6 +263,19 @@ def test_an_error_that_was_caught_inside_pymongo_is_emptied_with_the_engines(is_
     tracebacks.forget_values(outer)
 
     assert ("document" in frames(inner)[0].f_locals) == (not is_ours)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no groups of exceptions")
+def test_the_frames_of_each_task_are_emptied():
+    """Also if a view raises one exception of a group, whose context is the group."""
+    first, second = (raised_by(SessionStore().mutate, 1) for _ in range(2))
+    first.__context__ = builtins.ExceptionGroup("tasks", [first, second])
+
+    tracebacks.forget_values(first)
+
+    for error in first, second:
+        names = [frame.f_globals["__name__"] for frame in frames(error) if frame.f_locals == {}]
+        assert "django_mongo_sessions.backends.mongodb" in names
 
 
 def test_a_circular_chain_of_errors_ends():

@@ -17,7 +17,12 @@ from django.test import AsyncClient, Client
 from django.urls import clear_url_caches, path
 from django.utils.decorators import sync_and_async_middleware
 from pymongo import MongoClient
-from pymongo.errors import ConnectionFailure, OperationFailure, ServerSelectionTimeoutError
+from pymongo.errors import (
+    AutoReconnect,
+    ConnectionFailure,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+)
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
@@ -130,6 +135,14 @@ def streams(request):
     return StreamingHttpResponse(body())
 
 
+def tells(request):
+    """Show what the session raises in the page of an error."""
+    try:
+        return nosy(request)
+    except ConnectionFailure as error:
+        return HttpResponse(str(error), status=400)
+
+
 def nosy(request):
     """An error page that greets the visitor by name."""
     return HttpResponse(request.session.get("name", ""), status=500)
@@ -154,6 +167,25 @@ def reraises(request):
         raise ValueError("no cart") from error
 
 
+def handles(request):
+    """Use the session while an error of the view's own is handled."""
+    try:
+        raise AutoReconnect("a:1: cut") from OSError("cut")
+    except AutoReconnect as error:
+        with suppress(ConnectionFailure):
+            request.session.get("a")
+        return HttpResponse(repr(error.__cause__))
+
+
+async def ahandles(request):
+    try:
+        raise AutoReconnect("a:1: cut") from OSError("cut")
+    except AutoReconnect as error:
+        with suppress(ConnectionFailure):
+            await request.session.aload()
+        return HttpResponse(repr(error.__cause__))
+
+
 def breaks_later(request):
     with suppress(ConnectionFailure):
         request.session.get("a")
@@ -172,7 +204,7 @@ urlpatterns = [
     *(path(view.__name__, view) for view in (reads, areads, writes, saves_later, asaves_later)),
     *(path(view.__name__, view) for view in (copes, asks_again, plain, breaks)),
     *(path(view.__name__, view) for view in (moves, sets, streams, reraises, breaks_later)),
-    *(path(view.__name__, view) for view in (agets, greets, shows_messages)),
+    *(path(view.__name__, view) for view in (agets, greets, shows_messages, handles, ahandles)),
     *(path(view.__name__, view) for view in (another, aanother, replaces, own_client)),
 ]
 handler500 = "django.views.defaults.server_error"
@@ -371,6 +403,11 @@ def test_an_error_of_the_views_own_shows_the_outage_that_it_was_raised_from(get,
     assert "direct cause" in formatted(record)
 
 
+@pytest.mark.parametrize("url", ["/handles", "/ahandles"])
+def test_an_error_that_a_view_is_handling_keeps_its_cause(get, url):
+    assert get(url).content == b"OSError('cut')"
+
+
 def test_a_page_of_the_views_own_is_logged_with_the_outage(get, records):
     get("/copes?status=500")
 
@@ -392,6 +429,16 @@ def test_an_error_after_the_outage_is_logged_too(get, records, monkeypatch):
     get("/reads")
 
     assert [record.exc_info[0] for record in records()] == [ServerSelectionTimeoutError, ValueError]
+
+
+def test_a_refused_call_names_the_first_error_alone(get, monkeypatch):
+    monkeypatch.setitem(globals(), "handler500", tells)
+    clear_url_caches()
+
+    said = get("/asks_again").content.decode()
+
+    assert said.count("is not tried again") == 1
+    assert "ended in ServerSelectionTimeoutError: MongoDB is down at 127.0.0.1:1: " in said
 
 
 @pytest.mark.parametrize(("view", "shown"), [("reads", 1), ("reraises", 2)])

@@ -223,14 +223,14 @@ def test_an_error_of_the_factory_passes_and_it_is_not_called_again_at_once(site,
 
 
 def test_an_outage_that_the_factory_meets_is_one_of_the_following_requests_too(site):
-    error = ServerSelectionTimeoutError("no server")
+    error = ServerSelectionTimeoutError("a:1: no, Timeout: 1s, Topology Description: <Topology>")
     site.use(failing(error))
 
     first, second = raised_by(site), raised_by(site)
 
     assert first is error
     assert isinstance(second, ServerUnavailable)
-    assert "ServerSelectionTimeoutError" in str(second)
+    assert "ended in ServerSelectionTimeoutError (a:1: no). The next" in str(second)
     assert site.calls == 1
 
 
