@@ -64,17 +64,23 @@ def _flush(session: SessionBase) -> str:
 def _tamper(session: SessionBase) -> str:
     """Flip a bit of the payload. The second time, that mends it."""
     query = {"_id": documents.document_id(session.session_key)}
+    nothing = "There is no payload to tamper with. Store a value first."
+    if not session.exists(session.session_key):  # if MongoDB is down, the engine says so
+        return nothing
     sessions = clients.collection().collection  # as an intruder would: not through the engine
     payload = (sessions.find_one(query) or {}).get("payload")
     if not isinstance(payload, bytes) or len(payload) < 3:
-        return "There is no payload to tamper with. Store a value first."
+        return nothing
     changed = payload[:-3] + bytes([payload[-3] ^ 1]) + payload[-2:]
     sessions.update_one(query, {"$set": {"payload": changed}})
     return "A byte of the payload was changed in MongoDB, without the engine."
 
 
 class Action(NamedTuple):
-    """A form of the page: what it does, the code that does it, and how it is made."""
+    """A form of the page: what it does, the code that does it, and how it is made.
+
+    `about` is HTML.
+    """
 
     name: str
     title: str
@@ -119,8 +125,8 @@ MAIN = [
         "cycle_key",
         "Change the key",
         "session.cycle_key()",
-        "Moves the data to a new key and a new document, as signing in does. Who knows the old key "
-        "gets nothing.",
+        "Moves the data to a new key and a new document, as signing in does. The old key opens "
+        "nothing.",
         "Change the key",
         _cycle_key,
     ),
@@ -128,7 +134,7 @@ MAIN = [
         "tamper",
         "Tamper with the document",
         "collection.update_one(…)",
-        "Changes a byte of the payload, as an intruder would who can write to MongoDB.",
+        "Changes a byte of the payload, as an intruder with access to MongoDB could.",
         "Change a byte",
         _tamper,
         docs="security",
@@ -183,7 +189,7 @@ MORE = {
             "set_expiry_default",
             "The default",
             "session.set_expiry(None)",
-            "The session uses the default of the site again, SESSION_COOKIE_AGE.",
+            "The session uses the default of the site again, <code>SESSION_COOKIE_AGE</code>.",
             "Use the default",
             partial(_set_expiry, value=None),
         ),

@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """A page that shows some outcomes side by side."""
+    """A page that shows some outcomes side by side. `lead` and `note` are HTML."""
 
     title: str
     lead: str
@@ -173,14 +173,14 @@ EXPERIMENTS = {
             ("Tab 2", "saves", "session.save()"),
         ],
         _run_two_tabs,
-        "This engine counts with session.mutate(function). Django's engine has no such method, so "
-        "its second tab counts from what it has loaded.",
+        "This engine counts with <code>session.mutate(function)</code>. Django's engine has "
+        "no such method, so its second tab counts from what it has loaded.",
         "concurrency",
     ),
     "same-key": Experiment(
         "One key, two tabs",
-        "Now both tabs change the same key, so one of the two values has to go. ON_CONFLICT "
-        "decides whether anybody is told.",
+        "Now both tabs change the same key, so one of the two values has to go. "
+        "<code>ON_CONFLICT</code> decides whether anybody is told.",
         [
             ("Both tabs", "load the session", "{'language': 'en'}"),
             ("Tab 1", "changes two keys", "session.update({'language': 'de', 'cart': 'violin'})"),
@@ -189,22 +189,22 @@ EXPERIMENTS = {
             ("Tab 2", "saves", "session.save()"),
         ],
         _run_same_key,
-        "Other keys are never in conflict: with “merge”, the cart of tab 1 and the theme of tab 2 "
-        "are both kept.",
+        "Other keys are never in conflict: with <code>merge</code>, the cart of tab 1 and the "
+        "theme of tab 2 are both kept.",
         "concurrency",
     ),
     "nested": Experiment(
         "A change inside a value",
-        "A view appends to a list in the session. Django notices only session[key] = value, so "
-        "this change is easily lost.",
+        "A view appends to a list in the session. Django notices only "
+        "<code>session[key] = value</code>, so this change is easily lost.",
         [
             ("A request", "loads the session", "{'cart': ['violin']}"),
             ("Its view", "appends to the list", "session['cart'].append('bow')"),
             ("The middleware", "saves what is modified", "if session.modified: session.save()"),
         ],
         _run_nested,
-        "TRACK_NESTED costs time, not commands: at the end of each request that has read the "
-        "session, the engine serializes it once more.",
+        "<code>TRACK_NESTED</code> costs time, not commands: at the end of each request "
+        "that has read the session, the engine serializes it once more.",
         "concurrency",
     ),
 }

@@ -25,6 +25,7 @@ from django_mongo_sessions.users import UserSession, list_sessions
 from testproject import USERS, server
 from testproject.actions import ACTIONS, MAIN, MORE, Action
 from testproject.experiments import EXPERIMENTS
+from testproject.mongod import MongodError
 from testproject.text import as_json, in_words, moment
 from testproject.watching import COOKIE, handed_on
 
@@ -121,7 +122,7 @@ def _page(
         "others_said": others_said,
         "sent": sent,
         "server": server.own,
-        "is_mock": conf.URI.startswith("mongomock://"),
+        "is_mock": _is_mock(),
     }
     response = render(request, "testproject/index.html", context, status=status)
     if sent:
@@ -140,6 +141,10 @@ def _messages(request: HttpRequest) -> tuple[dict[str, Message], list[Message]]:
     return said, others
 
 
+def _is_mock() -> bool:
+    return conf.URI.startswith("mongomock://")
+
+
 def _sessions(request: HttpRequest) -> list[UserSession]:
     if not request.user.is_authenticated:
         return []
@@ -153,7 +158,7 @@ def experiment(request: HttpRequest, name: str) -> HttpResponse:
         raise Http404(f"There is no experiment {name!r}.")
     chosen = EXPERIMENTS[name]
     outcomes = chosen.run() if request.method == "POST" else None
-    context = {"name": name, "experiment": chosen, "outcomes": outcomes}
+    context = {"name": name, "experiment": chosen, "outcomes": outcomes, "is_mock": _is_mock()}
     return render(request, "testproject/experiment.html", context)
 
 
@@ -164,23 +169,31 @@ def experiment(request: HttpRequest, name: str) -> HttpResponse:
 @require_safe
 def mongodb(request: HttpRequest) -> HttpResponse:
     """Show whether MongoDB runs, and let the visitor stop and start it."""
-    return render(request, "testproject/mongodb.html", {"server": server.own})
+    return _mongodb(request)
+
+
+def _mongodb(request: HttpRequest, failure: object = None, status: int = 200) -> HttpResponse:
+    context = {"server": server.own, "failure": failure}
+    return render(request, "testproject/mongodb.html", context, status=status)
 
 
 @require_POST
 def stop(request: HttpRequest) -> HttpResponse:
-    """Stop the demo's MongoDB, and go to the page, which now is a 503."""
+    """Stop the demo's MongoDB, and go to the page: a 503, unless the visitor has no session."""
     _own_server().stop()
-    return redirect("index")
+    return redirect(f"{reverse('index')}#do-mongodb")
 
 
 @require_POST
 def start(request: HttpRequest) -> HttpResponse:
     """Start the demo's MongoDB again, and go to the page."""
-    _own_server().start()
+    try:
+        _own_server().start()
+    except MongodError as error:
+        return _mongodb(request, failure=error, status=500)
     _let_the_engine_find_it()
     messages.success(
-        request, "MongoDB runs again, and your session is what it was.", extra_tags="mongodb"
+        request, "MongoDB runs again, and sessions are what they were.", extra_tags="mongodb"
     )
     return redirect(f"{reverse('index')}#do-mongodb")
 

@@ -212,15 +212,28 @@ def test_mongodb_stops_and_starts_and_the_session_is_still_there(own_server, dem
 
     assert "Service Unavailable" in browser.text
     check(browser, "503")
-    browser.click("Start MongoDB again")
+    browser.click("See whether MongoDB runs")
     assert "MongoDB is stopped" in browser.text
     check(browser, "stopped")
     assert browser.focused().accessible_name == "Start MongoDB again"
     with browser.next_page():
         browser.press(Keys.ENTER)
     assert browser.focused().accessible_name == "Stop MongoDB"
-    assert "MongoDB runs again, and your session is what it was." in browser.text
+    assert "MongoDB runs again, and sessions are what they were." in browser.text
     assert '"Sherlock Holmes"' in browser.text
+
+
+def test_a_visitor_without_a_session_stops_and_starts_mongodb_on_the_page(own_server, demo):
+    browser = demo()
+
+    browser.click("Stop MongoDB")
+
+    assert "You have no session that this page would have to read" in browser.text
+    check(browser, "stopped-without-session")
+    browser.tab_to("Start MongoDB again")
+    with browser.next_page():
+        browser.press(Keys.ENTER)
+    assert browser.focused().accessible_name == "Stop MongoDB"
 
 
 def test_the_commands_of_an_action_are_unfolded_by_the_keyboard(demo):

@@ -205,7 +205,7 @@ def test_the_page_stops_mongodb_and_starts_it_and_the_session_is_still_there(
     browser = Browser(address)
     browser.open("")
     _, text = browser.open("do/set_key/", key="city", value="Meiringen")
-    assert "sent to MongoDB: insert" in text
+    assert "1 command sent to MongoDB: insert" in text
     assert {each.name for each in browser.cookies} == {
         "mongo_sessions_demo",
         "mongo_sessions_demo_csrf",
@@ -214,7 +214,7 @@ def test_the_page_stops_mongodb_and_starts_it_and_the_session_is_still_there(
     status, text = browser.open("mongodb/stop/", yes="")
 
     assert status == 503
-    assert 'href="/mongodb/">Start MongoDB again' in text
+    assert 'href="/mongodb/">See whether MongoDB runs' in text
     assert browser.open("")[0] == 503
     status, text = browser.open("mongodb/")
     assert status == 200
@@ -223,7 +223,7 @@ def test_the_page_stops_mongodb_and_starts_it_and_the_session_is_still_there(
     status, text = browser.open("mongodb/start/", yes="")
 
     assert status == 200
-    assert "MongoDB runs again, and your session is what it was." in text
+    assert "MongoDB runs again, and sessions are what they were." in text
     assert "Meiringen" in text
     _, text = browser.open("do/set_key/", key="city", value="London")
     assert "2 commands sent to MongoDB: find, update" in text

@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.storage import documents
+from testproject import server
 from testproject import settings as given
 from testproject.actions import ACTIONS
 from testproject.overriding import overriding
@@ -166,6 +167,18 @@ def test_the_page_leads_to_the_users_sessions_and_to_the_admin(client):
     html = client.get("/account/sessions/").content.decode()
     assert "This device" in html
     assert 'href="/">Back to the demo</a>' in html
+
+
+def test_the_page_names_five_browsers_and_counts_the_others(client):
+    alice = User.objects.create_user("alice")
+    for browser in [*(Client() for _ in range(6)), client]:
+        browser.force_login(alice)
+
+    text = page(client)
+
+    assert "In 7 browsers" in text
+    assert text.count(", this browser") == 1
+    assert "and 2 more" in text
 
 
 def test_signing_out_returns_to_the_page_without_a_session(client):
@@ -361,6 +374,18 @@ def test_wrong_input_is_reported_and_changes_nothing(client, name, data, said):
     assert "autofocus" in shown
 
 
+def test_the_page_is_english_whatever_the_browser_asks_for(client):
+    client.get("/setsession/")
+    german = {"HTTP_ACCEPT_LANGUAGE": "de"}
+
+    html = client.post("/do/set_key/", {"key": "", "value": "x"}, **german).content.decode()
+
+    assert "This field is required." in html
+    assert "Username" in client.get("/signin/", **german).content.decode()
+    client.force_login(User.objects.create_user("alice"))
+    assert '<html lang="de"' in client.get("/account/sessions/", **german).content.decode()
+
+
 def test_what_was_typed_is_kept_if_it_is_refused(client):
     html = client.post("/do/set_key/", {"key": "_mine", "value": "<violin>"}).content.decode()
 
@@ -449,6 +474,15 @@ def test_there_is_nothing_to_tamper_with_without_a_session(client):
     assert said.startswith("There is no payload")
 
 
+def test_tampering_is_a_503_while_mongodb_is_down(client, settings):
+    client.get("/setsession/")
+    down = {"URI": "mongodb://127.0.0.1:1", "TIMEOUT": 0.2}
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, **down}
+    client.raise_request_exception = False
+
+    assert client.post("/do/tamper/").status_code == 503
+
+
 # Experiments
 
 
@@ -522,6 +556,27 @@ def test_a_server_that_the_demo_has_not_started_is_not_stopped(client, engine):
     assert client.post("/mongodb/stop/").status_code == 404
     assert client.post("/mongodb/start/").status_code == 404
     assert client.get("/mongodb/stop/").status_code == 405
+
+
+def test_a_visitor_without_a_session_can_start_a_stopped_server(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "own", server.Server(tmp_path / "mongod"))
+
+    text = page(client)
+
+    assert "MongoDB is stopped. You have no session that this page would have to read" in text
+    assert "Start MongoDB again" in text
+
+
+def test_the_page_says_why_a_server_does_not_start(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "own", server.Server(tmp_path / "mongod"))
+    monkeypatch.setenv("MONGOD", "/nowhere/mongod")
+
+    response = client.post("/mongodb/start/")
+
+    assert response.status_code == 500
+    html = response.content.decode()
+    assert "MONGOD=/nowhere/mongod is not a program." in html
+    assert "Start MongoDB again" in html
 
 
 def test_the_documentation_is_read_from_its_files_until_it_is_published(client, settings):
