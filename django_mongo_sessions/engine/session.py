@@ -417,7 +417,6 @@ class TrackedSession(SessionBase):
         self._known.left[write.replaces.document_id] = pointer
         if not is_confirmed:
             self._known.unfinished_move = Move(write.replaces, pointer, time.monotonic())
-            self._forget_last_write()  # or a save that comes soon would not finish it
 
     @property
     def _has_moved(self) -> bool:
@@ -506,8 +505,9 @@ class TrackedSession(SessionBase):
         self._known.last_write = None
 
     def _wrote_recently(self) -> bool:
-        at = self._known.last_write
-        return at is not None and time.monotonic() - at < WRITE_INTERVAL
+        """Whether a save of the same need not be sent. One that has a move to finish is sent."""
+        at, move = self._known.last_write, self._known.unfinished_move
+        return at is not None and move is None and time.monotonic() - at < WRITE_INTERVAL
 
     def clear(self) -> None:
         """Empty the session. The next save replaces what is stored."""

@@ -82,6 +82,19 @@ def test_what_is_stored_there_while_it_comes_along_does_too(do, moved, before):
     assert load(do, old) == {}
 
 
+def test_a_save_that_is_repeated_after_that_finishes_it(do, moved, before, lose):
+    store, old = moved(undone, a=1)
+    save(do, SessionStore(old), theirs=1)
+    before("update", lambda: lose("replace_with", undone, LATE))
+    with pytest.raises(NetworkTimeout):
+        save(do, store, ours=1)
+
+    do(store, "save")
+
+    assert load(do, store.session_key) == {"a": 1, "theirs": 1, "ours": 1}
+    assert load(do, old) == {}
+
+
 def test_a_session_that_was_cleared_since_takes_nothing_along(do, moved):
     store, old = moved(undone, a=1)
     save(do, SessionStore(old), theirs=1)
