@@ -119,7 +119,9 @@ MESSAGES = {
         "Enable TLS on the server, and add tls=true to the URI.",
     ),
     "W009": Message("PyMongo ignores an option of the URI: {problem}", "Correct or remove it."),
-    "W010": Message("MongoDB does not reply: {problem}", "Start it, or correct MONGO_SESSIONS."),
+    "W010": Message(
+        "Sessions cannot be reached: {problem}", "Start MongoDB, or correct MONGO_SESSIONS."
+    ),
     "W011": Message(
         "The collection's index {name!r} is wrong: {state}.",
         "Run `manage.py mongosessions indexes --apply`.",

@@ -1,4 +1,4 @@
-"""What others log: PyMongo its commands, without values of a session; Django an outage, once."""
+"""What PyMongo and Django log: commands without values of a session, and an outage once."""
 
 from __future__ import annotations
 

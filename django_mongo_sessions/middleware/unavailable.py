@@ -20,12 +20,12 @@ _RETRY_AFTER = str(math.ceil(PROBE_INTERVAL))  # seconds
 def unavailable(
     request: HttpRequest, error: BaseException, page: HttpResponse | None = None
 ) -> HttpResponse:
-    """Return a 503: the site's `503.html`, or else a plain page. Log the error if nobody has.
+    """Return a 503: the site's `503.html`, or else a plain page. Log the error once.
 
     `page` is the response that it replaces: Django's page for an error, which Django has logged, or
-    a view's own, which nobody has. With DEBUG, that page is returned as a 503, or if there is none,
-    Django's with the traceback. Like Django's `500.html`, the template is rendered without a
-    context.
+    a view's own, which it has not. With DEBUG, that page is returned as a 503. If there is none,
+    Django's page with the traceback is. Like Django's `500.html`, the template is rendered without
+    a context.
     """
     if not conf.DEBUG:
         response = HttpResponse(_page(), status=_STATUS)
@@ -36,7 +36,7 @@ def unavailable(
     response.status_code = _STATUS
     response.headers["Retry-After"] = _RETRY_AFTER
     response._has_been_logged = getattr(page, "_has_been_logged", False)  # type: ignore[attr-defined]
-    log_response(  # unless that is set
+    log_response(  # does nothing if that is set
         "Service Unavailable: %s",
         request.path,
         response=response,

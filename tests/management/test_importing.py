@@ -301,7 +301,7 @@ def test_a_write_that_may_not_last_ends_the_import(failing_server, settings):
         )
     _, error = command(DB, "--take")
 
-    assert "MongoDB could not do this" in error
+    assert "This could not be done" in error
     assert Session.objects.count() == 1
 
 

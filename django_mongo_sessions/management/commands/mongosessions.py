@@ -170,7 +170,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except PyMongoError as error:
             reason = collection.without_secrets(errors.explain(error))
-            raise CommandError(f"MongoDB could not do this: {_escape(reason)}") from error
+            raise CommandError(f"This could not be done: {_escape(reason)}") from error
         except SourceError as error:
             raise CommandError(_escape(error)) from error
 
