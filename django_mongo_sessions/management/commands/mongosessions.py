@@ -191,6 +191,7 @@ class Command(BaseCommand):
             raise CommandError("An index is wrong. --apply corrects it, and changes no session.")
 
     def _status(self, as_json: bool, exact: bool) -> None:
+        run(single(operations.ping()))  # an outage ends the command soon
         found = {
             "SESSION_ENGINE": {"name": conf.SESSION_ENGINE, "is_this_engine": uses_engine()},
             **status(clients.collection().collection, exact),
