@@ -35,8 +35,9 @@ _NAMES = (
 )
 
 _PAYLOAD = (
-    "The engine seals what it stores, and calls neither encode() nor decode(). To store the data "
-    "in another form, or encrypted, name a serializer in SESSION_SERIALIZER."
+    "The engine seals or encrypts what it stores, and calls neither encode() nor decode(). To "
+    "store the data in another form, name a serializer in SESSION_SERIALIZER. To encrypt it, set "
+    "ENCRYPTION_KEYS in MONGO_SESSIONS."
 )
 _MODEL = (
     "The engine has no model. To store fields of your own with a session, override to_document()."

@@ -90,7 +90,7 @@ def cipher() -> _Cipher:
 
     Raises ImproperlyConfigured if the package is not installed, or is too old.
     """
-    remedy = "Install django-mongodb-sessions[encryption]."
+    remedy = f'Run `python -m pip install "cryptography>={_OLDEST}"`.'
     try:
         from cryptography import __version__ as version
         from cryptography.exceptions import InvalidTag

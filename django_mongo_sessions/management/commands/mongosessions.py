@@ -281,8 +281,10 @@ class Command(BaseCommand):
                 self.stdout.write(json.dumps(report))
             elif job.left or not self._is_quiet:
                 for name, value in report.items():
-                    if value or name in ("imported", "ended"):
-                        self._write(name.replace("_", " "), value)
+                    is_done = name in ("imported", "ended")
+                    told = "to be " if is_done and options["dry_run"] else ""
+                    if value or is_done:
+                        self._write(told + name.replace("_", " "), value)
         if job.left:
             raise CommandError(
                 f"{_times(job.left)} could not be imported, and may still be in use. Each "
