@@ -262,9 +262,10 @@ def _is_recent(current: UserSession) -> bool:
 
 
 def _wanted(request: HttpRequest) -> tuple[str, str] | None:
-    """Return the name and the value of what the form wants to end; None if it names no one thing.
+    """Return the name and the value of the field that says what to end; None if there is none.
 
-    Of several, it is the one that ends least.
+    If a form has several of these fields, the one that ends least counts. If it has the same field
+    more than once, None is returned.
     """
     for name in ("session", "others", "all"):
         if given := request.POST.getlist(name):

@@ -184,4 +184,4 @@ def _ask(
     else:
         old.gate.leave(began)
         return found
-    raise old.gate.error()  # here, so that no traceback shows what the old engine has held
+    raise old.gate.error()  # not in the handler: a traceback would show the old engine's variables

@@ -142,7 +142,7 @@ class Import:
         return report
 
     def run(self) -> Iterator[int]:
-        """Do it, and yield after each batch how many sessions of the old engine were listed."""
+        """Import, or end copies; yield after each batch how many sessions were listed so far."""
         return self._finish() if self._finishes else self._import_all()
 
     def _import_all(self) -> Iterator[int]:
@@ -210,7 +210,7 @@ class Import:
             )
         except DocumentTooLarge:
             return "too_large"
-        except (ImproperlyConfigured, PyMongoError):  # for want of the keys that encrypt sessions
+        except (ImproperlyConfigured, PyMongoError):  # the keys that encrypt sessions are missing
             raise
         except Exception as error:
             self._unstorable.update(self._culprits(data) or [type(error).__name__])

@@ -118,7 +118,7 @@ class Rows(Source):
 
 
 class Files(Source):
-    """The files of Django's `file`."""
+    """The files of Django's engine `file`."""
 
     def batches(self, size: int) -> Iterator[Keys]:
         """See Source."""
@@ -154,8 +154,8 @@ class Files(Source):
 class Redis(Source):
     """The entries of Django's `cache` in Redis: in Django's own cache, or that of django-redis.
 
-    Values are read and deleted by the cache. Only to list the keys, and for when they end, its
-    client is used.
+    The cache reads and deletes the values. Its client is used only to list the keys, and to ask
+    when they end.
     """
 
     def __init__(self, engine: OldEngine) -> None:

@@ -5,8 +5,8 @@ of one kind are under way, further operations of that kind wait in a queue of th
 soon as one of those calls returns, all that have queued go out together. An operation that finds no
 call under way does not wait: it goes out alone, as it does without a queue.
 
-Each operation keeps its own fate: its deadline, its error, its cancellation. Nobody waits in a
-queue for long, and whatever cannot be told exactly from a joint reply is called alone:
+Each operation keeps its own deadline, error and cancellation. None waits in a queue for long, and
+one whose outcome a joint reply does not tell exactly is called alone:
 
     call() ──▶ alone ◀── waited too long, or too large ── waiting ◀── call(), while others go on
                  ▲                                           │
@@ -140,7 +140,7 @@ class Queue:
         return self.turn
 
     def _has_room(self, others: int) -> bool:
-        """Return whether a call may begin while so many others are under way."""
+        """Return whether a call may begin while that many others are under way."""
         return others == 0 or (others < WIDTH and len(self.waiting) >= MAX_BATCH)
 
     def _join(self, operation: Any, seconds: float | None, woken: Any) -> _Asker | None:
@@ -239,9 +239,9 @@ class Queue:
 class ThreadQueue(Queue):
     """What the threads of a process wait in.
 
-    There is no thread of its own. When a call returns, one of the threads that wait makes the next
-    one, for all that have queued by then. It is the one with the latest deadline, and it makes that
-    one call: so no thread works for others for longer than for itself.
+    The queue has no thread of its own. When a call returns, one of the waiting threads makes the
+    next call, for all that have queued by then. It is the thread with the latest deadline, and it
+    makes only that call. So no thread works for others for longer than for itself.
     """
 
     def __init__(self, collection: Any) -> None:
@@ -436,7 +436,7 @@ def _complete(coroutine: Coroutine[Any, None, None]) -> None:
 
 
 def _unknown(batch: list[_Asker], error: Exception | None) -> list[Outcome]:
-    """Return the outcomes of a call of which it is unknown what it did: a read is repeated."""
+    """Return the outcomes of a call whose effect is unknown: a read is repeated."""
     if not batch[0].joint.is_write:
         return [None] * len(batch)
     reason = "the call was given up" if error is None else type(error).__name__
