@@ -91,19 +91,20 @@ def _document(
     try:
         content = session._content(data)
     except Exception:  # whatever the serializer raises
-        return f"SESSION_SERIALIZER cannot store {', '.join(_unstorable(session, data))}"
+        return f"SESSION_SERIALIZER cannot store {', '.join(map(repr, unstorable(session, data)))}"
     try:
         return (yield from mapping.adopted(session, key, document_id, content, fields, old))
     except DocumentTooLarge as error:
         return str(error)
 
 
-def _unstorable(session: TrackedSession, data: dict[str, Any]) -> Iterator[str]:
+def unstorable(session: TrackedSession, data: dict[str, Any]) -> Iterator[Any]:
+    """Yield the names of the session keys that the serializer cannot store."""
     for name, value in data.items():
         try:
             session._dump({name: value})
-        except Exception:
-            yield repr(name)
+        except Exception:  # whatever the serializer raises
+            yield name
 
 
 def _report(document_id: bytes, problem: str) -> None:

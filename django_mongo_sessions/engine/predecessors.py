@@ -72,7 +72,7 @@ class OldEngine:
         """
         try:
             store, clue = self._open(name)
-            return None if clue is None else self.told(store, store.load(), clue)
+            return None if clue is None else self.session(store, store.load(), clue)
         except SuspiciousOperation:  # not a key of its own
             return None
 
@@ -86,7 +86,7 @@ class OldEngine:
                 data = await sync_to_async(store.load)()
             else:
                 data = await store.aload()
-            return await sync_to_async(self.told)(store, data, clue)
+            return await sync_to_async(self.session)(store, data, clue)
         except SuspiciousOperation:
             return None
 
@@ -109,7 +109,7 @@ class OldEngine:
         store = self.store(name)
         return store, _CLUES[self.kind](store, name)
 
-    def told(self, store: Any, data: dict[str, Any], clue: Any) -> OldSession | None:
+    def session(self, store: Any, data: dict[str, Any], clue: Any) -> OldSession | None:
         """Return a session that was loaded; None if it was empty, unreadable, or has ended.
 
         The clue to its end is the row, the date of a file's last change, the date of a cookie, or

@@ -267,7 +267,7 @@ def _end(
             tombstone = mapping.tombstone(each.document_id)
             if (yield operations.bury_of_user(user_id, tombstone, seen_at)):
                 ended.append(each)
-                yield _told(each, reason, request)  # now: the next one may fail
+                yield _announcement(each, reason, request)  # now: the next one may fail
     count, born_here = len(ended), [each for each in found if not each.is_adopted]
     if born_here:
         ids = [each.document_id for each in born_here]
@@ -282,11 +282,11 @@ def _end(
             count += deleted
             ended += born_here
             for each in born_here:
-                yield _told(each, reason, request)
+                yield _announcement(each, reason, request)
     return Ended(count, [each.shown for each in ended])
 
 
-def _told(ended: Found, reason: str, request: HttpRequest | None) -> Send:
+def _announcement(ended: Found, reason: str, request: HttpRequest | None) -> Send:
     arguments = {"session": ended.shown, "reason": reason, "request": request}
     return Send(session_revoked, UserSession, arguments)
 

@@ -21,7 +21,7 @@ from pymongo.errors import DocumentTooLarge, PyMongoError
 from django_mongo_sessions.backends import mongodb
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection import clients
-from django_mongo_sessions.engine import mapping, predecessors
+from django_mongo_sessions.engine import adopting, mapping, predecessors
 from django_mongo_sessions.engine.session import Snapshot
 from django_mongo_sessions.management import sources
 from django_mongo_sessions.management.sources import Keys, Old, SourceError
@@ -213,22 +213,13 @@ class Import:
         except (ImproperlyConfigured, PyMongoError):  # the keys that encrypt sessions are missing
             raise
         except Exception as error:
-            self._unstorable.update(self._culprits(data) or [type(error).__name__])
+            names = map(str, adopting.unstorable(session, data))
+            self._unstorable.update(list(names) or [type(error).__name__])
             return "not_storable"
         if expected.expires_at <= dates.utc_now():  # because of ABSOLUTE_AGE
             return "expired"
         self._altered.update(map(str, changed))
         return _Made(old.key, document, expected)
-
-    def _culprits(self, data: dict[str, Any]) -> list[str]:
-        """Return the names of the session keys that cannot be stored."""
-        names = []
-        for name, value in data.items():
-            try:
-                self._session._dump({name: value})
-            except Exception:
-                names.append(str(name))
-        return names
 
     def _store(self, made: list[_Made]) -> None:
         """Insert sessions, read them back, and delete those there that are here."""

@@ -376,11 +376,11 @@ def _unbound() -> AbstractContextManager[None]:
     Otherwise PyMongo would make them a part of it, or refuse them if it is another client's.
     """
     bound = [(variable, session) for variable in _BOUND if (session := variable.get())]
-    return _left(bound) if bound else nullcontext()
+    return _set_aside(bound) if bound else nullcontext()
 
 
 @contextmanager
-def _left(bound: list[tuple[ContextVar[Any], Any]]) -> Iterator[None]:
+def _set_aside(bound: list[tuple[ContextVar[Any], Any]]) -> Iterator[None]:
     for variable, _ in bound:
         variable.set(None)
     try:
