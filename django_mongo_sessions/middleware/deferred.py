@@ -1,4 +1,7 @@
-"""A session at the end of its request, which answers what Django's `process_response` asks."""
+"""What stands in for a session while Django's `process_response` decides about it.
+
+What Django's code asks for, such as the expiry or a save, is an *answer* here.
+"""
 
 from __future__ import annotations
 

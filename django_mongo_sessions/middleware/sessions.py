@@ -1,6 +1,6 @@
 """Django's `SessionMiddleware`, without blocking the event loop.
 
-Django's own code decides what becomes of session and cookie, and that code blocks. So it is given
+Django's own code decides what happens to session and cookie, and that code blocks. So it is given
 a `DeferredSession` in place of the session. If an answer needs I/O in an event loop, the deferred
 session raises; the middleware awaits what is needed, and lets Django's code begin again. Django's
 code touches the response only once it has all answers.
