@@ -90,8 +90,9 @@ def _document(
     data, fields = session.from_predecessor(old, old.data)
     try:
         content = session._content(data)
-    except Exception:  # whatever the serializer raises
-        return f"SESSION_SERIALIZER cannot store {', '.join(map(repr, unstorable(session, data)))}"
+    except Exception as error:  # whatever the serializer raises
+        names = ", ".join(map(repr, unstorable(session, data)))
+        return f"SESSION_SERIALIZER cannot store {names or f'it: {type(error).__name__}'}"
     try:
         return (yield from mapping.adopted(session, key, document_id, content, fields, old))
     except DocumentTooLarge as error:
