@@ -93,6 +93,11 @@ class Snapshot(NamedTuple):
     adopted: datetime | None = None  # None: it was born here, so no other engine has it
     there_until: datetime | None = None  # when it ends in the old engine, if it is still there
 
+    @property
+    def last_write(self) -> tuple[bytes, bytes, int]:
+        """What names the write that an update replaces: its document, its id and its revision."""
+        return self.document_id, self.write_id, self.revision
+
     def holds(self, content: Content) -> bool:
         """Return whether this content is what is stored, sealed with the current key."""
         return self.body == content.body and self.sealed_with_current_key and not self.cleared

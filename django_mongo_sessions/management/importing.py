@@ -84,22 +84,23 @@ class Import:
         self._is_trial, self._takes, self._finishes = is_trial, takes, finishes
         self._verifies_all = verifies_all
         store: type = import_module(conf.SESSION_ENGINE).SessionStore
-        is_here = issubclass(store, mongodb.SessionStore)
-        self._is_here = is_here
+        self._is_switched = issubclass(store, mongodb.SessionStore)
         if not is_trial:
-            self._refuse(is_here)
+            self._refuse()
         with self._blaming():
             self._source = sources.find(engine)
         self.total = self._source.total
-        # The site's own may derive fields.
-        self._session: mongodb.SessionStore = store() if is_here else mongodb.SessionStore()
+        # A store of the site's own may derive fields.
+        self._session: mongodb.SessionStore = (
+            store() if self._is_switched else mongodb.SessionStore()
+        )
         self._codec_options = clients.collection().collection.codec_options
         self.counts: Counter[str] = Counter()
         # The names of session keys.
         self._unstorable: Counter[str] = Counter()
         self._altered: Counter[str] = Counter()
 
-    def _refuse(self, is_here: bool) -> None:
+    def _refuse(self) -> None:
         """Raise SourceError if sessions would end, or would come back after they have ended."""
         if self._finishes:
             if not conf.PREDECESSOR_KEEPS:
@@ -107,12 +108,12 @@ class Import:
                     "PREDECESSOR_KEEPS is not True, so requests may have taken sessions out of the "
                     "old engine. They would be ended, as if their users had signed out there."
                 )
-        elif self._takes and (conf.PREDECESSOR_KEEPS or not is_here):
+        elif self._takes and (conf.PREDECESSOR_KEEPS or not self._is_switched):
             raise SourceError(
                 "The old engine is still in use: PREDECESSOR_KEEPS is True, or SESSION_ENGINE is "
                 "not this engine. To delete sessions there would sign users out."
             )
-        elif not is_here:
+        elif not self._is_switched:
             raise SourceError(
                 "SESSION_ENGINE is not this engine yet. A copy that is made now would lead later: "
                 "it would lose what is stored until then, and bring back who signs out until then. "
@@ -152,7 +153,7 @@ class Import:
         with sources.quiet():
             for keys in self._guarded(self._source.batches(self._size)):
                 if not self._is_trial:
-                    self._refuse(self._is_here)  # it may be PREDECESSOR_UNTIL by now
+                    self._refuse()  # it may be PREDECESSOR_UNTIL by now
                 self._import(keys)
                 listed += len(keys)
                 yield listed
