@@ -54,7 +54,7 @@ def end(session_key: str) -> Steps[bool]:
 def _delete(document_id: bytes | None, was_born_here: bool = False) -> Steps[bool]:
     """Delete what is stored at an id, or where that has moved; return whether there was a session.
 
-    Neither a session that the old engine never had, nor one that has moved, needs a tombstone.
+    What the old engine never had needs no tombstone: it has no session under a new key either.
     """
     for _ in range(loading.MAX_MOVES):
         if document_id is None:

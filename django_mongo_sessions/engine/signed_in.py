@@ -342,7 +342,7 @@ def _limit_of(user_id: str) -> Steps[int | None]:
 def _hashes(session: TrackedSession, after: Snapshot) -> Hashes:
     """Return the hashes with which other sessions of whoever has just signed in authenticate.
 
-    They are those of the user whom Django's login() has named, unless somebody else signed in.
+    They are those of the user whom Django's login() has named, unless this sign-in is another's.
     """
     own = after.recorded.get("auth_hash")
     if own is None:

@@ -282,9 +282,9 @@ class Command(BaseCommand):
             elif job.left or not self._is_quiet:
                 for name, value in report.items():
                     is_done = name in ("imported", "ended")
-                    told = "to be " if is_done and options["dry_run"] else ""
+                    prefix = "to be " if is_done and options["dry_run"] else ""
                     if value or is_done:
-                        self._write(told + name.replace("_", " "), value)
+                        self._write(prefix + name.replace("_", " "), value)
         if job.left:
             raise CommandError(
                 f"{_times(job.left)} could not be imported, and may still be in use. Each "
