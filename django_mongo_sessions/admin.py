@@ -19,7 +19,7 @@ def register() -> None:
     if not (apps.is_installed("django.contrib.sessions") and uses_engine()):
         return
     if isinstance(apps.get_app_config("admin"), AdminConfig):
-        admin.autodiscover()  # the apps too that are listed after this one
+        admin.autodiscover()  # also the apps that are listed after this one
     from django.contrib.sessions.models import Session
 
     if not admin.site.is_registered(Session):

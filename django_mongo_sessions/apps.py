@@ -58,7 +58,7 @@ def create_indexes(using: str = DEFAULT_DB_ALIAS, verbosity: int = 0, **kwargs: 
         return
     try:
         created = run(indexes.ensure())
-    except PyMongoError as error:  # of a CLIENT that connects: there is no collection to ask
+    except PyMongoError as error:  # raised by a CLIENT that connects when it is called
         logger.warning(
             "The indexes on the collection %r were not created: %s. Run `manage.py mongosessions "
             "indexes --apply`.",
@@ -66,7 +66,7 @@ def create_indexes(using: str = DEFAULT_DB_ALIAS, verbosity: int = 0, **kwargs: 
             errors.explain(error),
         )
         return
-    if created is None:  # the second would fail as well, and wait as long
+    if created is None:  # the next call would fail as well, and wait as long
         return
     created += run(indexes.ensure_user_index())
     if verbosity >= 1:
@@ -78,7 +78,8 @@ def create_indexes(using: str = DEFAULT_DB_ALIAS, verbosity: int = 0, **kwargs: 
 def remember_client(request: HttpRequest | None = None, user: Any = None, **kwargs: Any) -> None:
     """Let a sign-in record its client, also with Django's own middleware.
 
-    A limit of sessions has to tell which of the others have ended with an older password.
+    With MAX_SESSIONS, also tell the session which hashes are the user's: sessions that a new
+    password has ended are the first to go.
     """
     from django_mongo_sessions.middleware.client_info import ClientInfo
     from django_mongo_sessions.middleware.deferred import own_session

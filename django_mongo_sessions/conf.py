@@ -297,8 +297,8 @@ class Conf:
     def encryption(self) -> str | None:
         """Which of ENCRYPTION's values applies; None if sessions are not encrypted.
 
-        Raises ImproperlyConfigured if it has no meaning: nothing may be stored in plain text by
-        mistake.
+        Raises ImproperlyConfigured for an unknown value, and for one without ENCRYPTION_KEYS:
+        nothing may be stored in plain text by mistake.
         """
         mode = self.ENCRYPTION
         if self.ENCRYPTION_KEYS is None:

@@ -31,7 +31,7 @@ class ServerUnavailable(ServerSelectionTimeoutError):
 
 
 class KeysUnavailable(ServerUnavailable):
-    """The keys that encrypt sessions cannot be had at the moment, so no session can be opened.
+    """The keys that encrypt sessions cannot be obtained now, so no session can be opened.
 
     It is raised if the callable that ENCRYPTION_KEYS names has raised an error.
     """
@@ -40,5 +40,5 @@ class KeysUnavailable(ServerUnavailable):
 class PredecessorUnavailable(ServerUnavailable):
     """The engine that PREDECESSOR names has raised an error, so nothing is known of the session.
 
-    That is no miss: the cookie stays, and the response has status 503.
+    The session may exist: so the cookie stays, and the response has status 503.
     """

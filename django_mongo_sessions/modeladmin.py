@@ -130,7 +130,7 @@ class _Rows(QuerySet):  # type: ignore[type-arg]
     wanted: _Wanted
 
     def asking(self, wanted: _Wanted) -> _Rows:
-        """Return the rows that are asked for."""
+        """Return rows of the same model, for these sessions."""
         rows = self._clone()
         rows.wanted = wanted
         return rows
@@ -171,26 +171,26 @@ class _Rows(QuerySet):  # type: ignore[type-arg]
 
 
 class UserFilter(admin.SimpleListFilter):
-    """The sessions of one user: one's own, or of the user whose id is asked for."""
+    """The sessions of one user: of whoever asks, or of the user with the id in the URL."""
 
     title = gettext_lazy("user")
     parameter_name = "user"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return oneself, and the user that is asked for."""
+        """Return the user who asks, and the one with the id in the URL."""
         choices = {users.id_of(request.user): str(request.user)}
         if asked := self.value():
             choices.setdefault(asked, asked)
         return list(choices.items())
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        """Return the sessions of the user that is asked for."""
+        """Return the sessions of the user with the id in the URL."""
         asked = self.value()
         return queryset.asking(queryset.wanted.of([asked])) if asked else queryset
 
 
 class SessionPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts all sessions, and has pages for the first of them only.
+    """Counts all sessions, but has pages only for the first of them.
 
     The server reads all sessions that come before a page.
     """
@@ -210,7 +210,7 @@ class SessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     Needs the permission `sessions.view_session`, and `sessions.delete_session` to end them.
     """
 
-    #: The list counts so many sessions, and no more.
+    #: How many sessions the list counts at most.
     max_count = 1_000_000
 
     list_display = ("user", "device", "address", "last_seen_at", "signed_in_at", "note")
@@ -310,7 +310,7 @@ class SessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=gettext_lazy("note"))
     def note(self, row: Any) -> str | None:
-        """Return whether it is one's own, and why it might not be the user's."""
+        """Return whether it is the request's own session, and why it may not be the user's."""
         return ", ".join(row.line.notes) or None
 
     # Before Django 5.0, its description is the box that ticks all.

@@ -195,7 +195,7 @@ def id_of(user: Any) -> str:
 
 
 def _has_made_up_its_id(user: Any) -> bool:
-    """Return whether a user has an id by default, such as a new UUID, and was never saved."""
+    """Return whether a user was never saved, and has an id only by default, such as a new UUID."""
     state = getattr(user, "_state", None)  # of a Django model
     return state is not None and state.adding and user._meta.pk.has_default()
 
@@ -215,7 +215,7 @@ def current_id(request: HttpRequest | None) -> bytes | None:
 
 
 def session_of(request: HttpRequest) -> SessionStore | None:
-    """Return the request's session if it is one of this engine's, also if it is lazy."""
+    """Return the request's session if it is one of this engine's; a lazy one is evaluated."""
     getattr(getattr(request, "session", None), "session_key", None)  # evaluates it
     return own_session(request)
 

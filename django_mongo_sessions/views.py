@@ -85,7 +85,7 @@ class SessionsPage(ContextMixin, View):
             return _back(request, messages.ERROR, _read_only())
         if "signout" in request.POST:
             yield _logout(request)
-            return _left(request)
+            return _signed_out(request)
         if "again" in request.POST:
             yield _logout(request)  # a login within this session would not make it a new one
             return redirect_to_login(request.get_full_path())
@@ -201,7 +201,7 @@ def _revoke(request: HttpRequest, user: Any, name: str, chosen: UserSession | No
     yield _twin(users.revoke_all_sessions, users.arevoke_all_sessions, user, request=request)
     yield _logout(request)  # sends Django's signal, too
     _tell(request, messages.SUCCESS, gettext("You are signed out on all devices."))
-    return _left(request)
+    return _signed_out(request)
 
 
 # The calls
@@ -262,9 +262,10 @@ def _is_recent(current: UserSession) -> bool:
 
 
 def _wanted(request: HttpRequest) -> tuple[str, str] | None:
-    """Return the name and the value of what the form wants to end; None if it names no one thing.
+    """Return the name and the value of the field that says what to end; None if there is none.
 
-    Of several, it is the one that ends least.
+    If a form has several of these fields, the one that ends least counts. If it has the same field
+    more than once, None is returned.
     """
     for name in ("session", "others", "all"):
         if given := request.POST.getlist(name):
@@ -284,7 +285,7 @@ def _tell(request: HttpRequest, level: int, text: str) -> None:
     messages.add_message(request, level, text, fail_silently=True)
 
 
-def _left(request: HttpRequest) -> HttpResponse:
+def _signed_out(request: HttpRequest) -> HttpResponse:
     if settings.LOGOUT_REDIRECT_URL:
         return HttpResponseRedirect(resolve_url(settings.LOGOUT_REDIRECT_URL))
     return redirect_to_login(request.get_full_path())

@@ -29,8 +29,9 @@ logger = logging.getLogger("django_mongo_sessions")
 class SessionStore(TrackedSession):
     """Sessions in MongoDB: each method of Django's `SessionBase`, blocking and to be awaited.
 
-    A session of the key that is given, or a new one if that is None, is read when it is first used.
-    Every method lets PyMongo's errors pass: a session that could not be read is not an empty one.
+    Without a key, the session is a new one. With a key, it is read from MongoDB when it is first
+    used. Every method lets PyMongo's errors pass: a session that could not be read is not an empty
+    one.
     """
 
     def __init__(self, session_key: str | None = None) -> None:
@@ -207,13 +208,14 @@ class SessionStore(TrackedSession):
         return await arun(deleting.clear_expired())
 
     # When it ends: as Django says, but never later than ABSOLUTE_AGE allows. With `modification` or
-    # `expiry` these compute what would be, and with `expiry` they load nothing.
+    # `expiry`, the end is a hypothetical one. With `expiry`, nothing is loaded.
 
     def get_expiry_age(self, **kwargs: Any) -> int:
         """Return the seconds until the session ends, at most what ABSOLUTE_AGE leaves.
 
-        With `modification`, a datetime, or `expiry`, a number of seconds or a datetime, it computes
-        what would be, as Django's method does, and without ABSOLUTE_AGE.
+        With `modification`, a datetime, or `expiry`, a number of seconds or a datetime, it returns
+        the age that a session with these would have, as Django's method does. ABSOLUTE_AGE does not
+        count then.
         """
         age = super().get_expiry_age(**kwargs)
         if kwargs or conf.ABSOLUTE_AGE is None:
@@ -249,7 +251,7 @@ class SessionStore(TrackedSession):
 
     def _get_session(self, no_load: bool = False) -> dict[str, Any]:
         self.accessed = True
-        # Not by an AttributeError, which a traceback would show before that of an outage.
+        # Not with try: a traceback would show the AttributeError before the error of an outage.
         data: dict[str, Any] | None = getattr(self, "_session_cache", None)
         return self._run(loading.data(self, no_load)) if data is None else data
 

@@ -51,8 +51,7 @@ MESSAGES = {
     ),
     "E015": Message(
         "{problem}",
-        'Run `python -m pip install "django-mongodb-sessions[encryption]"`, or remove '
-        "ENCRYPTION_KEYS.",
+        "Install it, or remove ENCRYPTION_KEYS.",
     ),
     "E016": Message(
         "{problem}",
@@ -72,7 +71,8 @@ MESSAGES = {
     "E020": Message("{problem}", "Correct that entry of DATABASES, or CLIENT_OPTIONS."),
     "E021": Message(
         "SESSION_ENGINE is {name!r}, which cannot be used: {problem}",
-        'Correct the dotted path. That of this engine is "django_mongo_sessions.backends.mongodb".',
+        "Correct the dotted path, or the module that it names. The path of this engine is "
+        '"django_mongo_sessions.backends.mongodb".',
     ),
     "E022": Message(
         "MONGO_SESSIONS[{key!r}] needs mongomock, which is not installed.",

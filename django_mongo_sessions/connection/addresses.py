@@ -13,7 +13,7 @@ from django.utils.connection import ConnectionDoesNotExist
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection import testruns
 
-# What DATABASES has called them since before a test runner could give them other names.
+# The databases' names in DATABASES by alias, from before a test runner could replace them.
 _live_names: dict[str, str] = {}
 
 
@@ -33,9 +33,9 @@ class Address(NamedTuple):
 
 
 def address() -> Address:
-    """Return what the settings name. Raises ImproperlyConfigured if an alias is not of that kind.
+    """Return the server, its options and the database that the settings name. Nothing connects.
 
-    Nothing connects.
+    Raises ImproperlyConfigured if DATABASE_ALIAS names no database of django-mongodb-backend.
     """
     if conf.DATABASE_ALIAS is None:
         return Address(conf.URI, conf.CLIENT_OPTIONS, conf.DATABASE)
@@ -61,7 +61,7 @@ def _test_name(alias: str, name: str, chosen: str | None) -> str | None:
 
     Test runners replace its name with that one, and number those of parallel processes. But a run
     of tests that need no database does not: the name is then still the site's, which may begin with
-    "test_" too. If it is not known what the site's is, no name is taken for a test database's.
+    "test_" too. If the site's name is not known, no name is taken for that of a test database.
     """
     live = _live_names.get(alias)
     if name == live:
@@ -72,7 +72,7 @@ def _test_name(alias: str, name: str, chosen: str | None) -> str | None:
 
 
 def mongodb_backend(alias: str) -> Any:
-    """Return the connection of an alias, which is not connected for that.
+    """Return Django's connection of an alias, without connecting it.
 
     Raises ImproperlyConfigured if django-mongodb-backend is not its backend.
     """

@@ -161,7 +161,7 @@ def _advice() -> str:
 
 
 class FactoryBreaker(Gate):
-    """For the making of one client: what that has raised, the calls of the next second raise too.
+    """For one client that is being made: if that fails, calls within a second raise the same error.
 
     After that second, one call a second is let through to try.
     """

@@ -1,4 +1,4 @@
-"""Who holds connections to MongoDB.
+"""The clients, which hold the connections to MongoDB.
 
 One `MongoClient` per process, made at first use, closed at exit, and made anew after a fork. One
 `AsyncMongoClient` per event loop, because PyMongo does not let loops share one. By default only a
@@ -72,9 +72,10 @@ class _Clients:
     def publish(
         self, made: SessionCollection, replaced: SessionCollection | None, factory: Gate
     ) -> bool:
-        """Let all threads use a collection; return False if another one is there, or reset() was.
+        """Let all threads use a new collection; return whether that was done.
 
-        It replaces the one that was there when its making began, with this breaker.
+        `replaced` and `factory` are the collection and the breaker from when making it began. If
+        another thread has published one since, or reset() was called, nothing is done.
         """
         with self.lock:
             if self.blocking is not replaced or self.factory is not factory:

@@ -1,8 +1,8 @@
 """The test runs of a site: they use databases of their own, and drop what they have stored there.
 
-Nothing tells when Django's test environment is set up or torn down. But Django keeps what it has to
-restore, and deletes that at the end, whichever runner calls it. So what is kept there is asked for,
-and given an object whose end is the end of the test run.
+Django sends no signal when its test environment is set up or torn down. But it keeps what it has to
+restore, and deletes that at the end, whichever runner calls it. So this module looks there to find
+out whether tests run, and adds an object whose finalizer is called at the end of the test run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def environment() -> Any:
 
 
 def place() -> tuple[Any, ...]:
-    """Return what tells a test run's database from others of the same settings; () for a site's."""
+    """Return what distinguishes the database of a test run with these settings; () for a site's."""
     return () if environment() is None else (*conf.TEST.items(), _process())
 
 
@@ -63,7 +63,7 @@ def database(live: str, test: str | None = None) -> str:
 
 
 def _process() -> str:
-    """Return what tells this process from others that run tests at the same time, or ""."""
+    """Return what distinguishes this process from others that run tests at the same time, or ""."""
     names = [os.environ.get("TOX_PARALLEL_ENV"), os.environ.get("PYTEST_XDIST_WORKER"), _worker()]
     return "_".join(re.sub(r'[/\\. "$]', "_", str(name)) for name in names if name)
 
@@ -91,9 +91,9 @@ class _Run:
 
 
 def drop_at_end(test_run: Any, database: str, collection: str, drop: Drop) -> None:
-    """Let this be called when the test run ends, unless the runner keeps its databases.
+    """Call `drop` when the test run ends, unless the runner keeps its databases.
 
-    A test that forks has the test run in common with its child, which must not end it.
+    If a test forks, the child has the same test run, and must not end it.
     """
     kept = vars(test_run)
     # Of two threads that come at once, both get the same; the other one has nothing to drop.

@@ -90,20 +90,22 @@ def _document(
     data, fields = session.from_predecessor(old, old.data)
     try:
         content = session._content(data)
-    except Exception:  # whatever the serializer raises
-        return f"SESSION_SERIALIZER cannot store {', '.join(_unstorable(session, data))}"
+    except Exception as error:  # whatever the serializer raises
+        names = ", ".join(map(repr, unstorable(session, data)))
+        return f"SESSION_SERIALIZER cannot store {names or f'it: {type(error).__name__}'}"
     try:
         return (yield from mapping.adopted(session, key, document_id, content, fields, old))
     except DocumentTooLarge as error:
         return str(error)
 
 
-def _unstorable(session: TrackedSession, data: dict[str, Any]) -> Iterator[str]:
+def unstorable(session: TrackedSession, data: dict[str, Any]) -> Iterator[Any]:
+    """Yield the names of the session keys that the serializer cannot store."""
     for name, value in data.items():
         try:
             session._dump({name: value})
-        except Exception:
-            yield repr(name)
+        except Exception:  # whatever the serializer raises
+            yield name
 
 
 def _report(document_id: bytes, problem: str) -> None:
@@ -184,4 +186,4 @@ def _ask(
     else:
         old.gate.leave(began)
         return found
-    raise old.gate.error()  # here, so that no traceback shows what the old engine has held
+    raise old.gate.error()  # not in the handler: a traceback would show the old engine's variables

@@ -16,7 +16,7 @@ EXPIRED_BATCH = 1_000  # documents; deleting them takes tens of milliseconds
 def delete(session: TrackedSession, session_key: str | None = None) -> Steps[None]:
     """Delete this session or another, and follow it to where it has moved.
 
-    The key that the session itself has had before is not followed: that would end the session.
+    A former key of this session is not followed, because that would end the session itself.
     """
     key, name = session.session_key if session_key is None else session_key, None
     if session_key is not None and conf.PREDECESSOR is not None:
@@ -54,7 +54,7 @@ def end(session_key: str) -> Steps[bool]:
 def _delete(document_id: bytes | None, was_born_here: bool = False) -> Steps[bool]:
     """Delete what is stored at an id, or where that has moved; return whether there was a session.
 
-    What an old engine has never had needs no tombstone, and neither has what was moved to.
+    What the old engine never had needs no tombstone: it has no session under a new key either.
     """
     for _ in range(loading.MAX_MOVES):
         if document_id is None:
@@ -89,8 +89,8 @@ def flush(session: TrackedSession) -> Steps[None]:
 def clear_all() -> Steps[int]:
     """Delete every session, in batches; return how many there were.
 
-    It begins anew a few times, since a session may have moved to a new key behind it. No signal is
-    sent: what has ended is not read.
+    It starts again a few times, since a session may have moved to a key that was passed already. No
+    signal is sent, because the sessions are not read.
     """
     yield operations.ping()
     total = 0

@@ -63,13 +63,13 @@ def target(document_id: bytes) -> Steps[bytes | None]:
     """Return the id of the document to which a session has moved from this one; None if to none."""
     try:
         marker = yield operations.find_marker(document_id)
-    except InvalidBSON:  # none that the engine has stored
+    except InvalidBSON:  # the engine stores no such marker
         return None
     return None if marker is None else mapping.target(marker)
 
 
 def moved(document_id: bytes) -> Steps[bytes | None]:
-    """Return the id that a session has now, which has had another one; None if it has not moved."""
+    """Return the id that a session has now if it has moved from this one; None if it has not."""
     found: bytes | None = None
     following = yield from target(document_id)
     while following is not None:  # each id is new, so there is no circle

@@ -34,7 +34,7 @@ def opened(
 ) -> Steps[Snapshot]:
     """Return the snapshot of a document. If it does not open, nothing in it is trusted.
 
-    Raises KeysUnavailable if it is encrypted, and the keys cannot be had.
+    Raises KeysUnavailable if it is encrypted, and the keys cannot be obtained.
     """
     try:
         stored = documents.read(document)
@@ -76,7 +76,7 @@ def rejected(session: TrackedSession, key: str, document_id: bytes, error: Excep
 
 
 def unreadable(key: str, document_id: bytes) -> Snapshot:
-    """Return the snapshot of a session that is there, and of which nothing else is known."""
+    """Return the snapshot of a session of which nothing is known but that it exists."""
     now = dates.utc_now()
     return Snapshot(key, document_id, {}, now, now, b"", readable=False)
 
@@ -170,7 +170,8 @@ def adopted(
 ) -> Steps[tuple[dict[str, Any], Snapshot]]:
     """Return the document of a session of the old engine, and the snapshot once it is stored.
 
-    It ends when it did there, and began with its last save there, so no age is any longer.
+    It ends when it would have ended there. It began with its last save there, so no session lasts
+    longer because it was adopted.
     """
     origin = Snapshot(
         key,
@@ -195,7 +196,7 @@ def update(
     """Return the update that stores the content, and the snapshot once it is stored.
 
     If the same content is stored already, the update only moves the expiry. `ends` is when the
-    session ends, if a subclass says so. If it is to end earlier than in the old engine,
+    session ends, if a subclass says so. If it now ends earlier than in the old engine,
     `there_until` is None in the snapshot: it must be deleted there before the update is sent.
     """
     now = dates.utc_now()
@@ -266,7 +267,7 @@ def _fields(session: TrackedSession, data: dict[str, Any]) -> dict[str, Any]:
 def _recorded(
     session: TrackedSession, data: Mapping[str, Any], before: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the RECORDED fields as they are to be; None for one that is to be removed.
+    """Return the RECORDED fields to store; None for a field to remove.
 
     What is not known of the client of this write stays as it was.
     """

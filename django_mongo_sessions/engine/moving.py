@@ -103,7 +103,6 @@ def _follow(session: TrackedSession, newest: Snapshot, new: Snapshot) -> Steps[W
     ours = session._content(baseline.data)
     content = session._merged(baseline, newest, ours)
     update, expected = yield from mapping.update(session, new, content)
-    target = new.document_id, new.write_id, new.revision
-    if not (yield from writes.update(*target, update)):
+    if not (yield from writes.update(*new.last_write, update)):
         raise UpdateError("The session was deleted.")
     return Write(baseline, newest, ours, content, expected)

@@ -35,8 +35,9 @@ _NAMES = (
 )
 
 _PAYLOAD = (
-    "The engine seals what it stores, and calls neither encode() nor decode(). To store the data "
-    "in another form, or encrypted, name a serializer in SESSION_SERIALIZER."
+    "The engine seals or encrypts what it stores, and calls neither encode() nor decode(). To "
+    "store the data in another form, name a serializer in SESSION_SERIALIZER. To encrypt it, set "
+    "ENCRYPTION_KEYS in MONGO_SESSIONS."
 )
 _MODEL = (
     "The engine has no model. To store fields of your own with a session, override to_document()."
@@ -122,9 +123,9 @@ def twin(method: AwaitableMethod) -> AwaitableMethod:
 
 
 def is_blocking_alone(session: SessionBase, blocking: str, awaitable: str) -> bool:
-    """Return whether whoever overrides the blocking method last does not override its twin.
+    """Return whether the most derived class with one of the two forms has only the blocking one.
 
-    That may also be a proxy, whose `__class__` is not its type.
+    Of a proxy, whose `__class__` is not its type, the classes of both are looked at.
     """
     classes = (*type(session).__mro__, *session.__class__.__mro__)
     namespaces = chain((vars(session),), map(vars, classes))

@@ -1,7 +1,7 @@
 """Close and open payloads as the settings say: sealed, or encrypted.
 
-A key that cannot be had is an error, and never an empty session. A session that is to be encrypted
-is never stored in plain text instead.
+If a key cannot be obtained, that is an error, and never an empty session. If sessions are to be
+encrypted, none is ever stored in plain text instead.
 """
 
 from __future__ import annotations

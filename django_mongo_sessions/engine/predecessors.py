@@ -62,7 +62,7 @@ class OldEngine:
         self.gate = PredecessorBreaker()
 
     def has_such(self, name: str) -> bool:
-        """Return whether a key, or a signed cookie, may be one of the engine's."""
+        """Return whether the engine may have a session of this key, or of this signed cookie."""
         return self.kind != COOKIES or is_cookie(name)
 
     def read(self, name: str) -> OldSession | None:
@@ -72,7 +72,7 @@ class OldEngine:
         """
         try:
             store, clue = self._open(name)
-            return None if clue is None else self.told(store, store.load(), clue)
+            return None if clue is None else self.session(store, store.load(), clue)
         except SuspiciousOperation:  # not a key of its own
             return None
 
@@ -86,7 +86,7 @@ class OldEngine:
                 data = await sync_to_async(store.load)()
             else:
                 data = await store.aload()
-            return await sync_to_async(self.told)(store, data, clue)
+            return await sync_to_async(self.session)(store, data, clue)
         except SuspiciousOperation:
             return None
 
@@ -109,11 +109,11 @@ class OldEngine:
         store = self.store(name)
         return store, _CLUES[self.kind](store, name)
 
-    def told(self, store: Any, data: dict[str, Any], clue: Any) -> OldSession | None:
+    def session(self, store: Any, data: dict[str, Any], clue: Any) -> OldSession | None:
         """Return a session that was loaded; None if it was empty, unreadable, or has ended.
 
-        The clue is the row, a file's date of change, a cookie's date, or the date on which an entry
-        of a cache ends. True if there is none.
+        The clue to its end is the row, the date of a file's last change, the date of a cookie, or
+        the date on which an entry of a cache ends. It is True if there is none.
         """
         if not data:
             return None
@@ -139,7 +139,7 @@ class OldEngine:
 
 
 def kind(store: type[SessionBase]) -> str:
-    """Return of which kind an engine is, by its class."""
+    """Return the kind of an engine, by its class."""
     bases = {base.__module__ for base in store.__mro__}
     if model(store) is not None:
         return ROWS
@@ -224,7 +224,7 @@ def _file_date(store: Any, name: str) -> datetime | None:
 
 
 def _cookie_date(store: Any, name: str) -> datetime:
-    """Return what the timestamp of a cookie says. Whether it is genuine, load() finds out."""
+    """Return the date in the timestamp of a cookie. load() finds out whether that is genuine."""
     seconds = signing.b62_decode(name.rsplit(":", 2)[1])
     return dates.add_seconds(datetime.fromtimestamp(0, timezone.utc), seconds)
 
@@ -264,8 +264,8 @@ def is_cookie(value: object) -> bool:
 def key_of_cookie(cookie: str) -> str:
     """Return the key under which the session of a signed cookie is adopted.
 
-    All requests with the same cookie derive the same one, whatever SECRET_KEY is by then. Who has
-    the cookie has the session in any case, and nobody else can make up its signature.
+    All requests with the same cookie derive the same key, even if SECRET_KEY changes. Whoever has
+    the cookie has the session anyway, and nobody else can make up its signature.
     """
     number = int.from_bytes(sha256(_KEY_PREFIX + cookie.encode()).digest(), "big")
     characters = []
@@ -302,7 +302,7 @@ def needs_tombstones() -> bool:
 def translated(key: str) -> tuple[str, str]:
     """Return the key of a session here, and what the old engine calls it.
 
-    They differ only for a signed cookie of its.
+    They differ only if the key is a signed cookie of the old engine's.
     """
     old = current()
     if old is not None and old.kind == COOKIES and is_cookie(key):

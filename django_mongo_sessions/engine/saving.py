@@ -111,7 +111,7 @@ def _compare_and_set(
             session._begin(write)
             if change is not None:
                 session.modified = True  # so that the cookie's expiry moves with the document's
-            if (yield from writes.update(*_target(stored), update)):
+            if (yield from writes.update(*stored.last_write, update)):
                 session._acknowledge(write)
                 yield from signed_in.announce_client(session, stored, expected)
                 yield from signed_in.enforce_limit(session, stored, expected)
@@ -134,10 +134,6 @@ def _end_there(session: TrackedSession, stored: Snapshot) -> Steps[None]:
     Otherwise it would be adopted again after that.
     """
     yield from adopting.end_there(session._name_elsewhere(stored.key))
-
-
-def _target(stored: Snapshot) -> tuple[bytes, bytes, int]:
-    return stored.document_id, stored.write_id, stored.revision
 
 
 def _apply(
@@ -337,7 +333,7 @@ def touch(session: TrackedSession) -> Steps[bool]:
         update, expected = yield from mapping.update(session, stored, content, ends)
         if expected.there_until != stored.there_until:
             yield from _end_there(session, stored)
-        moved = yield from writes.update(*_target(stored), update)
+        moved = yield from writes.update(*stored.last_write, update)
     except PyMongoError as error:
         logger.warning("The expiry of a session that was read could not be moved: %s", error)
         return False

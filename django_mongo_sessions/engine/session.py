@@ -93,6 +93,11 @@ class Snapshot(NamedTuple):
     adopted: datetime | None = None  # None: it was born here, so no other engine has it
     there_until: datetime | None = None  # when it ends in the old engine, if it is still there
 
+    @property
+    def last_write(self) -> tuple[bytes, bytes, int]:
+        """What names the write that an update replaces: its document, its id and its revision."""
+        return self.document_id, self.write_id, self.revision
+
     def holds(self, content: Content) -> bool:
         """Return whether this content is what is stored, sealed with the current key."""
         return self.body == content.body and self.sealed_with_current_key and not self.cleared
@@ -174,7 +179,8 @@ class TrackedSession(SessionBase):
 
     def __init__(self, session_key: str | None = None) -> None:
         self._known = Known()
-        # Any other key is what it is. It need not be looked at, as each request would have to.
+        # Only a signed cookie contains a colon. Any other key needs no translation, which would
+        # read settings with each request.
         if isinstance(session_key, str) and ":" in session_key and conf.PREDECESSOR is not None:
             session_key, cookie = predecessors.translated(session_key)
             if cookie != session_key:
@@ -215,16 +221,16 @@ class TrackedSession(SessionBase):
         """Return what to store of a session of the engine that PREDECESSOR names.
 
         That is its data, and extra top-level fields as for to_document(). By default the data are
-        stored as they are, without a field. Override it if the old engine keeps columns of its own:
-        `old.row` is the row that it has stored, if it has a model, and else None; `old.store` is
-        its store, `old.data` its data, and `old.ends` a datetime in UTC. It must do no I/O. Fields
-        that to_document() returns too are set by that with the next save.
+        stored unchanged, without extra fields. Override it if the old engine keeps columns of its
+        own: `old.row` is the row that it has stored, or None if it has no model; `old.store` is its
+        store, `old.data` its data, and `old.ends` a datetime in UTC. It must do no I/O. The next
+        save sets the fields that to_document() returns.
         """
         return data, {}
 
     @property
     def _itself(self) -> TrackedSession:
-        """The session, also if a proxy is asked for it."""
+        """The session itself, also if a proxy of it is asked."""
         return self
 
     # The data in memory
@@ -312,7 +318,7 @@ class TrackedSession(SessionBase):
         return self._known.origin or self._baseline
 
     def _loaded(self, snapshot: Snapshot | None) -> None:
-        """Remember what was loaded, in case that a subclass's load() returns it."""
+        """Remember what was loaded, in case a subclass's load() returns it."""
         self._known.loaded = snapshot
 
     def _adopt(self, snapshot: Snapshot | None) -> None:
@@ -437,12 +443,12 @@ class TrackedSession(SessionBase):
 
     @property
     def _replaced(self) -> Snapshot | None:
-        """What a new document takes the place of; None if it is one more."""
+        """The session that a new document replaces; None if the document is an additional one."""
         return self._known.origin if self._known.is_moving else None
 
     @contextmanager
     def _moving(self, origin: Snapshot) -> Iterator[None]:
-        """Let a subclass's own methods store the session under a new key, in place of this one."""
+        """Let a subclass's own methods store the session under a new key, instead of `origin`'s."""
         known = self._known
         known.origin, known.is_moving = origin, True
         try:
@@ -452,7 +458,10 @@ class TrackedSession(SessionBase):
 
     @contextmanager
     def _trying(self, key: str) -> Iterator[None]:
-        """Let a subclass's own save() store the session under a new key; on failure, return."""
+        """Let a subclass's own save() store the session under a new key.
+
+        If that fails, the session has its former key again.
+        """
         known, former = self._known, self._session_key
         origin, known.origin = known.origin, known.origin or self._baseline
         self._session_key = key
@@ -505,7 +514,10 @@ class TrackedSession(SessionBase):
         self._known.last_write = None
 
     def _wrote_recently(self) -> bool:
-        """Whether a save of the same need not be sent. One that has a move to finish is sent."""
+        """Return whether a save without changes may be skipped, since the last write is recent.
+
+        It may not if a move is unfinished.
+        """
         at, move = self._known.last_write, self._known.unfinished_move
         return at is not None and move is None and time.monotonic() - at < WRITE_INTERVAL
 

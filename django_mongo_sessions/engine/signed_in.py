@@ -114,14 +114,14 @@ class Ended:
 
 
 def handle(user_id: str, document_id: bytes, key: str | bytes) -> str:
-    """Return the name of a session among those of its user, which nobody else can make up."""
+    """Return the public id of a session of a user. Without a signing key, nobody can compute it."""
     # The id has a fixed length, so no two pairs are the same bytes.
     mac = salted_hmac(_SALT, document_id + user_id.encode(), secret=key, algorithm="sha256")
     return base64.urlsafe_b64encode(mac.digest()[:_HANDLE_LENGTH]).rstrip(b"=").decode()
 
 
 def names(found: Found, given: object) -> bool:
-    """Return whether a handle is that of a session, with any of the signing keys."""
+    """Return whether a handle names this session, with any of the signing keys."""
     text = given if isinstance(given, str) else ""
     text = text.encode(errors="replace").decode()  # it may hold lone surrogates
     is_named = False
@@ -131,7 +131,7 @@ def names(found: Found, given: object) -> bool:
 
 
 def handles(found: Found) -> list[str]:
-    """Return the names of a session with all of the signing keys, the newest first."""
+    """Return the handles of a session, one for each of the signing keys, the newest first."""
     user_id, document_id = found.shown.user_id, found.document_id
     return [handle(user_id, document_id, key) for key in conf.SIGNING_KEYS]
 
@@ -151,7 +151,7 @@ def find(user_id: str, current: bytes | None = None) -> Steps[list[Found]]:
 
 
 def _is_whole(document: dict[str, Any], now: datetime) -> bool:
-    """Return whether a document is one that the engine has stored, and has not expired."""
+    """Return whether a document has what the engine stores, and has not expired."""
     moments = [document.get(name) for name in ("created_at", "seen_at", "expires_at")]
     return (
         isinstance(document["_id"], bytes)
@@ -190,8 +190,8 @@ def find_signed_in(
 ) -> Steps[list[Found]]:
     """Read the live sessions of these users, or of everybody: those that expire last come first.
 
-    Those are returned too that a new password has ended, or that somebody else uses. A limit of 0
-    is none.
+    Sessions that a new password has ended, and those that somebody else uses in the user's name,
+    are returned too. With a limit of 0, all are returned.
     """
     now = dates.utc_now()
     sort = operations.find_signed_in(user_ids, now, skip, limit)
@@ -267,7 +267,7 @@ def _end(
             tombstone = mapping.tombstone(each.document_id)
             if (yield operations.bury_of_user(user_id, tombstone, seen_at)):
                 ended.append(each)
-                yield _told(each, reason, request)  # now: the next one may fail
+                yield _announcement(each, reason, request)  # now: the next one may fail
     count, born_here = len(ended), [each for each in found if not each.is_adopted]
     if born_here:
         ids = [each.document_id for each in born_here]
@@ -282,11 +282,11 @@ def _end(
             count += deleted
             ended += born_here
             for each in born_here:
-                yield _told(each, reason, request)
+                yield _announcement(each, reason, request)
     return Ended(count, [each.shown for each in ended])
 
 
-def _told(ended: Found, reason: str, request: HttpRequest | None) -> Send:
+def _announcement(ended: Found, reason: str, request: HttpRequest | None) -> Send:
     arguments = {"session": ended.shown, "reason": reason, "request": request}
     return Send(session_revoked, UserSession, arguments)
 
@@ -342,7 +342,7 @@ def _limit_of(user_id: str) -> Steps[int | None]:
 def _hashes(session: TrackedSession, after: Snapshot) -> Hashes:
     """Return the hashes with which other sessions of whoever has just signed in authenticate.
 
-    Those of the user that Django's login() has named, unless this sign-in is somebody else's.
+    They are those of the user whom Django's login() has named, unless this sign-in is another's.
     """
     own = after.recorded.get("auth_hash")
     if own is None:

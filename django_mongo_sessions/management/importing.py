@@ -21,7 +21,7 @@ from pymongo.errors import DocumentTooLarge, PyMongoError
 from django_mongo_sessions.backends import mongodb
 from django_mongo_sessions.conf import conf
 from django_mongo_sessions.connection import clients
-from django_mongo_sessions.engine import mapping, predecessors
+from django_mongo_sessions.engine import adopting, mapping, predecessors
 from django_mongo_sessions.engine.session import Snapshot
 from django_mongo_sessions.management import sources
 from django_mongo_sessions.management.sources import Keys, Old, SourceError
@@ -84,22 +84,23 @@ class Import:
         self._is_trial, self._takes, self._finishes = is_trial, takes, finishes
         self._verifies_all = verifies_all
         store: type = import_module(conf.SESSION_ENGINE).SessionStore
-        is_here = issubclass(store, mongodb.SessionStore)
-        self._is_here = is_here
+        self._is_switched = issubclass(store, mongodb.SessionStore)
         if not is_trial:
-            self._refuse(is_here)
+            self._refuse()
         with self._blaming():
             self._source = sources.find(engine)
         self.total = self._source.total
-        # The site's own may derive fields.
-        self._session: mongodb.SessionStore = store() if is_here else mongodb.SessionStore()
+        # A store of the site's own may derive fields.
+        self._session: mongodb.SessionStore = (
+            store() if self._is_switched else mongodb.SessionStore()
+        )
         self._codec_options = clients.collection().collection.codec_options
         self.counts: Counter[str] = Counter()
         # The names of session keys.
         self._unstorable: Counter[str] = Counter()
         self._altered: Counter[str] = Counter()
 
-    def _refuse(self, is_here: bool) -> None:
+    def _refuse(self) -> None:
         """Raise SourceError if sessions would end, or would come back after they have ended."""
         if self._finishes:
             if not conf.PREDECESSOR_KEEPS:
@@ -107,12 +108,12 @@ class Import:
                     "PREDECESSOR_KEEPS is not True, so requests may have taken sessions out of the "
                     "old engine. They would be ended, as if their users had signed out there."
                 )
-        elif self._takes and (conf.PREDECESSOR_KEEPS or not is_here):
+        elif self._takes and (conf.PREDECESSOR_KEEPS or not self._is_switched):
             raise SourceError(
                 "The old engine is still in use: PREDECESSOR_KEEPS is True, or SESSION_ENGINE is "
                 "not this engine. To delete sessions there would sign users out."
             )
-        elif not is_here:
+        elif not self._is_switched:
             raise SourceError(
                 "SESSION_ENGINE is not this engine yet. A copy that is made now would lead later: "
                 "it would lose what is stored until then, and bring back who signs out until then. "
@@ -142,7 +143,7 @@ class Import:
         return report
 
     def run(self) -> Iterator[int]:
-        """Do it, and yield after each batch how many sessions of the old engine were listed."""
+        """Import, or end copies; yield after each batch how many sessions were listed so far."""
         return self._finish() if self._finishes else self._import_all()
 
     def _import_all(self) -> Iterator[int]:
@@ -152,7 +153,7 @@ class Import:
         with sources.quiet():
             for keys in self._guarded(self._source.batches(self._size)):
                 if not self._is_trial:
-                    self._refuse(self._is_here)  # it may be PREDECESSOR_UNTIL by now
+                    self._refuse()  # it may be PREDECESSOR_UNTIL by now
                 self._import(keys)
                 listed += len(keys)
                 yield listed
@@ -210,25 +211,16 @@ class Import:
             )
         except DocumentTooLarge:
             return "too_large"
-        except (ImproperlyConfigured, PyMongoError):  # for want of the keys that encrypt sessions
+        except (ImproperlyConfigured, PyMongoError):  # the keys that encrypt sessions are missing
             raise
         except Exception as error:
-            self._unstorable.update(self._culprits(data) or [type(error).__name__])
+            names = map(str, adopting.unstorable(session, data))
+            self._unstorable.update(list(names) or [type(error).__name__])
             return "not_storable"
         if expected.expires_at <= dates.utc_now():  # because of ABSOLUTE_AGE
             return "expired"
         self._altered.update(map(str, changed))
         return _Made(old.key, document, expected)
-
-    def _culprits(self, data: dict[str, Any]) -> list[str]:
-        """Return the names of the session keys that cannot be stored."""
-        names = []
-        for name, value in data.items():
-            try:
-                self._session._dump({name: value})
-            except Exception:
-                names.append(str(name))
-        return names
 
     def _store(self, made: list[_Made]) -> None:
         """Insert sessions, read them back, and delete those there that are here."""

@@ -1,4 +1,4 @@
-"""Show how far a command is: a bar on a terminal, if rich is installed, and otherwise lines."""
+"""Show the progress of a command: a bar on a terminal if rich is installed, and lines otherwise."""
 
 from __future__ import annotations
 

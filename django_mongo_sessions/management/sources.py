@@ -68,11 +68,11 @@ class Source(ABC):
     def delete(self, keys: Collection[str]) -> None:
         """Delete sessions where they were listed."""
 
-    def _told(self, key: str, data: Any, clue: Any) -> Old:
-        """Return a session that was read; see `OldEngine.told` for the clue of its end."""
+    def _read_session(self, key: str, data: Any, clue: Any) -> Old:
+        """Return a session that was read; see `OldEngine.session` for the clue to its end."""
         with suppress(TypeError, ValueError, OverflowError):  # no expiry that Django would store
             if data and isinstance(data, dict):
-                session = self._engine.told(self._store, data, clue)
+                session = self._engine.session(self._store, data, clue)
                 return Old(key, session, "" if session else "expired")
         return Old(key, None, "unreadable")
 
@@ -107,7 +107,7 @@ class Rows(Source):
             stored = row.session_data
             # With MONGOENGINE_SESSION_DATA_ENCODE=False, it is a dict.
             data = dict(stored) if isinstance(stored, Mapping) else self._decoded(stored)
-            yield self._told(row.session_key, data, row)
+            yield self._read_session(row.session_key, data, row)
 
     def delete(self, keys: Collection[str]) -> None:
         """Delete the rows, and then what `cached_db` keeps of them in its cache."""
@@ -118,7 +118,7 @@ class Rows(Source):
 
 
 class Files(Source):
-    """The files of Django's `file`."""
+    """The files of Django's engine `file`."""
 
     def batches(self, size: int) -> Iterator[Keys]:
         """See Source."""
@@ -139,7 +139,7 @@ class Files(Source):
                 continue
             except (OSError, SuspiciousOperation, UnicodeDecodeError):
                 data, written = None, dates.EARLIEST
-            yield self._told(key, data, written)
+            yield self._read_session(key, data, written)
 
     def delete(self, keys: Collection[str]) -> None:
         """See Source."""
@@ -154,8 +154,8 @@ class Files(Source):
 class Redis(Source):
     """The entries of Django's `cache` in Redis: in Django's own cache, or that of django-redis.
 
-    Values are read and deleted by the cache. Only to list the keys, and for when they end, its
-    client is used.
+    The cache reads and deletes the values. Its client is used only to list the keys, and to ask
+    when they end.
     """
 
     def __init__(self, engine: OldEngine) -> None:
@@ -190,7 +190,7 @@ class Redis(Source):
         for key, name, left in zip(keys, names, pipeline.execute(), strict=True):
             ends = predecessors.end_in(left)
             if ends is not None:
-                yield self._told(key, found.get(name), ends)
+                yield self._read_session(key, found.get(name), ends)
 
     def delete(self, keys: Collection[str]) -> None:
         """See Source."""
@@ -228,7 +228,7 @@ class Function(Source):
         """See Source."""
         for key in keys:
             data, ends, fields = self._batch[key]
-            yield self._told(key, data, _Row(ends))._replace(fields=fields)
+            yield self._read_session(key, data, _Row(ends))._replace(fields=fields)
 
     def delete(self, keys: Collection[str]) -> None:
         """Raise SourceError: nothing is known of where the sessions are."""

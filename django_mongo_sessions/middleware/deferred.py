@@ -1,4 +1,7 @@
-"""A session at the end of its request, which answers what Django's `process_response` asks."""
+"""What stands in for a session while Django's `process_response` decides about it.
+
+What Django's code asks for, such as the expiry or a save, is an *answer* here.
+"""
 
 from __future__ import annotations
 
@@ -156,7 +159,7 @@ class NeedsThread(BaseException):
 
 
 class Replay:
-    """One `process_response` in an event loop, which begins anew whenever it needs I/O.
+    """One `process_response` in an event loop, which starts again whenever it needs I/O.
 
     A subclass may give it several sessions, one after another. Each time that it comes to Django's
     code, it gets the deferred session that it got there before, with the outcomes so far.
@@ -178,8 +181,8 @@ class Replay:
         """Return the deferred session of the request's session.
 
         Raises NeedsThread if that is not a session of this engine, or not yet evaluated; if it is
-        not the one that was there before; or if a subclass has changed how long sessions last, for
-        what is awaited is not awaited inside of that.
+        not the one that was there before; or if a subclass has changed how long sessions last,
+        since that change is undone before a method is awaited.
         """
         session = own_session(request)
         if session is None or self._cookie_age != settings.SESSION_COOKIE_AGE:
@@ -193,7 +196,7 @@ class Replay:
         return deferred
 
     def end(self) -> None:
-        """Let the sessions go that the request is done with."""
+        """Open the gates of the sessions: the request is done with them."""
         for deferred in self._deferred:
             deferred.session._gate = OPEN
 

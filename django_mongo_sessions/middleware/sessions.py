@@ -1,6 +1,6 @@
 """Django's `SessionMiddleware`, without blocking the event loop.
 
-Django's own code decides what becomes of session and cookie, and that code blocks. So it is given
+Django's own code decides what happens to session and cookie, and that code blocks. So it is given
 a `DeferredSession` in place of the session. If an answer needs I/O in an event loop, the deferred
 session raises; the middleware awaits what is needed, and lets Django's code begin again. Django's
 code touches the response only once it has all answers.
@@ -63,8 +63,8 @@ class SessionMiddleware(middleware.SessionMiddleware):
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
         """Keep the session's values out of reports of an exception that a view has raised.
 
-        An outage may have been met by another session than the request's, such as one whose key
-        came in a header. Then it is one of this request all the same.
+        Another session than the request's may have met an outage, such as one whose key came in a
+        header. The outage counts as one of this request all the same.
         """
         session = own_session(request)
         if (

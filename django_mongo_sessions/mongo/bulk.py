@@ -44,7 +44,7 @@ def count_by_key(now: datetime, sample: int | None) -> Operation[dict[str | None
 def find_not_encrypted_with(
     key_id: str, after: bytes | None, limit: int
 ) -> Operation[list[dict[str, Any]]]:
-    """Read up to so many sessions that this key does not encrypt, in the order of ids.
+    """Read up to `limit` sessions that this key does not encrypt, in the order of ids.
 
     It reads fewer if they are large. Blocking calls only.
     """
@@ -101,8 +101,8 @@ def delete_writes(writes: Sequence[tuple[bytes, bytes]]) -> Operation[int]:
 def insert_many(new: Sequence[Mapping[str, Any]]) -> Operation[dict[int, bool]]:
     """Insert sessions. For blocking calls only.
 
-    Returns those that were not inserted, by their place: whether their id is taken, or MongoDB has
-    refused them for another reason.
+    Returns those that were not inserted, by their place: True if the id is taken, and False if
+    MongoDB has refused the document for another reason.
     """
     return Operation(
         lambda collection: _insert_each(majority(collection), new),
@@ -127,7 +127,7 @@ def _is_taken(error: Mapping[str, Any]) -> bool:
 
 
 def find_copies(before: datetime, after: bytes, most: int) -> Operation[list[bytes]]:
-    """Read the ids of unused copies that were made before a date, in the order of ids."""
+    """Read up to `most` ids of unused copies that were made before a date, in the order of ids."""
     return _first_ids({**documents.unused_copies(before), "_id": {"$gt": after}}, most)
 
 
@@ -142,7 +142,7 @@ def delete_copies(before: datetime, ids: Sequence[bytes]) -> Operation[int]:
 
 
 def find_adopted(after: bytes, most: int) -> Operation[list[bytes]]:
-    """Read the ids of so many sessions that were adopted, in the order of ids."""
+    """Read the ids of up to `most` sessions that were adopted, in the order of ids."""
     return _first_ids(documents.adopted_after(after), most)
 
 
@@ -181,7 +181,7 @@ def bury_many(
 
 
 def find_any(skip: int) -> Operation[bytes | None]:
-    """Read the id of the session that many places further on, in the order of ids."""
+    """Read the id of the session after the first `skip` ones, in the order of ids."""
     return Operation(
         lambda collection: collection.find_one(
             documents.any_up_to(None), {"_id": True}, sort=[("_id", 1)], skip=skip
@@ -202,7 +202,7 @@ def delete_any(up_to: bytes | None) -> Operation[int]:
 
 
 def find_expired(now: datetime, after: bytes | None, skip: int) -> Operation[bytes | None]:
-    """Read the id of the expired session that many places further on, in the order of ids."""
+    """Read the id of the expired session after the first `skip` ones, in the order of ids."""
     wanted = documents.expired(now, after)
     return Operation(
         lambda collection: collection.find_one(wanted, {"_id": True}, sort=[("_id", 1)], skip=skip),

@@ -5,8 +5,8 @@ of one kind are under way, further operations of that kind wait in a queue of th
 soon as one of those calls returns, all that have queued go out together. An operation that finds no
 call under way does not wait: it goes out alone, as it does without a queue.
 
-Each operation keeps its own fate: its deadline, its error, its cancellation. Nobody waits in a
-queue for long, and whatever cannot be told exactly from a joint reply is called alone:
+Each operation keeps its own deadline, error and cancellation. None waits in a queue for long, and
+one whose outcome a joint reply does not tell exactly is called alone:
 
     call() ──▶ alone ◀── waited too long, or too large ── waiting ◀── call(), while others go on
                  ▲                                           │
@@ -61,7 +61,7 @@ logger = logging.getLogger("django_mongo_sessions")
 # The queue of a client
 
 
-class _Asker:
+class _Entry:
     """An operation that waits in a queue, or is under way with others."""
 
     __slots__ = (
@@ -117,8 +117,8 @@ class _Asker:
         return reply
 
 
-def _deadline(asker: _Asker) -> float:
-    return asker.deadline
+def _deadline(entry: _Entry) -> float:
+    return entry.deadline
 
 
 class Queue:
@@ -126,7 +126,7 @@ class Queue:
 
     def __init__(self, collection: Any) -> None:
         self.collection = collection
-        self.waiting: dict[_Asker, None] = {}  # in the order of arrival
+        self.waiting: dict[_Entry, None] = {}  # in the order of arrival
         # While operations wait, a call of this turn is under way, or the next one is about to be.
         self.turn = 0
         self.under_way = 0  # the calls of this turn, alone or joint; at most WIDTH
@@ -140,10 +140,10 @@ class Queue:
         return self.turn
 
     def _has_room(self, others: int) -> bool:
-        """Return whether a call may begin while so many others are under way."""
+        """Return whether a call may begin while that many others are under way."""
         return others == 0 or (others < WIDTH and len(self.waiting) >= MAX_BATCH)
 
-    def _join(self, operation: Any, seconds: float | None, woken: Any) -> _Asker | None:
+    def _join(self, operation: Any, seconds: float | None, woken: Any) -> _Entry | None:
         """Let an operation wait; None if it cannot go out with others."""
         size = _size(operation.joint, self.collection) if self.takes_joint_calls else math.inf
         if size > MAX_BYTES:
@@ -151,46 +151,46 @@ class Queue:
         limits = [limit for limit in (seconds, deadlines.remaining()) if limit is not None]
         if not limits:
             limits = [self.collection.database.client.options.timeout or math.inf]
-        asker = _Asker(operation, size, min(limits), woken)
-        self.waiting[asker] = None
-        return asker
+        entry = _Entry(operation, size, min(limits), woken)
+        self.waiting[entry] = None
+        return entry
 
-    def _lose_patience(self, asker: _Asker) -> bool:
+    def _lose_patience(self, entry: _Entry) -> bool:
         """Return whether an operation still waits. If so, it begins a turn of its own.
 
         From then on the others wait for this call too. The calls of earlier turns may hang.
         """
-        if asker.is_leader or asker not in self.waiting:
+        if entry.is_leader or entry not in self.waiting:
             return False
-        del self.waiting[asker]
+        del self.waiting[entry]
         self.turn += 1
         self.under_way = 1
-        asker.turn = self.turn
+        entry.turn = self.turn
         return True
 
-    def _take(self, batch: list[_Asker], latest: float = math.inf) -> list[_Asker]:
+    def _take(self, batch: list[_Entry], latest: float = math.inf) -> list[_Entry]:
         """Add waiting operations to a batch, as many as fit, and return it.
 
         Those with a later deadline than the latest are left to wait.
         """
         most = MAX_BATCH if self.takes_joint_calls else 1
-        size = sum(asker.size for asker in batch)
-        ids = {asker.joint.document_id for asker in batch}
-        for asker in list(self.waiting):
+        size = sum(entry.size for entry in batch)
+        ids = {entry.joint.document_id for entry in batch}
+        for entry in list(self.waiting):
             if len(batch) == most:
                 break
             # At most one write of a session, since each names the one that it replaces.
-            is_second = asker.joint.is_write and asker.joint.document_id in ids
-            is_too_much = size + asker.size > MAX_BYTES
-            if is_second or is_too_much or asker.is_leader or asker.deadline > latest:
+            is_second = entry.joint.is_write and entry.joint.document_id in ids
+            is_too_much = size + entry.size > MAX_BYTES
+            if is_second or is_too_much or entry.is_leader or entry.deadline > latest:
                 continue
-            size += asker.size
-            ids.add(asker.joint.document_id)
-            batch.append(asker)
-            del self.waiting[asker]
+            size += entry.size
+            ids.add(entry.joint.document_id)
+            batch.append(entry)
+            del self.waiting[entry]
         return batch
 
-    async def _serve(self, batch: list[_Asker], settle: Settle) -> None:
+    async def _serve(self, batch: list[_Entry], settle: Settle) -> None:
         """Make the call for a batch, and give each operation of it its outcome.
 
         The call runs with the latest of their deadlines.
@@ -203,16 +203,16 @@ class Queue:
                     reply = await settle(batch[0].operation.call(self.collection))
                     outcomes = [(reply, None)]
                 else:
-                    joints: Any = [asker.joint for asker in batch]
+                    joints: Any = [entry.joint for entry in batch]
                     outcomes = await joints[0].together(joints, self.collection, settle)
         except Exception as error:
             outcomes = self._failed(batch, error)
         finally:
             # If its thread or its loop ends first, what was written is unknown.
-            for asker, outcome in zip(batch, outcomes or _unknown(batch, None), strict=True):
-                asker.outcome = outcome
+            for entry, outcome in zip(batch, outcomes or _unknown(batch, None), strict=True):
+                entry.outcome = outcome
 
-    def _failed(self, batch: list[_Asker], error: Exception) -> list[Outcome]:
+    def _failed(self, batch: list[_Entry], error: Exception) -> list[Outcome]:
         """Return the outcomes of a call that ended in an error."""
         if len(batch) == 1:
             return [(None, error)]
@@ -239,9 +239,9 @@ class Queue:
 class ThreadQueue(Queue):
     """What the threads of a process wait in.
 
-    There is no thread of its own. When a call returns, one of the threads that wait makes the next
-    one, for all that have queued by then. It is the one with the latest deadline, and it makes that
-    one call: so no thread works for others for longer than for itself.
+    The queue has no thread of its own. When a call returns, one of the waiting threads makes the
+    next call, for all that have queued by then. It is the thread with the latest deadline, and it
+    makes only that call. So no thread works for others for longer than for itself.
     """
 
     def __init__(self, collection: Any) -> None:
@@ -250,42 +250,42 @@ class ThreadQueue(Queue):
 
     def call(self, operation: Any, seconds: float | None) -> Any:
         """Make the call of an operation within that many seconds, alone or with others."""
-        asker = None
+        entry = None
         with self.lock:
             turn = self._begin()
             if turn is None:
-                asker = self._join(operation, seconds, threading.Lock())
-        if asker is not None:
-            self._wait(asker)
-            if asker.outcome is not None:
-                return asker.result()
-            turn, seconds = asker.turn, asker.time_left()
+                entry = self._join(operation, seconds, threading.Lock())
+        if entry is not None:
+            self._wait(entry)
+            if entry.outcome is not None:
+                return entry.result()
+            turn, seconds = entry.turn, entry.time_left()
         try:
             with _within(seconds):
                 return operation.call(self.collection)
         finally:
             self._end(turn)
 
-    def _wait(self, asker: _Asker) -> None:
+    def _wait(self, entry: _Entry) -> None:
         """Wait until an operation has its outcome, or is to be called alone."""
-        sleep = asker.woken.acquire
+        sleep = entry.woken.acquire
         try:
             sleep()
-            if not sleep(timeout=asker.time_in_queue()):
+            if not sleep(timeout=entry.time_in_queue()):
                 with self.lock:
-                    if self._lose_patience(asker):
+                    if self._lose_patience(entry):
                         return
-                if not asker.is_leader and not sleep(timeout=asker.time_on_board()):
-                    asker.time_out()
+                if not entry.is_leader and not sleep(timeout=entry.time_on_board()):
+                    entry.time_out()
         except BaseException:
             with self.lock:
-                self.waiting.pop(asker, None)
-            self._end(asker.turn)  # if it was to make the next call, another thread does
+                self.waiting.pop(entry, None)
+            self._end(entry.turn)  # if it was to make the next call, another thread does
             raise
-        if asker.is_leader:
-            self._lead(asker)
+        if entry.is_leader:
+            self._lead(entry)
 
-    def _lead(self, leader: _Asker) -> None:
+    def _lead(self, leader: _Entry) -> None:
         """Make a joint call for this operation and others."""
         turn, leader.turn = leader.turn, None
         with self.lock:
@@ -295,15 +295,15 @@ class ThreadQueue(Queue):
             Context().run(_complete, self._serve(batch, _returned))
         finally:
             self._end(turn)
-            for asker in batch[1:]:
-                asker.woken.release()
+            for entry in batch[1:]:
+                entry.woken.release()
 
     def _end(self, turn: int | None) -> None:
         """End a call of this turn, and let the next one be made if operations wait."""
         with self.lock:
             if turn != self.turn:
                 return
-            candidates = [asker for asker in self.waiting if not asker.is_leader]
+            candidates = [entry for entry in self.waiting if not entry.is_leader]
             if not candidates or not self._has_room(self.under_way - 1):
                 self.under_way -= 1
                 return
@@ -323,7 +323,7 @@ class TaskQueue(Queue):
         super().__init__(collection)
         self.loop = asyncio.get_running_loop()
         self.tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks only weakly
-        self.askers: set[_Asker] = set()  # that wait, or are on board
+        self.entries: set[_Entry] = set()  # that wait, or are on board
         self.timer: asyncio.TimerHandle | None = None  # one for all of them
         self.timer_ends = math.inf  # time.monotonic(), which need not be the loop's clock
         # Whether the last joint call was for several. Then the tasks that it has woken are likely
@@ -335,33 +335,33 @@ class TaskQueue(Queue):
         """See ThreadQueue.call()."""
         turn = None if self.has_company else self._begin()
         if turn is None:
-            asker = self._join(operation, seconds, self.loop.create_future())
-            if asker is not None:
+            entry = self._join(operation, seconds, self.loop.create_future())
+            if entry is not None:
                 if (begun := self._begin()) is not None:
                     self._start(begun)
-                await self._wait(asker)
-                if asker.outcome is not None:
-                    return asker.result()
-                turn, seconds = asker.turn, asker.time_left()
+                await self._wait(entry)
+                if entry.outcome is not None:
+                    return entry.result()
+                turn, seconds = entry.turn, entry.time_left()
         try:
             with _within(seconds):
                 return await operation.call(self.collection)
         finally:
             self._end(turn)
 
-    async def _wait(self, asker: _Asker) -> None:
+    async def _wait(self, entry: _Entry) -> None:
         """Wait until an operation has its outcome, or is to be called alone."""
-        self.askers.add(asker)
-        if asker.until < self.timer_ends:
-            self._set_timer(asker.until)
+        self.entries.add(entry)
+        if entry.until < self.timer_ends:
+            self._set_timer(entry.until)
         try:
-            await asker.woken
+            await entry.woken
         except BaseException:
-            self.waiting.pop(asker, None)
-            self._end(asker.turn)  # if it was to make the next call, another task does
+            self.waiting.pop(entry, None)
+            self._end(entry.turn)  # if it was to make the next call, another task does
             raise
         finally:
-            self.askers.discard(asker)
+            self.entries.discard(entry)
 
     def _set_timer(self, at: float) -> None:
         if self.timer is not None:
@@ -372,17 +372,17 @@ class TaskQueue(Queue):
     def _look_at_the_time(self) -> None:
         """Let those go that have waited long enough: in the queue, or for the reply."""
         self.timer, self.timer_ends, now = None, math.inf, time.monotonic()
-        for asker in [asker for asker in self.askers if asker.until <= now]:
-            if asker.woken.done():
+        for entry in [entry for entry in self.entries if entry.until <= now]:
+            if entry.woken.done():
                 continue
-            if self._lose_patience(asker):
-                _wake(asker)
-            elif asker.is_on_board:
-                asker.time_out()
-                _wake(asker)
+            if self._lose_patience(entry):
+                _wake(entry)
+            elif entry.is_on_board:
+                entry.time_out()
+                _wake(entry)
             else:
-                asker.is_on_board, asker.until = True, now + asker.time_on_board()
-        if limits := [asker.until for asker in self.askers if not asker.woken.done()]:
+                entry.is_on_board, entry.until = True, now + entry.time_on_board()
+        if limits := [entry.until for entry in self.entries if not entry.woken.done()]:
             self._set_timer(min(limits))
 
     async def _lead(self) -> None:
@@ -393,8 +393,8 @@ class TaskQueue(Queue):
             try:
                 await self._serve(batch, _same)
             finally:
-                for asker in batch:
-                    _wake(asker)
+                for entry in batch:
+                    _wake(entry)
 
     def _end(self, turn: int | None) -> None:
         """End a call of this turn, and let the next one be made if operations wait."""
@@ -417,9 +417,9 @@ class TaskQueue(Queue):
         task.add_done_callback(end)
 
 
-def _wake(asker: _Asker) -> None:
-    if not asker.woken.done():  # else its task was cancelled
-        asker.woken.set_result(None)
+def _wake(entry: _Entry) -> None:
+    if not entry.woken.done():  # else its task was cancelled
+        entry.woken.set_result(None)
 
 
 async def _returned(reply: Any) -> Any:
@@ -435,8 +435,8 @@ def _complete(coroutine: Coroutine[Any, None, None]) -> None:
         coroutine.send(None)
 
 
-def _unknown(batch: list[_Asker], error: Exception | None) -> list[Outcome]:
-    """Return the outcomes of a call of which it is unknown what it did: a read is repeated."""
+def _unknown(batch: list[_Entry], error: Exception | None) -> list[Outcome]:
+    """Return the outcomes of a call whose effect is unknown: a read is repeated."""
     if not batch[0].joint.is_write:
         return [None] * len(batch)
     reason = "the call was given up" if error is None else type(error).__name__

@@ -1,4 +1,4 @@
-"""The indexes of the collection of sessions. No verb depends on them to be correct."""
+"""The indexes of the collection of sessions. Every verb is correct without them."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def ensure(most: float = math.inf) -> Steps[list[str] | None]:
     """Create the TTL index if it is missing, and the collection has at most that many documents.
 
     Never fails: if it cannot be done, one warning says why. Returns the name of the index if it was
-    created, in a list; None if MongoDB has not told which indexes there are.
+    created, in a list; None if the existing indexes could not be read.
     """
     problem = "Cannot find out whether there is a TTL index"
     created: list[str] | None = None
@@ -246,7 +246,8 @@ def ensure_user_index() -> Steps[list[str]]:
 def mend() -> Steps[list[str]]:
     """Create or correct the indexes, and return what was done.
 
-    No document is changed, and no foreign index. From then on the server removes expired sessions.
+    Neither documents nor foreign indexes are changed. From then on the server removes expired
+    sessions.
     If another process does the same at the same time, its work is not an error.
     """
     done: list[str] = []
@@ -281,7 +282,7 @@ def _mend(done: list[str]) -> Steps[None]:
 
 
 def _serving(wanted: Index, found: list[IndexReport]) -> list[IndexReport]:
-    """Return what there is of an index that should exist, or that it is missing; the best first."""
+    """Return the reports on an index that should exist, at least one: the best first."""
     return [index for index in found if index.serves is wanted]
 
 

@@ -130,7 +130,7 @@ _UNMATCHED: Outcome = UpdateResult({"n": 0}, True), None
 async def _write(collection: Any, statements: list[Any], settle: Settle) -> Mapping[str, Any]:
     """Send statements as one command; return the counts and the errors of PyMongo's bulk API.
 
-    Raises WriteConcernError if their durability is unknown, which then is so for all of them.
+    Raises WriteConcernError if their durability is unknown. Then it is unknown for all of them.
     """
     try:
         done = (await settle(collection.bulk_write(statements, ordered=False))).bulk_api_result
@@ -144,9 +144,10 @@ async def _write(collection: Any, statements: list[Any], settle: Settle) -> Mapp
 
 
 def _outcome(error: Mapping[str, Any]) -> Outcome:
-    """Return the outcome of a statement that has failed: its own call tells why.
+    """Return the outcome of a statement that has failed: None, so that its own call tells why.
 
-    But if mongos has lost the connection to a shard, the statement may have been applied.
+    If mongos has lost the connection to a shard, the statement may have been applied. Then the
+    outcome is the error.
     """
     details = {name: value for name, value in error.items() if name != "op"}
     failure = WriteError(details.get("errmsg", ""), details.get("code"), details)
@@ -159,9 +160,8 @@ async def _find_missing(
     """Correct the outcomes of updates that seem to have matched, some of which have not.
 
     A document that is missing now was deleted before the update or after it: the session has ended
-    either way. One that bears this update's identity was updated. One that bears another may have
-    been missing and inserted since, or have been overwritten: its update is as one whose reply was
-    lost.
+    either way. A document with this update's `write_id` was updated. A document with another one
+    may have been inserted since, or overwritten. So its update counts as one whose reply was lost.
     """
     unsure = [index for index, outcome in enumerate(outcomes) if outcome is _MATCHED]
     wanted = {"_id": {"$in": [updates[index].document_id for index in unsure]}}

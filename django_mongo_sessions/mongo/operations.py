@@ -37,7 +37,7 @@ def find_own_fields(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
 
 
 def find_marker(document_id: bytes) -> Operation[Mapping[str, Any] | None]:
-    """Read the fields that a marker has of whatever has an id; None if there is nothing."""
+    """Read the document with an id, but only the fields of a marker; None if there is none."""
     return Operation(
         lambda collection: collection.find_one({"_id": document_id}, documents.MARKER), unchanged
     )
@@ -202,9 +202,9 @@ def delete_last_seen(seen: Mapping[bytes, datetime]) -> Operation[int]:
 def bury_of_user(
     user_id: str, marker: Mapping[str, Any], seen_at: datetime | None = None
 ) -> Operation[bool]:
-    """Replace a session of a user with a tombstone, and with a date only if it was not seen since.
+    """Replace a session of a user with a tombstone; return whether it was there.
 
-    Returns whether it was there.
+    With `seen_at`, it is left alone if it was seen since.
     """
     wanted = {"_id": marker["_id"], **documents.of_user(user_id)}
     return _replace(wanted if seen_at is None else {**wanted, "seen_at": seen_at}, marker)
@@ -222,7 +222,7 @@ def _all(cursor: Any) -> Any:
     return cursor.to_list() if hasattr(cursor, "to_list") else list(cursor)  # mongomock's has none
 
 
-# The sessions of all users. To read very many is slow, and that is no outage.
+# The sessions of all users. Reading very many of them is slow, but a timeout is no outage then.
 
 
 def find_signed_in(
@@ -230,7 +230,7 @@ def find_signed_in(
 ) -> Operation[list[dict[str, Any]]]:
     """Read the live sessions of these users, or of everybody, without their payloads.
 
-    Those that expire last come first. The server sorts them. A limit of 0 is none.
+    Those that expire last come first. The server sorts them. With a limit of 0, all are read.
     """
     wanted = documents.signed_in(user_ids, now)
     return Operation(
@@ -248,10 +248,10 @@ def find_signed_in(
 def find_signed_in_by_index(
     now: datetime, skip: int, limit: int
 ) -> Operation[list[dict[str, Any]]]:
-    """See find_signed_in(): of everybody, in the order of the TTL index. Without that, it fails.
+    """See find_signed_in(): of everybody, in the order of the TTL index. Fails without that index.
 
-    With a choice, the server might take another plan for another page, in which sessions that
-    expire at one moment have another order.
+    If the server chose the index, it might use another one for the next page, and return sessions
+    that expire at the same moment in another order.
     """
     wanted = documents.signed_in(None, now)
     return Operation(
@@ -270,7 +270,7 @@ def find_signed_in_by_index(
 def count_signed_in(user_ids: Collection[str] | None, limit: int) -> Operation[int]:
     """Count the sessions of these users, or of everybody, up to a limit, in the index alone.
 
-    Those count that have expired, and that the TTL index has not removed yet.
+    Sessions that have expired count until the TTL index has removed them.
     """
     wanted = documents.signed_in(user_ids)
     return Operation(
@@ -305,7 +305,7 @@ def create_index(index: documents.Index) -> Operation[Any]:
 
 
 def within(operation: Operation[Answer], seconds: float) -> Operation[Answer]:
-    """Return an operation that a request can do without, and so has little time for."""
+    """Return the operation with that time limit, for a request that can do without its result."""
     return replace(operation, timeout=seconds, counts=False)
 
 

@@ -52,11 +52,11 @@ class Operation(Generic[Answer]):
 
     call: Callable[[Any], Any]
     read: Callable[[Any], Answer]
-    # Seconds that it may take, if not as long as others. One that no request waits for gets
-    # MAINTENANCE_TIMEOUT. Never the first step of a verb: while MongoDB is down, it would wait that
-    # long for a server.
+    # Seconds that it may take; None for as long as usual. An operation that no request waits for
+    # gets MAINTENANCE_TIMEOUT. Such an operation must not be the first step of a verb: while
+    # MongoDB is down, it would wait that long for a server.
     timeout: float | None = None
-    # Whether the circuit breaker learns of it. One that a request can do without does not count.
+    # Whether the circuit breaker learns of it. It does not if a request can do without the result.
     counts: bool = True
     # How it is sent with others of its kind; None if it never is.
     joint: Joint | None = None
@@ -364,23 +364,23 @@ _NATIVE = _Form(coalescing.acall, asyncio.sleep, _await_site, _asend)
 _IN_THREADS = _Form(_call_in_thread, asyncio.sleep, _await_site, _asend)
 
 
-# Where PyMongo 4.17 keeps the session of a `ClientSession.bind()`, with no public way to leave it.
+# Where PyMongo 4.17 keeps the session of a `ClientSession.bind()`. There is no public way out.
 _BOUND: list[ContextVar[Any]] = [
     module._SESSION for module in (synchronous, asynchronous) if hasattr(module, "_SESSION")
 ]
 
 
 def _unbound() -> AbstractContextManager[None]:
-    """Make calls outside of a transaction of the site's that surrounds them.
+    """Make calls outside of the site's transaction, if one surrounds them.
 
-    PyMongo would make them a part of it, or refuse them if it is another client's.
+    Otherwise PyMongo would make them a part of it, or refuse them if it is another client's.
     """
     bound = [(variable, session) for variable in _BOUND if (session := variable.get())]
-    return _left(bound) if bound else nullcontext()
+    return _set_aside(bound) if bound else nullcontext()
 
 
 @contextmanager
-def _left(bound: list[tuple[ContextVar[Any], Any]]) -> Iterator[None]:
+def _set_aside(bound: list[tuple[ContextVar[Any], Any]]) -> Iterator[None]:
     for variable, _ in bound:
         variable.set(None)
     try:

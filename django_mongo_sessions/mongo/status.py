@@ -28,10 +28,9 @@ def status(sessions: Any, exact: bool = False) -> dict[str, Any]:
     """Return facts about the server, the collection, its sessions and the settings.
 
     If the collection holds more than 10,000 documents, facts about sessions are estimated from a
-    sample, and "estimates" names them. With `exact` every document is read.
+    sample, and "estimates" names them. With `exact` every document is read. Waits for a server for
+    up to MAINTENANCE_TIMEOUT: ask first whether one replies.
     """
-    with pymongo.timeout(connection.timeout(sessions.database.client)):
-        sessions.database.command("ping")
     with pymongo.timeout(MAINTENANCE_TIMEOUT):
         stored = _stored(sessions)
         exact = exact or stored["documents"] <= SAMPLE

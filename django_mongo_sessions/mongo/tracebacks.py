@@ -130,9 +130,9 @@ def _chain(
 
 
 def first(error: BaseException) -> BaseException:
-    """Return what an error repeats, if it says only that MongoDB is still down; else itself.
+    """Return the error that this one repeats, if it says only that MongoDB is still down; else it.
 
-    If the page of an error uses the session too, its error has that of the view as its context.
+    If an error page uses the session too, its error has that of the view as its context.
     """
     before = errors.before(error)
     if type(error) is ServerUnavailable and before and errors.stems_from_outage(before):
@@ -141,10 +141,10 @@ def first(error: BaseException) -> BaseException:
 
 
 def leave_out_repeats(error: BaseException, handled: BaseException | None = None) -> None:
-    """Take out of what a traceback shows what says nothing more than another part of it.
+    """Remove the parts of a traceback that only repeat another part.
 
-    Those are calls that were not sent, and what PyMongo quotes: the error of a socket. PyMongo's
-    errors from `handled` on may be the site's, and keep that. See withhold_values().
+    These are errors of calls that were not sent, and socket errors that PyMongo quotes. PyMongo's
+    errors from `handled` on may be the site's, and stay as they are. See withhold_values().
     """
     may_be_sites = False
     for each in list(errors.shown(error)):

@@ -2,7 +2,7 @@
 
 Every payload is stored under a `write_id` of its own, and each write names the one that it
 replaces. So a repeated write is applied once, whichever of its copies arrives first, and it is
-known by its `write_id` for as long as it is the last write.
+recognized by its `write_id` for as long as it is the last write.
 """
 
 from __future__ import annotations
@@ -40,10 +40,9 @@ def backoff() -> Iterator[Wait]:
 def insert(document: Mapping[str, Any], is_adopted: bool = False) -> Steps[bool]:
     """Insert a document; raise DuplicateKeyError if its id is taken.
 
-    One that is adopted will be deleted elsewhere, so a majority has to have it.
-
-    Returns False if the reply was lost and the document is not there. It is not repeated: the first
-    attempt may arrive at any time, even after the session was deleted again.
+    An adopted session will be deleted in the old engine, so a majority has to acknowledge it.
+    Returns False if the reply was lost and the document is not there. The insert is not repeated:
+    the first attempt may arrive at any time, even after the session was deleted again.
     """
     write = operations.adopt if is_adopted else operations.insert
     try:

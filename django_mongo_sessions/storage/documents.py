@@ -174,7 +174,7 @@ def unused_copies(before: datetime) -> dict[str, Any]:
 
 
 def adopted_after(document_id: bytes) -> dict[str, Any]:
-    """Match the sessions with greater ids that were adopted. No marker is one."""
+    """Match the sessions with greater ids that were adopted. Markers do not match."""
     return {"_id": {"$gt": document_id}, "adopted": {"$exists": True}}
 
 
@@ -182,7 +182,8 @@ def adopted_after(document_id: bytes) -> dict[str, Any]:
 SIGNED_IN: dict[str, Any] = {"user_id": {"$gt": ""}}
 # Those that expire last come first, which are mostly those that were seen last.
 LAST_TO_EXPIRE = [("expires_at", -1)]
-# Many sessions may expire at one moment, such as at midnight. This order has pages also then.
+# Many sessions may expire at one moment, such as at midnight. Even then, this order is the same for
+# every page.
 LAST_TO_EXPIRE_BY_ID = [*LAST_TO_EXPIRE, ("_id", 1)]
 
 
@@ -204,13 +205,13 @@ COUNTS: list[dict[str, Any]] = [
 
 
 def any_up_to(document_id: bytes | None) -> dict[str, Any]:
-    """Match the sessions with ids up to this one; None matches every session. No marker."""
+    """Match the sessions with ids up to this one, or all for None. Markers do not match."""
     ids = {"$gt": b""} if document_id is None else {"$gt": b"", "$lte": document_id}
     return {"_id": ids, "revision": {"$ne": _MARKER}}
 
 
 def not_encrypted_with(key_id: str, after: bytes | None) -> dict[str, Any]:
-    """Match the sessions with later ids that this key does not encrypt. No marker."""
+    """Match the sessions with greater ids that this key does not encrypt. Markers do not match."""
     return {
         "_id": {"$gt": after or b""},
         "revision": {"$ne": _MARKER},
@@ -443,8 +444,9 @@ def update_or_fail(write_id: bytes, update: Mapping[str, Any]) -> list[dict[str,
     `was_overtaken` recognizes this error.
     """
     changed = {"$mergeObjects": ["$$ROOT", {"$literal": update["$set"]}]}
-    # No number, and no constant, which a server might evaluate even if it is not needed. On a
-    # server that made null of it, the update would fail too, since null is no document.
+    # This text is not a number, so its conversion fails. It is not a constant either: a server
+    # might evaluate one even if it is not needed. If a server returned null for it, the update
+    # would fail too, since null is no document.
     failure = {"$toInt": {"$concat": [_OVERTAKEN, {"$type": "$_id"}]}}
     is_last = {"$eq": ["$write_id", write_id]}
     pipeline: list[dict[str, Any]] = [{"$replaceWith": {"$cond": [is_last, changed, failure]}}]
@@ -500,7 +502,7 @@ def user_id(data: Mapping[str, Any]) -> str | None:
 
 
 def auth_hash(data: Mapping[str, Any]) -> bytes | None:
-    """Return what tells whether the user's password is still the one of the sign-in."""
+    """Return the hash that shows whether the password is still the one of the sign-in, or None."""
     given = data.get(HASH_SESSION_KEY)
     return hash_of(given) if isinstance(given, str) else None
 

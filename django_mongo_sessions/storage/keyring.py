@@ -47,7 +47,7 @@ class MasterKey:
         self.id = self.derive(b"key id", ID_LENGTH)
 
     def derive(self, info: bytes, length: int) -> bytes:
-        """Return up to 64 bytes that belong to this info: HKDF-SHA-512, whose extract is done."""
+        """Return up to 64 bytes for this info, by HKDF-SHA-512: __init__() has done the extract."""
         mac = self._mac.copy()
         mac.update(info + b"\x01")
         return mac.digest()[:length]
@@ -90,7 +90,7 @@ def cipher() -> _Cipher:
 
     Raises ImproperlyConfigured if the package is not installed, or is too old.
     """
-    remedy = "Install django-mongodb-sessions[encryption]."
+    remedy = f'Run `python -m pip install "cryptography>={_OLDEST}"`.'
     try:
         from cryptography import __version__ as version
         from cryptography.exceptions import InvalidTag
@@ -151,7 +151,7 @@ def read(given: object) -> Ring:
 
 
 def _problem(secret: bytes, before: list[bytes]) -> str | None:
-    """Return what is wrong with a key, which came after these."""
+    """Return what is wrong with a key, given those before it in the list; None if nothing is."""
     if len(secret) != _LENGTH:
         return (
             "is not a key. A key is 32 bytes, as bytes, in base64 or as 64 hexadecimal digits, or "
@@ -168,7 +168,7 @@ def _problem(secret: bytes, before: list[bytes]) -> str | None:
 
 
 def _secret(given: object) -> bytes:
-    """Return the bytes of a key; other than 32 of them if it is none."""
+    """Return the bytes of a key. If it is no key, their number is not 32."""
     if isinstance(given, Path):
         try:
             given = given.read_bytes()

@@ -18,7 +18,7 @@ register = template.Library()
 def user_sessions_url(context: RequestContext) -> str:
     """Return the URL of the sessions of the user whose page this is.
 
-    It is empty if the admin site has no list of sessions, or if who asks may not view it.
+    It is empty if the admin site has no list of sessions, or if the user may not view the list.
     """
     # Django imports every library of tags, also if the site has no admin.
     from django_mongo_sessions.modeladmin import SessionAdmin

@@ -1,5 +1,6 @@
 """Sessions of the engine that a site had before: adopted once, and never after a sign-out."""
 
+import json
 import logging
 import time
 from datetime import timedelta
@@ -285,6 +286,29 @@ def test_what_the_serializer_cannot_store_stays_and_its_keys_are_logged_once(
     [record] = caplog.records
     assert record.getMessage().endswith("SESSION_SERIALIZER cannot store 'when', 'some'")
     assert str(KEY) not in caplog.text
+
+
+class Sorts:
+    """A serializer that takes each of the keys, and not all of them together."""
+
+    def dumps(self, data):
+        return json.dumps(data, sort_keys=True).encode()
+
+    def loads(self, body):
+        return json.loads(body)
+
+
+def test_what_the_serializer_cannot_store_as_a_whole_has_its_error_logged(
+    do, predecessor, settings, caplog
+):
+    settings.SESSION_SERIALIZER = f"{__name__}.Sorts"
+    predecessor.put(KEY)
+    predecessor.sessions[KEY][0].update({1: "S3CRET", "b": 2})
+
+    assert do(SessionStore(KEY), "load") == {}
+
+    [record] = caplog.records
+    assert record.getMessage().endswith("SESSION_SERIALIZER cannot store it: TypeError")
 
 
 def test_what_is_too_large_stays(do, predecessor, caplog, monkeypatch):

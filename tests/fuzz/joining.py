@@ -39,14 +39,14 @@ class _Queue(Queue):
         place = self.company.sent % (len(others) + 1)
         self.company.sent += 1
         together = [*others[:place], (operation, ()), *others[place:]]
-        askers = [self._join(each, _SECONDS, None) for each, _ in together]
-        ours = askers.pop(place)
+        entries = [self._join(each, _SECONDS, None) for each, _ in together]
+        ours = entries.pop(place)
         if ours is None:  # it cannot go out with others
             return await settle(operation.call(self.collection))
         await self._serve(self._take([]), settle)
-        for asker, (other, results) in zip(askers, others, strict=True):
-            assert asker is not None
-            result = ALONE if asker.outcome is None else other.read(asker.result())
+        for entry, (other, results) in zip(entries, others, strict=True):
+            assert entry is not None
+            result = ALONE if entry.outcome is None else other.read(entry.result())
             assert result in results
         if ours.outcome is None:
             return await settle(operation.call(self.collection))

@@ -555,25 +555,30 @@ def test_finish_is_refused_if_requests_take_sessions(copies, settings):
 # Engines
 
 
-def test_files_are_imported_and_taken(settings, tmp_path):
+@pytest.fixture
+def folder(settings, tmp_path):
+    """A folder of its own for the sessions of Django's engine `file`, which keeps the first one."""
     settings.SESSION_FILE_PATH = str(tmp_path)
-    try:
-        name, past = old(file.SessionStore), old(file.SessionStore)
-        moment = dates.utc_now() - timedelta(days=13)
-        os.utime(tmp_path / f"sessionid{name}", times=(moment.timestamp(),) * 2)
-        os.utime(tmp_path / f"sessionid{past}", times=(0, 0))
-        (tmp_path / f"sessionid{key(1)}").write_bytes(b"\xff")
-        (tmp_path / f"sessionid{key(2)}").symlink_to("missing")
-        (tmp_path / f"sessionid{'A' * 32}").write_text("x")
-        (tmp_path / "other").write_text("x")
+    vars(file.SessionStore).get("_storage_path") and delattr(file.SessionStore, "_storage_path")
+    yield tmp_path
+    vars(file.SessionStore).get("_storage_path") and delattr(file.SessionStore, "_storage_path")
 
-        expected = {"imported": 1, "expired": 1, "unreadable": 2, "deleted_there": 1}
-        assert report(FILE, "--take") == expected
 
-        assert collection().find_one()["expires_at"] == moment + timedelta(days=14)
-        assert not (tmp_path / f"sessionid{name}").exists()
-    finally:
-        del file.SessionStore._storage_path
+def test_files_are_imported_and_taken(folder):
+    name, past = old(file.SessionStore), old(file.SessionStore)
+    moment = dates.utc_now() - timedelta(days=13)
+    os.utime(folder / f"sessionid{name}", times=(moment.timestamp(),) * 2)
+    os.utime(folder / f"sessionid{past}", times=(0, 0))
+    (folder / f"sessionid{key(1)}").write_bytes(b"\xff")
+    (folder / f"sessionid{key(2)}").symlink_to("missing")
+    (folder / f"sessionid{'A' * 32}").write_text("x")
+    (folder / "other").write_text("x")
+
+    expected = {"imported": 1, "expired": 1, "unreadable": 2, "deleted_there": 1}
+    assert report(FILE, "--take") == expected
+
+    assert collection().find_one()["expires_at"] == moment + timedelta(days=14)
+    assert not (folder / f"sessionid{name}").exists()
 
 
 def check_a_cache(settings, options):
@@ -734,7 +739,7 @@ def test_with_verbosity_0_only_what_is_left_is_reported():
     output, error = command(DB, "-v", "0", stderr=stderr)
     assert "unreadable: 1\n" in output
     assert error.startswith("1 session could not be imported")
-    assert "imported: 0\n" in command(DB, "--dry-run", "-v", "0")[0]
+    assert command(DB, "--dry-run", "-v", "0")[0].startswith("to be imported: 0\n")
     assert stderr.getvalue() == ""
 
 
@@ -864,12 +869,10 @@ def test_before_the_switch_nothing_is_imported(settings):
     assert report(DB, "--dry-run") == {"imported": 1}
 
 
-def test_no_error_of_a_file_says_a_key(settings, tmp_path, monkeypatch):
+def test_no_error_of_a_file_says_a_key(folder, settings, monkeypatch):
     def refuse(path, missing_ok=False):
         raise PermissionError(13, "Permission denied", str(path))
 
-    settings.SESSION_FILE_PATH = str(tmp_path)
-    monkeypatch.delattr(file.SessionStore, "_storage_path", raising=False)
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "PREDECESSOR": FILE}
     name = old(file.SessionStore)
     monkeypatch.setattr("pathlib.Path.unlink", refuse)

@@ -723,14 +723,25 @@ def test_an_interrupted_revoke_says_so(mongod_engine, monkeypatch):
         call("revoke", "--all", "--yes")
 
 
+def test_status_asks_within_the_clients_own_deadline(mongod_engine, settings, commands):
+    options = {**settings.MONGO_SESSIONS["CLIENT_OPTIONS"], "timeoutMS": 900}
+    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "CLIENT_OPTIONS": options}
+
+    call("status")
+
+    [deadline] = [command["maxTimeMS"] for name, command in commands.sent if name == "ping"]
+    assert deadline <= 900
+    clients.reset()
+
+
 @pytest.mark.parametrize(
     "command",
-    [["users"], ["revoke", "--all", "--yes"], ["revoke", "--user", "7"]],
+    [["status"], ["users"], ["revoke", "--all", "--yes"], ["revoke", "--user", "7"]],
 )
-def test_users_and_revoke_report_an_outage(settings, soon_told, command):
+def test_an_outage_is_reported_as_one(settings, soon_told, command):
     settings.MONGO_SESSIONS = {"URI": "mongodb://user:S3CRET@127.0.0.1:1/site", "TIMEOUT": 0.1}
 
-    with pytest.raises(CommandError, match="127.0.0.1:1") as failed:
+    with pytest.raises(CommandError, match="MongoDB is down at 127.0.0.1:1") as failed:
         call(*command)
 
     assert "S3CRET" not in str(failed.value)

@@ -78,11 +78,11 @@ def test_the_next_calls_of_tasks_that_were_woken_together_go_out_together(
 
 def test_the_timer_ends_with_the_first_of_those_that_wait(tasks):
     queue, script = on_loop(tasks, None), Script(tasks)
-    first, second = asker_of(tasks, script), asker_of(tasks, script)
+    first, second = entry_of(tasks, script), entry_of(tasks, script)
     first.until, second.until = (time.monotonic() + seconds for seconds in (1000, 500))
 
     async def wait():
-        waiting = [asyncio.create_task(queue._wait(asker)) for asker in (first, second)]
+        waiting = [asyncio.create_task(queue._wait(entry)) for entry in (first, second)]
         await asyncio.sleep(0)
         assert queue.timer_ends == second.until
         coalescing._wake(second)
@@ -636,7 +636,7 @@ def test_who_is_on_board_waits_for_as_long_as_its_own_deadline(form, monkeypatch
 def test_a_thread_takes_nobody_along_who_may_wait_for_much_longer():
     queue = ThreadQueue(None)
     lead, soon, late = (
-        coalescing._Asker(Script(None).operation(n), 0, s, None)
+        coalescing._Entry(Script(None).operation(n), 0, s, None)
         for n, s in enumerate((5, 5.05, 60))
     )
     queue.waiting = dict.fromkeys([soon, late])
@@ -652,7 +652,7 @@ def test_a_thread_that_makes_the_call_lifts_its_own_deadline(form, script):
     asleep = threading.Lock()
     asleep.acquire()
     lead, later = (
-        coalescing._Asker(script.operation(n), 0, seconds, asleep)
+        coalescing._Entry(script.operation(n), 0, seconds, asleep)
         for n, seconds in enumerate((20, 20 + coalescing.GRACE / 2))
     )
     lead.turn, queue.under_way, queue.waiting = 0, 1, dict.fromkeys([lead, later])
@@ -1124,13 +1124,13 @@ def test_a_thread_that_is_interrupted_leaves_the_queue(form, is_leader):
         pytest.skip("tasks are cancelled")
     queue = ThreadQueue(form.target.collection)
     queue.under_way = 1
-    asker = coalescing._Asker(find(1), 0, 60, Interrupted())
+    entry = coalescing._Entry(find(1), 0, 60, Interrupted())
     if is_leader:
-        asker.woken.then = lambda: queue._end(0)
-    queue.waiting[asker] = None
+        entry.woken.then = lambda: queue._end(0)
+    queue.waiting[entry] = None
 
     with pytest.raises(KeyboardInterrupt):
-        queue._wait(asker)
+        queue._wait(entry)
 
     assert queue.waiting == {}
     assert queue.under_way == (0 if is_leader else 1)
@@ -1148,25 +1148,25 @@ def test_a_thread_is_made_to_lead_just_when_it_loses_patience(form):
                 queue._end(0)
             return False
 
-    asker = coalescing._Asker(find(1), 0, 60, Late())
-    queue.waiting[asker] = None
+    entry = coalescing._Entry(find(1), 0, 60, Late())
+    queue.waiting[entry] = None
 
-    queue._wait(asker)
+    queue._wait(entry)
 
-    assert asker.result() is None
+    assert entry.result() is None
     assert queue.under_way == 0
 
 
 def test_a_call_of_an_earlier_turn_lets_nobody_go_on(form, script, monkeypatch):
     queue = (ThreadQueue if script.is_thread else partial(on_loop, form))(form.target.collection)
-    asker = coalescing._Asker(script.operation(1), 0, 60, Interrupted())
-    queue.waiting[asker] = None
+    entry = coalescing._Entry(script.operation(1), 0, 60, Interrupted())
+    queue.waiting[entry] = None
     queue.under_way, queue.turn = 1, 2
 
     queue._end(1)
     queue._end(None)
 
-    assert not asker.is_leader
+    assert not entry.is_leader
     assert queue.under_way == 1
 
 
@@ -1179,29 +1179,29 @@ def tasks(mongod_engine, settle_on, patient):
     form.close()
 
 
-def asker_of(form, script):
-    return coalescing._Asker(script.operation(1), 0, 60, form.loop.create_future())
+def entry_of(form, script):
+    return coalescing._Entry(script.operation(1), 0, 60, form.loop.create_future())
 
 
 def test_a_task_that_has_its_reply_does_not_time_out(tasks):
     queue = on_loop(tasks, None)
-    asker = asker_of(tasks, Script(tasks))
-    asker.outcome, asker.is_on_board, asker.until = ("reply", None), True, 0
-    coalescing._wake(asker)
-    queue.askers.add(asker)
+    entry = entry_of(tasks, Script(tasks))
+    entry.outcome, entry.is_on_board, entry.until = ("reply", None), True, 0
+    coalescing._wake(entry)
+    queue.entries.add(entry)
 
     queue._look_at_the_time()
 
-    assert asker.result() == "reply"
+    assert entry.result() == "reply"
     assert queue.timer is None
 
 
 def test_a_joint_call_that_nobody_waits_for_any_more_is_not_made(tasks):
     queue, script = on_loop(tasks, None), Script(tasks)
-    asker = asker_of(tasks, script)
-    queue.under_way, queue.waiting[asker] = 1, None
+    entry = entry_of(tasks, script)
+    queue.under_way, queue.waiting[entry] = 1, None
     queue._end(0)
-    del queue.waiting[asker]
+    del queue.waiting[entry]
 
     tasks.run(find(1))
 

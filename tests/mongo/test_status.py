@@ -145,17 +145,6 @@ def test_settings_are_shown_as_they_take_effect_without_the_password(
     clients.reset()
 
 
-def test_the_server_has_to_reply_within_the_clients_own_deadline(sessions, settings, commands):
-    options = {**settings.MONGO_SESSIONS["CLIENT_OPTIONS"], "timeoutMS": 900}
-    settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, "CLIENT_OPTIONS": options}
-
-    status.status(collection())
-
-    [deadline] = [command["maxTimeMS"] for name, command in commands.sent if name == "ping"]
-    assert deadline <= 900
-    clients.reset()
-
-
 class Factory:
     """A value of a project's own that has no known text."""
 

@@ -11,18 +11,17 @@ import django_mongo_sessions
 PACKAGE = Path(django_mongo_sessions.__file__).parent
 
 # From the bottom. A folder, or a module at the top of the package, is a room. Rooms of one layer
-# know nothing of each other. Of the upper two, only `views` is imported, by `urls`, and
-# `modeladmin`, by `admin` and `templatetags`.
+# know nothing of each other.
 LAYERS = [
-    {"__init__", "conf", "exceptions", "models", "devices", "signals"},
+    {"__init__", "conf", "exceptions", "models"},
     {"connection", "storage"},
-    {"mongo"},
+    {"mongo", "devices", "signals"},
     {"engine", "checks"},
     {"backends"},
     {"middleware"},
     {"users"},
-    {"management", "apps", "testing", "modeladmin", "views", "log"},
-    {"admin", "templatetags", "urls"},
+    {"views", "modeladmin"},
+    {"management", "apps", "testing", "log", "urls", "admin", "templatetags"},
 ]
 
 

@@ -191,6 +191,7 @@ class Command(BaseCommand):
             raise CommandError("An index is wrong. --apply corrects it, and changes no session.")
 
     def _status(self, as_json: bool, exact: bool) -> None:
+        run(single(operations.ping()))  # an outage ends the command soon
         found = {
             "SESSION_ENGINE": {"name": conf.SESSION_ENGINE, "is_this_engine": uses_engine()},
             **status(clients.collection().collection, exact),
@@ -280,8 +281,10 @@ class Command(BaseCommand):
                 self.stdout.write(json.dumps(report))
             elif job.left or not self._is_quiet:
                 for name, value in report.items():
-                    if value or name in ("imported", "ended"):
-                        self._write(name.replace("_", " "), value)
+                    is_done = name in ("imported", "ended")
+                    prefix = "to be " if is_done and options["dry_run"] else ""
+                    if value or is_done:
+                        self._write(prefix + name.replace("_", " "), value)
         if job.left:
             raise CommandError(
                 f"{_times(job.left)} could not be imported, and may still be in use. Each "
