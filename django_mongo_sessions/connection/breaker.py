@@ -78,10 +78,9 @@ class Breaker(Gate):
     def enter(self, began: float) -> None:
         """Let a call through, or raise ServerUnavailable."""
         if self.outage is not None and not self._should_try(began):
-            raise ServerUnavailable(
+            raise _unavailable(
                 f"MongoDB is down at {_hosts(self._client)}: a call ended in {self.outage}, and "
-                f"no server has been found since. The next attempt follows within "
-                f"{PROBE_INTERVAL:.0f} s. {_advice()}"
+                "no server has been found since"
             )
 
     def leave(self, began: float, error: Exception | None = None) -> None:
@@ -103,7 +102,8 @@ class Breaker(Gate):
         is_long = errors.without_topology(error) != str(error)
         if isinstance(error, ServerSelectionTimeoutError) and is_long:
             hosts = _hosts(self._client)
-            error.args = (f"MongoDB is down at {hosts}: {_reason(error, hosts)}. {_advice()}",)
+            error.args = (f"MongoDB is down at {hosts}: {_reason(error, hosts)}",)
+            errors.advise(error, _advice())
 
     def _shows_outage(self, began: float, error: Exception) -> bool:
         """Return whether a call has waited in vain, and no later one got a reply."""
@@ -156,6 +156,12 @@ def _reason(error: Exception, hosts: str) -> str:
     return errors.without_topology(error).removeprefix(f"{as_pymongo_writes_it}: ")
 
 
+def _unavailable(reason: str) -> ServerUnavailable:
+    """Return the error of a call that is not sent, because of an earlier one."""
+    error = ServerUnavailable(f"{reason}. The next attempt follows within {PROBE_INTERVAL:.0f} s")
+    return errors.advise(error, _advice())
+
+
 def _advice() -> str:
     return errors.ADVICE if testruns.environment() is None else errors.ADVICE_IN_TESTS
 
@@ -179,10 +185,9 @@ class FactoryBreaker(Gate):
             self._next_probe = began + PROBE_INTERVAL
             return
         if errors.is_outage(error):
-            raise ServerUnavailable(
+            raise _unavailable(
                 f"MongoDB is down: making a client ended in {type(error).__name__} "
-                f"({errors.without_topology(error)}). The next attempt follows within "
-                f"{PROBE_INTERVAL:.0f} s. {_advice()}"
+                f"({errors.without_topology(error)})"
             )
         raise _copy(error)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from pymongo.errors import (
     AutoReconnect,
@@ -85,6 +85,17 @@ ADVICE_IN_TESTS = (
     "docs/testing.md."
 )
 
+_REASON = "_reason"  # the attribute of an error that has been advised
+Error = TypeVar("Error", bound=PyMongoError)
+
+
+def advise(error: Error, advice: str) -> Error:
+    """Let an error also say what to try, and return it. `explain()` leaves that out."""
+    reason = str(error)
+    vars(error)[_REASON] = reason
+    error.args = (f"{reason}. {advice}",)
+    return error
+
 
 def explain(error: PyMongoError) -> str:
     """Return why the server refused a command, with the name of a missing privilege.
@@ -102,8 +113,8 @@ def explain(error: PyMongoError) -> str:
         for asked, privilege in _PRIVILEGES.items():
             if f"{{ {asked}:" in str(error):
                 return f"the client's user lacks the privilege {privilege}"
-    said = without_topology(error).partition(", full error: ")[0]
-    return said.removesuffix(f". {ADVICE}").removesuffix(f". {ADVICE_IN_TESTS}").removesuffix(".")
+    said: str = vars(error).get(_REASON) or without_topology(error)
+    return said.partition(", full error: ")[0].removesuffix(".")
 
 
 def without_topology(error: Exception) -> str:
