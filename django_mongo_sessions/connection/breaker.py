@@ -2,7 +2,8 @@
 
 The first calls wait for a server as long as their deadline allows. After that no call waits until
 the client's monitor has found a server again. If the monitor looks less often than once a second,
-or if the server is known and does not reply, one call a second is let through to try.
+or if the server is known and does not reply, one call a second is let through to try. So it is if
+the DNS is down, since there is no monitor before it has named the servers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from pymongo.errors import (
 )
 
 from django_mongo_sessions.connection import errors, testruns
-from django_mongo_sessions.exceptions import PredecessorUnavailable, ServerUnavailable
+from django_mongo_sessions.exceptions import (
+    DNSUnavailable,
+    PredecessorUnavailable,
+    ServerUnavailable,
+)
 
 PROBE_INTERVAL = 1.0  # seconds
 
@@ -73,6 +78,7 @@ class Breaker(Gate):
         self._client, self._threshold = client, timeout / 2
         self._answered = 0.0  # when the latest call began that got a reply
         self._hangs = False  # whether the client knows a server, which does not reply
+        self._watches = True  # whether the client looks for servers by itself
         self._next_probe = 0.0
 
     def enter(self, began: float) -> None:
@@ -91,6 +97,7 @@ class Breaker(Gate):
             self.outage = None
         elif self._shows_outage(began, error):
             self._hangs = isinstance(error, NetworkTimeout)
+            self._watches = not isinstance(error, DNSUnavailable)
             self._next_probe = time.monotonic() + PROBE_INTERVAL
             self.outage = f"{type(error).__name__} ({_reason(error, _hosts(self._client))})"
 
@@ -107,10 +114,12 @@ class Breaker(Gate):
 
     def _shows_outage(self, began: float, error: Exception) -> bool:
         """Return whether a call has waited in vain, and no later one got a reply."""
-        in_vain = isinstance(error, (ServerSelectionTimeoutError, NetworkTimeout))
-        if not in_vain or isinstance(error, ServerUnavailable) or began <= self._answered:
+        if began <= self._answered:
             return False
-        return time.monotonic() - began >= self._threshold
+        if isinstance(error, ServerUnavailable):  # it was not sent
+            return isinstance(error, DNSUnavailable)  # which no caller's deadline ends
+        in_vain = isinstance(error, (ServerSelectionTimeoutError, NetworkTimeout))
+        return in_vain and time.monotonic() - began >= self._threshold
 
     def _is_server_known(self) -> bool:
         topology = self._client.topology_description
@@ -125,7 +134,7 @@ class Breaker(Gate):
             return True
         if not self._is_server_known():
             self._hangs = False  # the monitor decides: a server that it finds does reply
-            if self._client.options.heartbeat_frequency <= PROBE_INTERVAL:
+            if self._watches and self._client.options.heartbeat_frequency <= PROBE_INTERVAL:
                 return False
         elif not self._hangs:
             return True
@@ -153,7 +162,7 @@ def _host(address: tuple[str, int | None], server: Any) -> str:
 def _reason(error: Exception, hosts: str) -> str:
     """Return what an error says, without the host if there is one alone."""
     as_pymongo_writes_it = hosts.replace("[", "").replace("]", "")  # IPv6 too
-    return errors.without_topology(error).removeprefix(f"{as_pymongo_writes_it}: ")
+    return errors.reason(error).removeprefix(f"{as_pymongo_writes_it}: ")
 
 
 def _unavailable(reason: str) -> ServerUnavailable:
@@ -187,7 +196,7 @@ class FactoryBreaker(Gate):
         if errors.is_outage(error):
             raise _unavailable(
                 f"MongoDB is down: making a client ended in {type(error).__name__} "
-                f"({errors.without_topology(error)})"
+                f"({errors.reason(error)})"
             )
         raise _copy(error)
 

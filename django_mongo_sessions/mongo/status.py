@@ -15,6 +15,7 @@ from django_mongo_sessions.conf import KEYS, conf
 from django_mongo_sessions.connection import collection as connection
 from django_mongo_sessions.connection import errors, uris
 from django_mongo_sessions.connection.collection import SessionCollection
+from django_mongo_sessions.connection.srv import dns_outages
 from django_mongo_sessions.exceptions import KeysUnavailable
 from django_mongo_sessions.mongo import bulk, indexes
 from django_mongo_sessions.mongo.runner import MAINTENANCE_TIMEOUT, run_on, single
@@ -30,7 +31,7 @@ def status(sessions: Any, exact: bool = False) -> dict[str, Any]:
     If the collection holds more than 10,000 documents, facts about sessions are estimated from a
     sample, and "estimates" names them. With `exact` every document is read.
     """
-    with pymongo.timeout(connection.timeout(sessions.database.client)):
+    with pymongo.timeout(connection.timeout(sessions.database.client)), dns_outages(sessions):
         sessions.database.command("ping")
     with pymongo.timeout(MAINTENANCE_TIMEOUT):
         stored = _stored(sessions)
