@@ -19,7 +19,7 @@ from pymongo.uri_parser import parse_uri
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.checks.server import check_server
 from django_mongo_sessions.checks.settings import check_settings
-from django_mongo_sessions.connection import clients, errors
+from django_mongo_sessions.connection import breaker, clients, errors
 from django_mongo_sessions.connection.srv import dns_outages
 from django_mongo_sessions.exceptions import DNSUnavailable, ServerUnavailable
 from django_mongo_sessions.mongo import coalescing
@@ -51,7 +51,7 @@ handler500 = "django.views.defaults.server_error"
 
 
 def connects():
-    """Return a shared client as most sites make it: PyMongo asks the DNS at once."""
+    """Return a client as most sites make it."""
     return MongoClient(URI, connectTimeoutMS=100)
 
 
@@ -127,14 +127,26 @@ def test_it_is_an_outage_with_one_record_in_the_log(get, site, dns_down, caplog,
     assert "".join(traceback.format_exception(*record.exc_info)).count("DNSUnavailable") == 1
 
 
-def test_the_following_requests_do_not_ask_it_and_recover_when_it_replies_again(get, dns_down):
+@pytest.fixture
+def hourly(monkeypatch):
+    """Let nothing be tried again before an hour is over."""
+    monkeypatch.setattr(breaker, "PROBE_INTERVAL", 3600)
+
+
+@pytest.mark.usefixtures("hourly")
+def test_the_following_requests_do_not_ask_it(get, dns_down):
     get("/reads")
     asked = len(dns_down.queries)
 
     said = get("/copes").content.decode()
+
     assert len(dns_down.queries) == asked
     assert f"down at {dns_server.HOST}: a call ended in DNSUnavailable (The servers of " in said
     assert "SERVFAIL), and no server has been found since. The next attempt follows" in said
+
+
+def test_a_process_recovers_when_it_replies_again(get, dns_down):
+    assert get("/reads").status_code == 503
 
     dns_down.reply_well()
     assert recovered(get).content == b"nothing"
@@ -171,14 +183,29 @@ def test_a_name_that_has_no_servers_is_wrong_and_no_outage(get, dns_down, caplog
     assert dns_server.HOST in str(record.exc_info[1])
 
 
-@pytest.mark.parametrize("get", ["blocking", "threads"], indirect=True)  # an async one waits
-def test_a_client_that_the_site_shares_may_ask_the_dns_when_it_is_made(get, site, dns_down):
+@pytest.fixture
+def shared(site):
+    """A client that asks the DNS when it is made. An async one does so at its first use."""
     site.MONGO_SESSIONS = {"CLIENT": connects, "DATABASE": DATABASE}
+
+
+BLOCKING = pytest.mark.parametrize("get", ["blocking", "threads"], indirect=True)
+
+
+@BLOCKING
+@pytest.mark.usefixtures("hourly")
+def test_a_shared_client_that_cannot_be_made_is_an_outage_too(get, shared):
     assert get("/reads").status_code == 503
 
     said = get("/copes").content.decode()
+
     assert "making a client ended in DNSUnavailable (The servers of MongoDB cannot be" in said
     assert errors.ADVICE_ON_DNS not in said
+
+
+@BLOCKING
+def test_a_shared_client_is_made_when_the_dns_replies_again(get, shared, dns_down):
+    assert get("/reads").status_code == 503
 
     dns_down.reply_well()
     assert recovered(get).content == b"nothing"
