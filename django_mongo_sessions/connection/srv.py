@@ -11,8 +11,8 @@ from pymongo.errors import ConfigurationError
 from django_mongo_sessions.connection import errors
 from django_mongo_sessions.exceptions import DNSUnavailable
 
-# What dnspython raises if no DNS server replies, or none can. Any other error of its says that the
-# host of the URI is wrong. By name, because it may be missing.
+# What dnspython raises if no DNS server replies, or those that do report a failure. Any other error
+# of dnspython's says that the host of the URI is wrong. By name, since dnspython may be missing.
 _NO_REPLY = {"LifetimeTimeout", "NoNameservers", "NoResolverConfiguration", "Timeout"}
 
 
