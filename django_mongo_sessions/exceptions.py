@@ -30,6 +30,14 @@ class ServerUnavailable(ServerSelectionTimeoutError):
     """
 
 
+class DNSUnavailable(ServerUnavailable):
+    """The DNS cannot be asked for the servers of a `mongodb+srv://` URI, so the call was not sent.
+
+    PyMongo raises a ConfigurationError for that. If the DNS replies that it does not know the host,
+    the URI is wrong, and PyMongo's error stays.
+    """
+
+
 class KeysUnavailable(ServerUnavailable):
     """The keys that encrypt sessions cannot be obtained now, so no session can be opened.
 

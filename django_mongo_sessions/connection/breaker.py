@@ -2,7 +2,8 @@
 
 The first calls wait for a server as long as their deadline allows. After that no call waits until
 the client's monitor has found a server again. If the monitor looks less often than once a second,
-or if the server is known and does not reply, one call a second is let through to try.
+or if the server is known and does not reply, one call a second is let through to try. The
+same applies if the DNS is down, since there is no monitor until it has named the servers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from pymongo.errors import (
 )
 
 from django_mongo_sessions.connection import errors, testruns
-from django_mongo_sessions.exceptions import PredecessorUnavailable, ServerUnavailable
+from django_mongo_sessions.exceptions import (
+    DNSUnavailable,
+    PredecessorUnavailable,
+    ServerUnavailable,
+)
 
 PROBE_INTERVAL = 1.0  # seconds
 
@@ -73,15 +78,15 @@ class Breaker(Gate):
         self._client, self._threshold = client, timeout / 2
         self._answered = 0.0  # when the latest call began that got a reply
         self._hangs = False  # whether the client knows a server, which does not reply
+        self._watches = True  # whether the client looks for servers by itself
         self._next_probe = 0.0
 
     def enter(self, began: float) -> None:
         """Let a call through, or raise ServerUnavailable."""
         if self.outage is not None and not self._should_try(began):
-            raise ServerUnavailable(
+            raise _unavailable(
                 f"MongoDB is down at {_hosts(self._client)}: a call ended in {self.outage}, and "
-                f"no server has been found since. The next attempt follows within "
-                f"{PROBE_INTERVAL:.0f} s. {_advice()}"
+                "no server has been found since"
             )
 
     def leave(self, began: float, error: Exception | None = None) -> None:
@@ -92,6 +97,7 @@ class Breaker(Gate):
             self.outage = None
         elif self._shows_outage(began, error):
             self._hangs = isinstance(error, NetworkTimeout)
+            self._watches = not isinstance(error, DNSUnavailable)
             self._next_probe = time.monotonic() + PROBE_INTERVAL
             self.outage = f"{type(error).__name__} ({_reason(error, _hosts(self._client))})"
 
@@ -103,14 +109,17 @@ class Breaker(Gate):
         is_long = errors.without_topology(error) != str(error)
         if isinstance(error, ServerSelectionTimeoutError) and is_long:
             hosts = _hosts(self._client)
-            error.args = (f"MongoDB is down at {hosts}: {_reason(error, hosts)}. {_advice()}",)
+            error.args = (f"MongoDB is down at {hosts}: {_reason(error, hosts)}",)
+            errors.advise(error, _advice())
 
     def _shows_outage(self, began: float, error: Exception) -> bool:
         """Return whether a call has waited in vain, and no later one got a reply."""
-        in_vain = isinstance(error, (ServerSelectionTimeoutError, NetworkTimeout))
-        if not in_vain or isinstance(error, ServerUnavailable) or began <= self._answered:
+        if began <= self._answered:
             return False
-        return time.monotonic() - began >= self._threshold
+        if isinstance(error, ServerUnavailable):  # it was not sent
+            return isinstance(error, DNSUnavailable)  # which no caller's deadline ends
+        in_vain = isinstance(error, (ServerSelectionTimeoutError, NetworkTimeout))
+        return in_vain and time.monotonic() - began >= self._threshold
 
     def _is_server_known(self) -> bool:
         topology = self._client.topology_description
@@ -125,7 +134,7 @@ class Breaker(Gate):
             return True
         if not self._is_server_known():
             self._hangs = False  # the monitor decides: a server that it finds does reply
-            if self._client.options.heartbeat_frequency <= PROBE_INTERVAL:
+            if self._watches and self._client.options.heartbeat_frequency <= PROBE_INTERVAL:
                 return False
         elif not self._hangs:
             return True
@@ -153,7 +162,13 @@ def _host(address: tuple[str, int | None], server: Any) -> str:
 def _reason(error: Exception, hosts: str) -> str:
     """Return what an error says, without the host if there is one alone."""
     as_pymongo_writes_it = hosts.replace("[", "").replace("]", "")  # IPv6 too
-    return errors.without_topology(error).removeprefix(f"{as_pymongo_writes_it}: ")
+    return errors.reason(error).removeprefix(f"{as_pymongo_writes_it}: ")
+
+
+def _unavailable(reason: str) -> ServerUnavailable:
+    """Return the error of a call that is not sent, because of an earlier one."""
+    error = ServerUnavailable(f"{reason}. The next attempt follows within {PROBE_INTERVAL:.0f} s")
+    return errors.advise(error, _advice())
 
 
 def _advice() -> str:
@@ -179,10 +194,9 @@ class FactoryBreaker(Gate):
             self._next_probe = began + PROBE_INTERVAL
             return
         if errors.is_outage(error):
-            raise ServerUnavailable(
+            raise _unavailable(
                 f"MongoDB is down: making a client ended in {type(error).__name__} "
-                f"({errors.without_topology(error)}). The next attempt follows within "
-                f"{PROBE_INTERVAL:.0f} s. {_advice()}"
+                f"({errors.reason(error)})"
             )
         raise _copy(error)
 

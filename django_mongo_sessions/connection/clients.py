@@ -37,6 +37,7 @@ from django_mongo_sessions.connection.collection import (
     has_async,
     make_collection,
 )
+from django_mongo_sessions.connection.srv import dns_outages
 
 # Keeps the client of a loop until the loop closes it.
 Holder = AsyncGenerator[SessionCollection, None]
@@ -168,7 +169,8 @@ def _make(
     began = time.monotonic()
     factory.enter(began)
     try:
-        made = make_collection(kind)
+        with dns_outages():  # a shared client may be one that connects
+            made = make_collection(kind)
     except Exception as error:
         factory.leave(began, error)
         raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from pymongo.errors import (
     AutoReconnect,
@@ -79,11 +79,24 @@ ADVICE = (
     "Is MongoDB running there, and is MONGO_SESSIONS right? `manage.py check --database default` "
     "tells more."
 )
+ADVICE_ON_DNS = (
+    "Can this machine reach its DNS server? A mongodb+srv:// URI needs an SRV record from there."
+)
 ADVICE_IN_TESTS = (
     "Tests need a server too, so start one. Without one, let the settings of the tests say "
     'MONGO_SESSIONS = {"URI": "mongomock://"}, and install mongomock: see "Without MongoDB" in '
     "docs/testing.md."
 )
+
+_REASON = "_reason"  # the attribute of an error that has been advised
+Error = TypeVar("Error", bound=PyMongoError)
+
+
+def advise(error: Error, advice: str) -> Error:
+    """Let an error also say what to try, and return it. `reason()` leaves that out."""
+    said = vars(error)[_REASON] = str(error)
+    error.args = (f"{said}. {advice}",)
+    return error
 
 
 def explain(error: PyMongoError) -> str:
@@ -102,8 +115,13 @@ def explain(error: PyMongoError) -> str:
         for asked, privilege in _PRIVILEGES.items():
             if f"{{ {asked}:" in str(error):
                 return f"the client's user lacks the privilege {privilege}"
-    said = without_topology(error).partition(", full error: ")[0]
-    return said.removesuffix(f". {ADVICE}").removesuffix(f". {ADVICE_IN_TESTS}").removesuffix(".")
+    return reason(error).partition(", full error: ")[0].removesuffix(".")
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says is wrong, without what to try. See without_topology()."""
+    said: str | None = vars(error).get(_REASON)
+    return without_topology(error) if said is None else said
 
 
 def without_topology(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from django.http import HttpRequest, HttpResponse
 from django.template import TemplateDoesNotExist, loader
@@ -15,6 +16,10 @@ from django_mongo_sessions.connection.breaker import PROBE_INTERVAL
 
 _STATUS = 503
 _RETRY_AFTER = str(math.ceil(PROBE_INTERVAL))  # seconds
+# The headers of a response that describe its body, or say how long it may be cached.
+_OF_THE_BODY = re.compile(
+    r"content-(?!security-policy)|(cache-control|etag|expires|last-modified)$", re.IGNORECASE
+)
 
 
 def unavailable(
@@ -23,12 +28,12 @@ def unavailable(
     """Return a 503: the site's `503.html`, or else a plain page. Log the error once.
 
     `page` is the response that it replaces: Django's page for an error, which Django has logged, or
-    a view's own, which it has not. With DEBUG, that page is returned as a 503. If there is none,
-    Django's page with the traceback is. Like Django's `500.html`, the template is rendered without
-    a context.
+    a view's own, which it has not. Its headers are kept, as far as they fit another body, but not
+    its cookies. With DEBUG, that page is returned as a 503. If there is none, Django's page with
+    the traceback is. Like Django's `500.html`, the template is rendered without a context.
     """
     if not conf.DEBUG:
-        response = HttpResponse(_page(), status=_STATUS)
+        response = HttpResponse(_page(), headers=_kept_headers(page))
     elif page is not None:
         response = page
     else:
@@ -44,6 +49,12 @@ def unavailable(
         exception=error,
     )
     return response
+
+
+def _kept_headers(page: HttpResponse | None) -> dict[str, str]:
+    """Return what middlewares have said of a response, such as the headers of CORS."""
+    headers = () if page is None else page.items()
+    return {name: value for name, value in headers if not _OF_THE_BODY.match(name)}
 
 
 def _page() -> str:

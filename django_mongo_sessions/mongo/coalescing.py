@@ -39,6 +39,7 @@ from django_mongo_sessions.connection.errors import (
     reply_was_lost,
     was_not_begun,
 )
+from django_mongo_sessions.connection.srv import dns_outages
 from django_mongo_sessions.mongo import deadlines
 from django_mongo_sessions.mongo.joint import Joint, Outcome, Settle, lost_reply
 
@@ -198,7 +199,7 @@ class Queue:
         seconds = max(map(_deadline, batch)) - time.monotonic()
         outcomes: list[Outcome] | None = None
         try:
-            with _within(seconds):
+            with _within(seconds), dns_outages(self.collection):
                 if len(batch) == 1:
                     reply = await settle(batch[0].operation.call(self.collection))
                     outcomes = [(reply, None)]

@@ -31,6 +31,7 @@ from pymongo.synchronous import client_session as synchronous
 from django_mongo_sessions.connection import clients, errors
 from django_mongo_sessions.connection.breaker import OPEN, Gate
 from django_mongo_sessions.connection.collection import SessionCollection
+from django_mongo_sessions.connection.srv import dns_outages
 from django_mongo_sessions.mongo import coalescing, deadlines
 from django_mongo_sessions.mongo.joint import Joint
 from django_mongo_sessions.mongo.tracebacks import forget_values, leave_out_repeats, withhold_values
@@ -272,7 +273,7 @@ async def _drive(
             gate, began = target.gate, time.monotonic()
             try:
                 gate.enter(began)
-                with _unbound():
+                with _unbound(), dns_outages(target.collection):
                     reply = await form.call(operation, target, seconds)
             except Exception as error:
                 if target.reopen and operation is not repeated and errors.client_was_closed(error):

@@ -15,9 +15,10 @@ from pymongo.errors import (
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import breaker, clients, errors, testruns
 from django_mongo_sessions.connection.breaker import Breaker, FactoryBreaker
-from django_mongo_sessions.exceptions import ServerUnavailable
+from django_mongo_sessions.exceptions import DNSUnavailable, ServerUnavailable
 
 AWAY = ServerSelectionTimeoutError("no server")
+NO_DNS = DNSUnavailable("no DNS")
 HANGS = NetworkTimeout("no reply")
 
 
@@ -121,6 +122,30 @@ def test_one_call_a_second_tries_a_known_server_that_hangs(calls):
     calls.now += 1.1
     assert calls.call(HANGS)
     assert not calls.call()
+
+
+def test_one_call_a_second_asks_the_dns_even_if_it_has_failed_at_once(calls):
+    assert calls.call(NO_DNS, seconds=0)
+    assert not calls.call()
+
+    calls.now += 1.1
+    assert calls.call(NO_DNS, seconds=0)
+    assert not calls.call()
+
+    calls.now += 1.1
+    assert calls.call(AWAY)  # the servers are known, and the client looks for them
+    calls.now += 1.1
+    assert not calls.call()
+
+
+def test_an_old_failure_of_the_dns_does_not_count_if_a_later_call_got_a_reply(calls):
+    began = calls.now
+    calls.now += 3
+    calls.call()
+
+    calls.breaker.leave(began, NO_DNS)
+
+    assert calls.call()
 
 
 def test_a_server_that_hung_and_was_found_again_is_used(calls):

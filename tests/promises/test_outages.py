@@ -16,6 +16,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client
 from django.urls import clear_url_caches, path
 from django.utils.decorators import sync_and_async_middleware
+from django.utils.http import http_date
 from pymongo import MongoClient
 from pymongo.errors import (
     AutoReconnect,
@@ -38,6 +39,8 @@ NOWHERE = {
     "URI": "mongodb://127.0.0.1:1",
     "TIMEOUT": 0.1,
 }
+OURS = "django_mongo_sessions.middleware.SessionMiddleware"
+DJANGOS = "django.contrib.sessions.middleware.SessionMiddleware"
 KEY = "0123456789abcdefghijklmnopqrstuv"
 SECRET = "a value that nobody may see"
 
@@ -71,6 +74,15 @@ def copes(request):
         request.session.get("a")
     except ConnectionFailure:
         return HttpResponse("without a session", status=int(request.GET.get("status", 200)))
+
+
+def compressed(request):
+    """Return a page that is compressed, and cached, in spite of the outage."""
+    with suppress(ConnectionFailure):
+        request.session.get("a")
+    headers = {"Cache-Control": "public, max-age=60", "ETag": '"1"', "Content-Language": "en"}
+    headers |= {"Last-Modified": http_date(0), "Expires": http_date(2**32)}
+    return HttpResponse("sorry " * 100, status=500, headers=headers)
 
 
 def asks_again(request):
@@ -205,7 +217,7 @@ urlpatterns = [
     *(path(view.__name__, view) for view in (copes, asks_again, plain, breaks)),
     *(path(view.__name__, view) for view in (moves, sets, streams, reraises, breaks_later)),
     *(path(view.__name__, view) for view in (agets, greets, shows_messages, handles, ahandles)),
-    *(path(view.__name__, view) for view in (another, aanother, replaces, own_client)),
+    *(path(view.__name__, view) for view in (compressed, another, aanother, replaces, own_client)),
 ]
 handler500 = "django.views.defaults.server_error"
 
@@ -223,6 +235,25 @@ def early(get_response):
         if "early" in request.GET:
             await request.session.aload()
         return await get_response(request)
+
+    return amiddleware if iscoroutinefunction(get_response) else middleware
+
+
+@sync_and_async_middleware
+def cors(get_response):
+    """A middleware that lets another origin read each response, and sets a cookie."""
+
+    def changed(response):
+        response["Access-Control-Allow-Origin"] = "*"
+        response["Content-Security-Policy"] = "default-src 'self'"
+        response.set_cookie("seen", "1")
+        return response
+
+    def middleware(request):
+        return changed(get_response(request))
+
+    async def amiddleware(request):
+        return changed(await get_response(request))
 
     return amiddleware if iscoroutinefunction(get_response) else middleware
 
@@ -299,6 +330,36 @@ def test_the_response_is_a_503_with_retry_after_and_no_cookie(get, url):
     assert not answer.cookies
 
 
+@pytest.mark.parametrize("middleware", [OURS, DJANGOS])
+def test_it_has_the_headers_that_a_500_would_have(get, site, middleware):
+    site.MIDDLEWARE = [middleware, f"{__name__}.cors", "django.middleware.locale.LocaleMiddleware"]
+
+    for url in ("/reads", "/areads", "/copes?status=500"):
+        answer = get(url)
+        assert answer["Access-Control-Allow-Origin"] == "*"
+        assert answer["Content-Security-Policy"] == "default-src 'self'"
+        assert "Accept-Language" in answer["Vary"]
+    # This one comes from above the other middlewares, as that of any error in the session's.
+    assert "Access-Control-Allow-Origin" not in get("/saves_later")
+
+
+def test_it_has_no_headers_about_the_page_that_it_replaces(get, site):
+    site.MIDDLEWARE = [
+        OURS,
+        "django.middleware.common.CommonMiddleware",
+        f"{__name__}.cors",
+        "django.middleware.gzip.GZipMiddleware",
+    ]
+
+    answer = get("/compressed")
+
+    assert set(answer.headers) == {
+        *("Access-Control-Allow-Origin", "Content-Security-Policy", "Content-Type"),
+        *("Retry-After", "Vary"),
+    }
+    assert not answer.cookies
+
+
 @pytest.mark.parametrize("url", ["/reads", "/saves_later"])
 def test_the_sites_own_page_is_shown(get, site, url, tmp_path):
     (tmp_path / "503.html").write_text("Back {{ user }}soon.")
@@ -360,8 +421,6 @@ def test_an_error_with_another_engine_is_left_to_django(get, site):
     assert get("/breaks").status_code == 500
 
 
-OURS = "django_mongo_sessions.middleware.SessionMiddleware"
-DJANGOS = "django.contrib.sessions.middleware.SessionMiddleware"
 TRACEBACK = "Traceback (most recent call last)"
 
 
