@@ -37,7 +37,7 @@ from django_mongo_sessions.connection.collection import (
     has_async,
     make_collection,
 )
-from django_mongo_sessions.connection.srv import dns_outages
+from django_mongo_sessions.connection.srv import dns_outage
 
 # Keeps the client of a loop until the loop closes it.
 Holder = AsyncGenerator[SessionCollection, None]
@@ -169,11 +169,13 @@ def _make(
     began = time.monotonic()
     factory.enter(began)
     try:
-        with dns_outages():  # a shared client may be one that connects
-            made = make_collection(kind)
+        made = make_collection(kind)
     except Exception as error:
-        factory.leave(began, error)
-        raise
+        outage = dns_outage(error)  # of a shared client that connects when it is made
+        factory.leave(began, outage or error)
+        if outage is None:
+            raise
+        raise outage from None
     factory.leave(began)
     if closed is not None and made.client is closed.client:
         raise InvalidOperation(

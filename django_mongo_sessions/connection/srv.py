@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from pymongo.errors import ConfigurationError
@@ -16,28 +14,23 @@ from django_mongo_sessions.exceptions import DNSUnavailable
 _NO_REPLY = {"LifetimeTimeout", "NoNameservers", "NoResolverConfiguration", "Timeout"}
 
 
-@contextmanager
-def dns_outages(collection: Any = None) -> Iterator[None]:
-    """Raise DNSUnavailable if the DNS is down. PyMongo says that the configuration is wrong.
+def dns_outage(error: Exception, collection: Any = None) -> DNSUnavailable | None:
+    """Return the error to raise if PyMongo's shows that the DNS is down; None if it does not.
 
-    `collection` is the one that is called; None if there is none yet.
+    PyMongo says that the configuration is wrong. `collection` is the one that was called; None if
+    there is none yet.
     """
-    try:
-        yield
-    except ConfigurationError as error:
-        if not _is_dns_outage(error):
-            raise
-        host = "MongoDB"
-        if collection is not None:
-            topology = collection.database.client.topology_description
-            host = ", ".join(name for name, _ in topology.server_descriptions())
-        said = str(error).removesuffix(".")
-        raise errors.advise(
-            DNSUnavailable(f"The servers of {host} cannot be looked up in the DNS: {said}"),
-            errors.ADVICE_ON_DNS,
-        ) from None
+    if not isinstance(error, ConfigurationError) or not _is_without_reply(error):
+        return None
+    host = "MongoDB"
+    if collection is not None:
+        topology = collection.database.client.topology_description
+        host = ", ".join(name for name, _ in topology.server_descriptions())
+    said = str(error).removesuffix(".")
+    outage = DNSUnavailable(f"The servers of {host} cannot be looked up in the DNS: {said}")
+    return errors.advise(outage, errors.ADVICE_ON_DNS)
 
 
-def _is_dns_outage(error: ConfigurationError) -> bool:
+def _is_without_reply(error: ConfigurationError) -> bool:
     cause = type(error.__context__)  # PyMongo 4.15.1 leaves out the __cause__
     return cause.__module__.startswith("dns.") and cause.__name__ in _NO_REPLY

@@ -39,7 +39,7 @@ from django_mongo_sessions.connection.errors import (
     reply_was_lost,
     was_not_begun,
 )
-from django_mongo_sessions.connection.srv import dns_outages
+from django_mongo_sessions.connection.srv import dns_outage
 from django_mongo_sessions.mongo import deadlines
 from django_mongo_sessions.mongo.joint import Joint, Outcome, Settle, lost_reply
 
@@ -199,7 +199,7 @@ class Queue:
         seconds = max(map(_deadline, batch)) - time.monotonic()
         outcomes: list[Outcome] | None = None
         try:
-            with _within(seconds), dns_outages(self.collection):
+            with _within(seconds):
                 if len(batch) == 1:
                     reply = await settle(batch[0].operation.call(self.collection))
                     outcomes = [(reply, None)]
@@ -207,7 +207,7 @@ class Queue:
                     joints: Any = [entry.joint for entry in batch]
                     outcomes = await joints[0].together(joints, self.collection, settle)
         except Exception as error:
-            outcomes = self._failed(batch, error)
+            outcomes = self._failed(batch, dns_outage(error, self.collection) or error)
         finally:
             # If its thread or its loop ends first, what was written is unknown.
             for entry, outcome in zip(batch, outcomes or _unknown(batch, None), strict=True):

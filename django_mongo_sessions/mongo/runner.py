@@ -31,7 +31,7 @@ from pymongo.synchronous import client_session as synchronous
 from django_mongo_sessions.connection import clients, errors
 from django_mongo_sessions.connection.breaker import OPEN, Gate
 from django_mongo_sessions.connection.collection import SessionCollection
-from django_mongo_sessions.connection.srv import dns_outages
+from django_mongo_sessions.connection.srv import dns_outage
 from django_mongo_sessions.mongo import coalescing, deadlines
 from django_mongo_sessions.mongo.joint import Joint
 from django_mongo_sessions.mongo.tracebacks import forget_values, leave_out_repeats, withhold_values
@@ -273,7 +273,7 @@ async def _drive(
             gate, began = target.gate, time.monotonic()
             try:
                 gate.enter(began)
-                with _unbound(), dns_outages(target.collection):
+                with _unbound():
                     reply = await form.call(operation, target, seconds)
             except Exception as error:
                 if target.reopen and operation is not repeated and errors.client_was_closed(error):
@@ -283,6 +283,7 @@ async def _drive(
                     target = await form.call(reopening, target, None)
                     step, argument, repeated = _same, operation, operation
                     continue
+                error = dns_outage(error, target.collection) or error
                 withhold_values(error, handled)
                 if isinstance(error, PyMongoError):
                     if operation.counts and not _has_shorter_deadline(seconds, began):
