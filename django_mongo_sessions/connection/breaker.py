@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from pymongo.errors import (
+    ConfigurationError,
     NetworkTimeout,
     OperationFailure,
     ServerSelectionTimeoutError,
@@ -78,7 +79,7 @@ class Breaker(Gate):
         self._client, self._threshold = client, timeout / 2
         self._answered = 0.0  # when the latest call began that got a reply
         self._hangs = False  # whether the client knows a server, which does not reply
-        self._watches = True  # whether the client looks for servers by itself
+        self._watches = False  # whether the client is known to look for servers by itself
         self._next_probe = 0.0
 
     def enter(self, began: float) -> None:
@@ -94,10 +95,13 @@ class Breaker(Gate):
         if error is None or isinstance(error, OperationFailure):
             if began > self._answered:
                 self._answered = began
+            self._watches, self.outage = True, None
+        elif isinstance(error, ConfigurationError):  # the DNS does not know the host, for example
             self.outage = None
         elif self._shows_outage(began, error):
             self._hangs = isinstance(error, NetworkTimeout)
-            self._watches = not isinstance(error, DNSUnavailable)
+            if not self._hangs:  # else the call may have waited for another one, and for the DNS
+                self._watches = not isinstance(error, DNSUnavailable)
             self._next_probe = time.monotonic() + PROBE_INTERVAL
             self.outage = f"{type(error).__name__} ({_reason(error, _hosts(self._client))})"
 

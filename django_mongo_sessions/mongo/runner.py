@@ -32,6 +32,7 @@ from django_mongo_sessions.connection import clients, errors
 from django_mongo_sessions.connection.breaker import OPEN, Gate
 from django_mongo_sessions.connection.collection import SessionCollection
 from django_mongo_sessions.connection.srv import dns_outage
+from django_mongo_sessions.exceptions import DNSUnavailable
 from django_mongo_sessions.mongo import coalescing, deadlines
 from django_mongo_sessions.mongo.joint import Joint
 from django_mongo_sessions.mongo.tracebacks import forget_values, leave_out_repeats, withhold_values
@@ -286,7 +287,7 @@ async def _drive(
                 error = dns_outage(error, target.collection) or error
                 withhold_values(error, handled)
                 if isinstance(error, PyMongoError):
-                    if operation.counts and not _has_shorter_deadline(seconds, began):
+                    if operation.counts and not _may_be_hurried(error, seconds, began):
                         gate.leave(began, error)
                     gate.explain(error)
                 elif isinstance(error, InvalidBSON):  # a reply arrived
@@ -392,13 +393,14 @@ def _set_aside(bound: list[tuple[ContextVar[Any], Any]]) -> Iterator[None]:
             variable.set(session)
 
 
-def _has_shorter_deadline(seconds: float | None, began: float) -> bool:
+def _may_be_hurried(error: PyMongoError, seconds: float | None, began: float) -> bool:
     """Return whether the caller gave a call less time than this, by its own `pymongo.timeout()`.
 
-    An error that such a call meets says nothing about the server.
+    An error that such a call meets says nothing about the server. But no deadline ends a look-up in
+    the DNS.
     """
     left = deadlines.remaining()
-    if left is None:
+    if left is None or isinstance(error, DNSUnavailable):
         return False
     return seconds is None or left + time.monotonic() - began < seconds
 

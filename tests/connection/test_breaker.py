@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from pymongo.errors import (
     AutoReconnect,
+    ConfigurationError,
     DocumentTooLarge,
     NetworkTimeout,
     OperationFailure,
@@ -136,6 +137,34 @@ def test_one_call_a_second_asks_the_dns_even_if_it_has_failed_at_once(calls):
     assert calls.call(AWAY)  # the servers are known, and the client looks for them
     calls.now += 1.1
     assert not calls.call()
+
+
+def test_a_call_that_waited_for_one_that_asks_the_dns_does_not_end_the_attempts(calls):
+    for error in (HANGS, NO_DNS, HANGS):  # it was to go out with the other, and times out first
+        assert calls.call(error)
+        assert not calls.call()
+        calls.now += 1.1
+
+    assert calls.call()
+
+
+def test_a_client_that_has_found_a_server_looks_for_it_again_if_it_hangs(calls):
+    calls.client.is_found = True
+    calls.call()
+    calls.now += 1
+    calls.call(HANGS)
+    calls.client.is_found = False
+    calls.now += 1.1
+
+    assert not calls.call()
+
+
+def test_a_dns_that_does_not_know_the_host_is_not_down(calls):
+    calls.call(NO_DNS, seconds=0)
+    calls.now += 1.1
+
+    assert calls.call(ConfigurationError("no such host"), seconds=0)
+    assert calls.call(ConfigurationError("no such host"), seconds=0)
 
 
 def test_an_old_failure_of_the_dns_does_not_count_if_a_later_call_got_a_reply(calls):

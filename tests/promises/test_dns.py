@@ -7,6 +7,7 @@ import time
 import traceback
 
 import dns.resolver
+import pymongo
 import pytest
 from django.core.management import CommandError, call_command
 from django.http import HttpResponse
@@ -143,6 +144,14 @@ def test_the_following_requests_do_not_ask_it(get, dns_down):
     assert len(dns_down.queries) == asked
     assert f"down at {dns_server.HOST}: a call ended in DNSUnavailable (The servers of " in said
     assert "SERVFAIL), and no server has been found since. The next attempt follows" in said
+
+
+@pytest.mark.usefixtures("site", "hourly")
+def test_nor_do_calls_with_a_shorter_deadline_of_their_callers():
+    for expected in (DNSUnavailable, ServerUnavailable):
+        with pytest.raises(ServerUnavailable) as raised, pymongo.timeout(1):
+            SessionStore(KEY).load()
+        assert raised.type is expected
 
 
 def test_a_process_recovers_when_it_replies_again(get, dns_down):
