@@ -16,9 +16,12 @@ from django_mongo_sessions.connection.breaker import PROBE_INTERVAL
 
 _STATUS = 503
 _RETRY_AFTER = str(math.ceil(PROBE_INTERVAL))  # seconds
-# The headers of a response that describe its body, or say how long it may be cached.
-_OF_THE_BODY = re.compile(
-    r"content-(?!security-policy)|(cache-control|etag|expires|last-modified)$", re.IGNORECASE
+# The headers of a response that describe its body, let a proxy send another one, say how long it
+# may be cached, or set a cookie.
+_OF_ITS_OWN = re.compile(
+    r"content-(?!security-policy)|transfer-encoding|x-accel-|x-sendfile|set-cookie"
+    r"|.*(cache|surrogate)-control|(etag|expires|last-modified)$",
+    re.IGNORECASE,
 )
 
 
@@ -54,7 +57,7 @@ def unavailable(
 def _kept_headers(page: HttpResponse | None) -> dict[str, str]:
     """Return what middlewares have said of a response, such as the headers of CORS."""
     headers = () if page is None else page.items()
-    return {name: value for name, value in headers if not _OF_THE_BODY.match(name)}
+    return {name: value for name, value in headers if not _OF_ITS_OWN.match(name)}
 
 
 def _page() -> str:

@@ -82,6 +82,9 @@ def compressed(request):
         request.session.get("a")
     headers = {"Cache-Control": "public, max-age=60", "ETag": '"1"', "Content-Language": "en"}
     headers |= {"Last-Modified": http_date(0), "Expires": http_date(2**32)}
+    headers |= {"CDN-Cache-Control": "max-age=60", "Surrogate-Control": "max-age=60"}
+    headers |= {"Transfer-Encoding": "chunked", "Set-Cookie": "seen=1"}
+    headers |= {"X-Accel-Redirect": "/sorry.html", "X-Sendfile": "/srv/sorry.html"}
     return HttpResponse("sorry " * 100, status=500, headers=headers)
 
 
