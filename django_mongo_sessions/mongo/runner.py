@@ -287,7 +287,7 @@ async def _drive(
                 error = dns_outage(error, target.collection) or error
                 withhold_values(error, handled)
                 if isinstance(error, PyMongoError):
-                    if operation.counts and not _may_be_hurried(error, seconds, began):
+                    if operation.counts and not _may_be_callers(error, seconds, began):
                         gate.leave(began, error)
                     gate.explain(error)
                 elif isinstance(error, InvalidBSON):  # a reply arrived
@@ -393,11 +393,11 @@ def _set_aside(bound: list[tuple[ContextVar[Any], Any]]) -> Iterator[None]:
             variable.set(session)
 
 
-def _may_be_hurried(error: PyMongoError, seconds: float | None, began: float) -> bool:
-    """Return whether the caller gave a call less time than this, by its own `pymongo.timeout()`.
+def _may_be_callers(error: PyMongoError, seconds: float | None, began: float) -> bool:
+    """Return whether a call may have failed because of the caller's own `pymongo.timeout()`.
 
-    An error that such a call meets says nothing about the server. But no deadline ends a look-up in
-    the DNS.
+    It may if that gave the call less time than `seconds`. Then the error says nothing about the
+    server. But no deadline ends a look-up in the DNS.
     """
     left = deadlines.remaining()
     if left is None or isinstance(error, DNSUnavailable):
