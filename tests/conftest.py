@@ -99,6 +99,13 @@ def as_on_a_live_site():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def fast_passwords():
+    """Django's own way to hash one takes a quarter of a second."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def cookies_as_django_names_them():
     """The demo names its own, so that it is no part of what else runs on 127.0.0.1."""
     with override_settings(
