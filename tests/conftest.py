@@ -126,27 +126,42 @@ def mongod_uri(pytestconfig):
         client.drop_database(DATABASE)
 
 
+@pytest.fixture(scope="session")
+def empty(mongod_uri):
+    """`empty()` empties the collection, on a client that outlives a test's."""
+    with MongoClient(mongod_uri) as client:
+        sessions = client[DATABASE].sessions
+
+        def empty():
+            sessions.drop_indexes()
+            sessions.delete_many({})
+
+        yield empty
+
+
 @pytest.fixture
 def engine(request, settings):
     """The engine on an empty collection, on a real mongod or on mongomock; its name."""
-    uri = "mongomock://"
     if request.param == "mongod":
-        uri = request.getfixturevalue("mongod_uri")
-    use(settings, uri)
+        request.getfixturevalue("mongod_engine")
+        yield request.param
+        return
+    use(settings, "mongomock://")  # each client of which begins with nothing
     yield request.param
     clients.reset()
 
 
 @pytest.fixture
-def mongod_engine(mongod_uri, settings):
+def mongod_engine(mongod_uri, empty, settings):
     """The engine on an empty collection of a real mongod; its URI."""
+    empty()
     use(settings, mongod_uri)
     yield mongod_uri
     clients.reset()
 
 
 def use(settings, uri):
-    """Set the engine up on an empty collection without an index.
+    """Let the engine use this server, without an index.
 
     With the index, the server or mongomock might remove what a test wants to find expired.
     """
@@ -159,8 +174,6 @@ def use(settings, uri):
         "CLIENT_OPTIONS": {"serverMonitoringMode": "poll"},
     }
     indexes._ensured.add((uri, DATABASE, "sessions"))
-    collection().drop_indexes()
-    collection().delete_many({})
 
 
 def encrypt_with(monkeypatch, *keys, mode=None, **given):
