@@ -8,7 +8,6 @@ from datetime import timedelta
 from importlib import import_module
 
 import bson
-import coverage
 import pytest
 from bson import Binary, DatetimeMS, DBRef, Decimal128, Int64, MaxKey, Regex
 from bson.errors import InvalidBSON
@@ -36,18 +35,6 @@ PRESENT = model.milliseconds(NOW)
 BODY = b'{"a":1}'
 
 
-@pytest.fixture
-def untraced():
-    """Let coverage trace nothing: other tests reach each line, and this takes two thirds less."""
-    tracing = coverage.Coverage.current()
-    if tracing is None:
-        yield
-        return
-    tracing.stop()
-    yield
-    tracing.start()
-
-
 def in_turn(cases, first):
     """Return these cases in both forms; in the short profile, in one, by turns from `first` on."""
     return [
@@ -66,7 +53,7 @@ def _world():
         yield
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 @pytest.mark.skipif(not CORPUS, reason="The sdist does not have the corpus.")
 @pytest.mark.parametrize("target", fuzz.TARGETS)
 def test_the_corpus_does_no_harm(subtests, target):
@@ -75,7 +62,7 @@ def test_the_corpus_does_no_harm(subtests, target):
             import_module(f"tests.fuzz.{target}").check(path.read_bytes())
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 def test_nor_does_it_if_sessions_are_encrypted(monkeypatch):
     made, encrypt = [], codec.encrypt
     monkeypatch.setattr(codec, "encrypt", lambda *args: made.append(args) or encrypt(*args))
@@ -170,7 +157,7 @@ def test_a_key_that_is_not_text_is_not_a_key(thing):
     check_key(thing, Data(b""))
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 @SYNC_AND_ASYNC
 @pytest.mark.parametrize(
     "header",
@@ -238,7 +225,7 @@ def marker(payload=b"", **fields):
     return bson.encode({**forging.marker_of(payload), **fields})
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 @pytest.mark.parametrize(("index", "field"), list(enumerate(FIELDS)))
 def test_a_field_of_any_kind_does_no_harm(subtests, index, field):
     for is_async, value in in_turn(VALUES, index):
@@ -252,7 +239,7 @@ def test_a_document_of_raw_bytes_does_no_harm():
     use(KEY, 0, struct.pack("<i", len(twice) + 5) + twice + b"\0")
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 @SYNC_AND_ASYNC
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_document_without_a_field_does_no_harm(is_async, field):
@@ -282,7 +269,7 @@ SEALED = {
 }
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 @pytest.mark.parametrize(("index", "form"), list(enumerate(SEALED)))
 def test_a_sealed_body_of_any_bytes_does_no_harm(subtests, index, form):
     for is_async, body in in_turn(SEALED[form], index):
@@ -399,7 +386,7 @@ FORGED_POINTERS = {
 }
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 @SYNC_AND_ASYNC
 @pytest.mark.parametrize("verb", ["delete", "flush"])
 @pytest.mark.parametrize("how", FORGED_POINTERS)
@@ -478,7 +465,7 @@ def test_a_marker_is_not_a_session(is_async, revision, payload):
     assert not world.refusals
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_marker_with_a_field_of_any_kind_does_no_harm(subtests, field):
     for value in VALUES:
@@ -518,7 +505,7 @@ def race(replacement, *names, document=WHOLE_DOCUMENT, is_async=0):
     do(session, names[-1])
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 @SYNC_AND_ASYNC
 @pytest.mark.parametrize(
     "replacement",
@@ -610,7 +597,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_of_the_engine_is_found(monkeypatch, fault):
     use_all()
