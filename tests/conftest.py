@@ -87,12 +87,16 @@ def trace(tracers=(None, None)):
 
 
 def pytest_collection():
-    """Import the package while coverage traces. It would slow down all that tests are made of."""
-    for module in walk_packages(django_mongo_sessions.__path__, "django_mongo_sessions."):
-        import_module(module.name)
-    # The thread for blocking code begins here, to be traced whichever test comes first.
-    SyncToAsync.single_thread_executor.submit(int).result()
-    trace()
+    """Let coverage see the package's imports, and from here on nothing but what tests call.
+
+    It slows down everything else that runs, such as pytest, Hypothesis and PyMongo.
+    """
+    if IS_COVERED:
+        for module in walk_packages(django_mongo_sessions.__path__, "django_mongo_sessions."):
+            import_module(module.name)
+        # The thread for blocking code begins here, to be traced whichever test comes first.
+        SyncToAsync.single_thread_executor.submit(int).result()
+        trace()
 
 
 def pytest_collection_finish():
