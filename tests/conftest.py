@@ -86,10 +86,12 @@ def trace(tracers=(None, None)):
             module.settrace(tracer)
 
 
+@pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """Let coverage see the package's imports, and from here on nothing but what tests call.
+    """Keep two things from slowing down whatever runs: coverage, and the garbage collector.
 
-    It slows down everything else that runs, such as pytest, Hypothesis and PyMongo.
+    Coverage sees the package's imports, and from here on nothing but what tests call. The collector
+    looks at none of the modules, and at none of the thousands of tests.
     """
     if IS_COVERED:
         for module in walk_packages(django_mongo_sessions.__path__, "django_mongo_sessions."):
@@ -97,12 +99,13 @@ def pytest_collection():
         # The thread for blocking code begins here, to be traced whichever test comes first.
         SyncToAsync.single_thread_executor.submit(int).result()
         trace()
-
-
-def pytest_collection_finish():
-    """Let no later garbage collection look at the modules and at thousands of tests."""
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
