@@ -7,8 +7,8 @@ FUZZ_PYTHON ?= python3.11
 PORT ?= 8000
 SCALE ?= 1
 SECONDS ?= 60
-# Three for two cores: some tests wait for a server most of the time.
-WORKERS ?= $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN) / 2)
+# Two for each core: some tests wait for a server most of the time.
+WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 export PORT
 
 VENVS := .venv .venv-bench .venv-chaos .venv-fuzz

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import os
 import secrets
+import sys
+import threading
 from contextlib import ExitStack, suppress
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from tempfile import TemporaryDirectory
 
 import hypothesis
 import pytest
+from asgiref.sync import SyncToAsync
 from django.db import connections
 from django.test import override_settings
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
+import django_mongo_sessions
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.conf import KEYS as SETTINGS
 from django_mongo_sessions.connection import clients, testruns
@@ -46,7 +53,8 @@ for profile in ("short", "long", "search"):
 hypothesis.settings.load_profile(_PROFILE)
 # A database of our own, even on a user's server.
 DATABASE = f"test_django_mongo_sessions_{secrets.token_hex(4)}"
-
+IS_COVERED = "coverage" in sys.modules
+TRACERS = sys.gettrace(), threading.gettrace()  # coverage's, if it runs
 
 SERVERS = pytest.StashKey[ExitStack]()  # what ends with the tests
 URI = pytest.StashKey[str]()
@@ -63,11 +71,52 @@ def pytest_generate_tests(metafunc):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "only(server[, form]): run in these ways alone")
+    config.addinivalue_line("markers", "untraced: is costly to trace, and covers no line alone")
     config.stash[SERVERS] = ExitStack()
 
 
 def pytest_unconfigure(config):
     config.stash[SERVERS].close()
+
+
+def trace(tracers=(None, None)):
+    """Let these trace what runs in this thread, and in those to come; by default, nothing does."""
+    if IS_COVERED:
+        for module, tracer in zip((sys, threading), tracers, strict=True):
+            module.settrace(tracer)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Keep two things from slowing down whatever runs: coverage, and the garbage collector.
+
+    Coverage sees the package's imports, and from here on nothing but what tests call. The collector
+    looks at none of the modules, and at none of the thousands of tests.
+    """
+    if IS_COVERED:
+        for module in walk_packages(django_mongo_sessions.__path__, "django_mongo_sessions."):
+            import_module(module.name)
+        # The thread for blocking code begins here, to be traced whichever test comes first.
+        SyncToAsync.single_thread_executor.submit(int).result()
+        trace()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    if item.get_closest_marker("untraced"):
+        return (yield)
+    trace(TRACERS)
+    try:
+        return (yield)
+    finally:
+        trace()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -99,6 +148,13 @@ def as_on_a_live_site():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def fast_passwords():
+    """Django's own way to hash one takes a quarter of a second."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def cookies_as_django_names_them():
     """The demo names its own, so that it is no part of what else runs on 127.0.0.1."""
     with override_settings(
@@ -119,27 +175,42 @@ def mongod_uri(pytestconfig):
         client.drop_database(DATABASE)
 
 
+@pytest.fixture(scope="session")
+def empty(mongod_uri):
+    """`empty()` empties the collection, on a client that outlives a test's."""
+    with MongoClient(mongod_uri) as client:
+        sessions = client[DATABASE].sessions
+
+        def empty():
+            sessions.drop_indexes()
+            sessions.delete_many({})
+
+        yield empty
+
+
 @pytest.fixture
 def engine(request, settings):
     """The engine on an empty collection, on a real mongod or on mongomock; its name."""
-    uri = "mongomock://"
     if request.param == "mongod":
-        uri = request.getfixturevalue("mongod_uri")
-    use(settings, uri)
+        request.getfixturevalue("mongod_engine")
+        yield request.param
+        return
+    use(settings, "mongomock://")  # each client of which begins with nothing
     yield request.param
     clients.reset()
 
 
 @pytest.fixture
-def mongod_engine(mongod_uri, settings):
+def mongod_engine(mongod_uri, empty, settings):
     """The engine on an empty collection of a real mongod; its URI."""
+    empty()
     use(settings, mongod_uri)
     yield mongod_uri
     clients.reset()
 
 
 def use(settings, uri):
-    """Set the engine up on an empty collection without an index.
+    """Let the engine use this server, without an index.
 
     With the index, the server or mongomock might remove what a test wants to find expired.
     """
@@ -152,8 +223,6 @@ def use(settings, uri):
         "CLIENT_OPTIONS": {"serverMonitoringMode": "poll"},
     }
     indexes._ensured.add((uri, DATABASE, "sessions"))
-    collection().drop_indexes()
-    collection().delete_many({})
 
 
 def encrypt_with(monkeypatch, *keys, mode=None, **given):

@@ -42,8 +42,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def site(settings, db):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+def site(db):
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE django_session")
 

@@ -65,7 +65,6 @@ def site(settings, db):
         settings.ROOT_URLCONF = urls
         settings.LOGIN_URL = "/accounts/login/"
         settings.LOGIN_REDIRECT_URL = "/hello/"
-        settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
     return site
 

@@ -71,7 +71,6 @@ def page(request, mongod_engine, settings, db):
     settings.ROOT_URLCONF = urls
     settings.LOGIN_URL = "/in/"
     settings.LOGOUT_REDIRECT_URL = None
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     keys = {"USER_AGENT": True, "ADDRESS": "prefix"}
     settings.MONGO_SESSIONS = {**settings.MONGO_SESSIONS, **keys}
     return request.param

@@ -22,7 +22,6 @@ def site(mongod_engine, settings, transactional_db, live_server):
 
     It runs in this process, so a test may change settings, users and sessions.
     """
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.MONGO_SESSIONS = {
         **settings.MONGO_SESSIONS,
         "USER_AGENT": True,

@@ -6,10 +6,8 @@ import tracemalloc
 import zlib
 from datetime import timedelta
 from importlib import import_module
-from itertools import product
 
 import bson
-import coverage
 import pytest
 from bson import Binary, DatetimeMS, DBRef, Decimal128, Int64, MaxKey, Regex
 from bson.errors import InvalidBSON
@@ -33,35 +31,17 @@ from tests.fuzz.steps import STEPS, VIEWS
 from tests.fuzz.world import ID, KEY, NOW, SECRET, VICTIMS_ID, VICTIMS_KEY, world
 
 CORPUS = [(target, path) for target in fuzz.TARGETS for path in (fuzz.CORPUS / target).glob("*")]
-NO_CORPUS = pytest.param("", None, marks=pytest.mark.skip("The sdist does not have the corpus."))
 PRESENT = model.milliseconds(NOW)
 BODY = b'{"a":1}'
 
 
-@pytest.fixture
-def untraced():
-    """Let coverage trace nothing: other tests reach each line, and this takes two thirds less."""
-    tracing = coverage.Coverage.current()
-    if tracing is None:
-        yield
-        return
-    tracing.stop()
-    yield
-    tracing.start()
-
-
-def in_turn(cases):
-    """Return these cases in both forms; in the short profile, each in one of them, in turn."""
+def in_turn(cases, first):
+    """Return these cases in both forms; in the short profile, in one, by turns from `first` on."""
     return [
-        (is_async, *case)
-        for index, case in enumerate(cases)
+        (is_async, case)
+        for index, case in enumerate(cases, first)
         for is_async in ([0, 1] if IS_LONG else [index % 2])
     ]
-
-
-def name(given):
-    """Return a short text for a parameter of a test."""
-    return ascii(given)[:30]
 
 
 SYNC_AND_ASYNC = pytest.mark.parametrize("is_async", [0, 1], ids=["sync", "async"])
@@ -73,14 +53,17 @@ def _world():
         yield
 
 
-@pytest.mark.parametrize(
-    ("target", "path"), CORPUS or [NO_CORPUS], ids=lambda given: getattr(given, "name", given)
-)
-def test_the_corpus_does_no_harm(target, path):
-    import_module(f"tests.fuzz.{target}").check(path.read_bytes())
+@pytest.mark.untraced
+@pytest.mark.skipif(not CORPUS, reason="The sdist does not have the corpus.")
+@pytest.mark.parametrize("target", fuzz.TARGETS)
+def test_the_corpus_does_no_harm(subtests, target):
+    for path in sorted((fuzz.CORPUS / target).glob("*")):
+        with subtests.test(path.name):
+            import_module(f"tests.fuzz.{target}").check(path.read_bytes())
 
 
-def test_nor_does_it_if_sessions_are_encrypted(untraced, monkeypatch):
+@pytest.mark.untraced
+def test_nor_does_it_if_sessions_are_encrypted(monkeypatch):
     made, encrypt = [], codec.encrypt
     monkeypatch.setattr(codec, "encrypt", lambda *args: made.append(args) or encrypt(*args))
     monkeypatch.setattr(world, "victims", b"")
@@ -174,8 +157,8 @@ def test_a_key_that_is_not_text_is_not_a_key(thing):
     check_key(thing, Data(b""))
 
 
+@pytest.mark.untraced
 @SYNC_AND_ASYNC
-@pytest.mark.parametrize("view", range(len(VIEWS)))
 @pytest.mark.parametrize(
     "header",
     [
@@ -193,10 +176,11 @@ def test_a_key_that_is_not_text_is_not_a_key(thing):
     ],
     ids=lambda header: ascii(header)[:30],
 )
-def test_a_cookie_header_of_any_bytes_does_no_harm(is_async, view, header):
-    begin(is_async)
-
-    Session(Data(bytes([view])), None).request(header)
+def test_a_cookie_header_of_any_bytes_does_no_harm(subtests, is_async, header):
+    for view in range(len(VIEWS)):
+        with subtests.test(view=view):
+            begin(is_async)
+            Session(Data(bytes([view])), None).request(header)
 
 
 def test_the_victims_own_cookie_opens_the_session():
@@ -241,10 +225,12 @@ def marker(payload=b"", **fields):
     return bson.encode({**forging.marker_of(payload), **fields})
 
 
-@pytest.mark.usefixtures("untraced")
-@pytest.mark.parametrize(("is_async", "field", "value"), in_turn(product(FIELDS, VALUES)), ids=name)
-def test_a_field_of_any_kind_does_no_harm(is_async, field, value):
-    use(KEY, is_async, bson.encode({**bson.decode(document()), field: value}))
+@pytest.mark.untraced
+@pytest.mark.parametrize(("index", "field"), list(enumerate(FIELDS)))
+def test_a_field_of_any_kind_does_no_harm(subtests, index, field):
+    for is_async, value in in_turn(VALUES, index):
+        with subtests.test(is_async=is_async, value=value):
+            use(KEY, is_async, bson.encode({**bson.decode(document()), field: value}))
 
 
 def test_a_document_of_raw_bytes_does_no_harm():
@@ -253,6 +239,7 @@ def test_a_document_of_raw_bytes_does_no_harm():
     use(KEY, 0, struct.pack("<i", len(twice) + 5) + twice + b"\0")
 
 
+@pytest.mark.untraced
 @SYNC_AND_ASYNC
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_document_without_a_field_does_no_harm(is_async, field):
@@ -276,21 +263,22 @@ BODIES = [
 
 
 # The engine reads no body of a form that it does not know: of those the short profile has a few.
-SEALED = [(form, body) for form in (b"\x01", b"\x02", b"compressed") for body in BODIES]
-SEALED += [
-    (form, body)
-    for form in (b"\x00", b"\x03", b"\xff")
-    for body in (BODIES if IS_LONG else (b"", BODY, DEEP))
-]
+SEALED = {
+    **dict.fromkeys([b"\x01", b"\x02", b"compressed"], BODIES),
+    **dict.fromkeys([b"\x00", b"\x03", b"\xff"], BODIES if IS_LONG else [b"", BODY, DEEP]),
+}
 
 
-@pytest.mark.usefixtures("untraced")
-@pytest.mark.parametrize(("is_async", "form", "body"), in_turn(SEALED), ids=name)
-def test_a_sealed_body_of_any_bytes_does_no_harm(is_async, form, body):
-    if form == b"compressed":
-        form, body = b"\x02", zlib.compress(body)
-
-    use(KEY, is_async, document(sealed(body, form)))
+@pytest.mark.untraced
+@pytest.mark.parametrize(("index", "form"), list(enumerate(SEALED)))
+def test_a_sealed_body_of_any_bytes_does_no_harm(subtests, index, form):
+    for is_async, body in in_turn(SEALED[form], index):
+        with subtests.test(is_async=is_async, body=ascii(body)[:30]):
+            if form == b"compressed":
+                payload = sealed(zlib.compress(body), b"\x02")
+            else:
+                payload = sealed(body, form)
+            use(KEY, is_async, document(payload))
 
 
 FORGED = {
@@ -398,6 +386,7 @@ FORGED_POINTERS = {
 }
 
 
+@pytest.mark.untraced
 @SYNC_AND_ASYNC
 @pytest.mark.parametrize("verb", ["delete", "flush"])
 @pytest.mark.parametrize("how", FORGED_POINTERS)
@@ -476,11 +465,12 @@ def test_a_marker_is_not_a_session(is_async, revision, payload):
     assert not world.refusals
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 @pytest.mark.parametrize("field", FIELDS)
-@pytest.mark.parametrize("value", VALUES, ids=name)
-def test_a_marker_with_a_field_of_any_kind_does_no_harm(field, value):
-    use(KEY, 0, bson.encode({**forging.marker_of(TO_THE_VICTIM), field: value}))
+def test_a_marker_with_a_field_of_any_kind_does_no_harm(subtests, field):
+    for value in VALUES:
+        with subtests.test(value=value):
+            use(KEY, 0, bson.encode({**forging.marker_of(TO_THE_VICTIM), field: value}))
 
 
 @NEEDS_BROKEN_UUIDS
@@ -515,8 +505,8 @@ def race(replacement, *names, document=WHOLE_DOCUMENT, is_async=0):
     do(session, names[-1])
 
 
+@pytest.mark.untraced
 @SYNC_AND_ASYNC
-@pytest.mark.parametrize("last", STEPS)
 @pytest.mark.parametrize(
     "replacement",
     [
@@ -529,9 +519,11 @@ def race(replacement, *names, document=WHOLE_DOCUMENT, is_async=0):
     ],
     ids=["a session", "the next revision", "forged", "deleted", "moved", "removed"],
 )
-def test_another_request_loses_nothing(is_async, last, replacement):
-    race(replacement, "expire", last, is_async=is_async)
-    race(replacement, "expire", "cycle_key", last, is_async=is_async)
+def test_another_request_loses_nothing(subtests, is_async, replacement):
+    for last in STEPS:
+        with subtests.test(last=last):
+            race(replacement, "expire", last, is_async=is_async)
+            race(replacement, "expire", "cycle_key", last, is_async=is_async)
 
 
 def test_the_write_id_of_another_document_affects_only_this_session():
@@ -605,6 +597,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_of_the_engine_is_found(monkeypatch, fault):
     use_all()

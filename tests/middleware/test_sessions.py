@@ -165,6 +165,7 @@ EACH = [
 ]
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(("given", "cookie"), EACH)
 def test_it_responds_as_djangos_middleware_does(
     mongod_engine, native, loop, settings, cookie, given
@@ -217,6 +218,14 @@ def test_a_save_after_one_of_the_views_moves_the_expiry_if_sessions_last_longer(
     document = collection().find_one()
     age = (document["expires_at"] - document["seen_at"]).total_seconds()
     assert age == response.cookies[COOKIE]["max-age"] == settings.SESSION_COOKIE_AGE
+
+
+def test_the_cookie_of_a_document_that_does_not_open_stays(ask, settings):
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+
+    response = ask(["_get_session"], refused_key())
+
+    assert not response.cookies
 
 
 def remove_session(request):

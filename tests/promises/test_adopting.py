@@ -37,6 +37,8 @@ from django_mongo_sessions.storage import dates, documents
 from tests.conftest import IS_LONG, collection
 from tests.engine import old
 
+pytestmark = pytest.mark.untraced
+
 REQUESTS = st.integers(0, 2)
 WHO = st.integers(0, 1)
 VERBS = ["load", "save", "sign in", "sign out", "sign out unread", "delete", "revoke"]

@@ -16,6 +16,8 @@ from django_mongo_sessions.mongo import indexes
 from tests.conftest import collection
 from tests.promises.scheduler import MODES
 
+pytestmark = pytest.mark.untraced
+
 DATA = {SESSION_KEY: "7", "cart": [1]}
 
 

@@ -20,7 +20,7 @@ from tests.promises.test_unfinished_moves import (  # noqa: F401
     test_what_was_stored_under_the_old_key_since_comes_along,
 )
 
-pytestmark = pytest.mark.only("mongomock", "sync")
+pytestmark = [pytest.mark.only("mongomock", "sync"), pytest.mark.untraced]
 
 
 @pytest.fixture(autouse=True)

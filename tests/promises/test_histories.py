@@ -29,6 +29,8 @@ from tests.conftest import end
 from tests.promises.replica_set import Calls, Client, ReplicaSet
 from tests.promises.test_interleavings import options
 
+pytestmark = pytest.mark.untraced
+
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=timezone.utc)
 
 

@@ -25,6 +25,8 @@ from django_mongo_sessions.storage import documents
 from tests.conftest import IS_LONG, SESSIONS, collection
 from tests.promises.company import FATES
 
+pytestmark = pytest.mark.untraced
+
 CLIENTS = st.integers(0, 2)
 KEYS = st.sampled_from(["a", "b", "_auth_user_id"])
 VALUES = st.sampled_from([0, 1, True, "1", [1], [1, 2]])

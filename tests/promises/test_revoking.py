@@ -82,6 +82,7 @@ async def asave(store):
 VERBS = [(cycle_key, acycle_key), (login, alogin), (mutate, amutate), (save, asave)]
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("verb", [pair[1] for pair in VERBS])
 def test_a_verb_at_any_step_leaves_no_session_behind(scheduler, verb):
     for before in STEPS:

@@ -283,6 +283,7 @@ class Tasks:
         return found
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("seconds", [0, 1])
 def test_acknowledged_changes_of_tasks_that_share_a_store_are_kept(

@@ -9,7 +9,6 @@ from testproject.watching import Listener
 @pytest.fixture
 def demo_settings(settings):
     """What the page needs of the demo's settings. Ask for an engine first."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     given = settings.MONGO_SESSIONS
     options = {**given["CLIENT_OPTIONS"], "event_listeners": [Listener()]}
     settings.MONGO_SESSIONS = Overridable({**given, "CLIENT_OPTIONS": options, "COALESCE": False})

@@ -7,7 +7,6 @@ from testproject import demo, moving_in
 
 @pytest.mark.django_db
 def test_the_demo_shows_that_nobody_is_signed_out_and_nobody_comes_back(engine, settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.ALLOWED_HOSTS = ["testserver"]
     demo._make_demo_users()
     said = []
