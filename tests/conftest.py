@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 import os
 import secrets
-import sys
-import threading
 from contextlib import ExitStack, suppress
-from importlib import import_module
 from pathlib import Path
-from pkgutil import walk_packages
 from tempfile import TemporaryDirectory
 
 import hypothesis
 import pytest
-from asgiref.sync import SyncToAsync
 from django.db import connections
 from django.test import override_settings
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
-import django_mongo_sessions
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.conf import KEYS as SETTINGS
 from django_mongo_sessions.connection import clients, testruns
 from django_mongo_sessions.mongo import indexes
 from testproject import mongod
+
+pytest_plugins = ["tests.tracing"]
 
 # Every test that asks for `do` runs in each of these ways.
 WAYS = [
@@ -53,8 +48,6 @@ for profile in ("short", "long", "search"):
 hypothesis.settings.load_profile(_PROFILE)
 # A database of our own, even on a user's server.
 DATABASE = f"test_django_mongo_sessions_{secrets.token_hex(4)}"
-IS_COVERED = "coverage" in sys.modules
-TRACERS = sys.gettrace(), threading.gettrace()  # coverage's, if it runs
 
 SERVERS = pytest.StashKey[ExitStack]()  # what ends with the tests
 URI = pytest.StashKey[str]()
@@ -71,52 +64,11 @@ def pytest_generate_tests(metafunc):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "only(server[, form]): run in these ways alone")
-    config.addinivalue_line("markers", "untraced: is costly to trace, and covers no line alone")
     config.stash[SERVERS] = ExitStack()
 
 
 def pytest_unconfigure(config):
     config.stash[SERVERS].close()
-
-
-def trace(tracers=(None, None)):
-    """Let these trace what runs in this thread, and in those to come; by default, nothing does."""
-    if IS_COVERED:
-        for module, tracer in zip((sys, threading), tracers, strict=True):
-            module.settrace(tracer)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection():
-    """Keep two things from slowing down whatever runs: coverage, and the garbage collector.
-
-    Coverage sees the package's imports, and from here on nothing but what tests call. The collector
-    looks at none of the modules, and at none of the thousands of tests.
-    """
-    if IS_COVERED:
-        for module in walk_packages(django_mongo_sessions.__path__, "django_mongo_sessions."):
-            import_module(module.name)
-        # The thread for blocking code begins here, to be traced whichever test comes first.
-        SyncToAsync.single_thread_executor.submit(int).result()
-        trace()
-    gc.disable()
-    try:
-        return (yield)
-    finally:
-        gc.enable()
-        gc.collect()
-        gc.freeze()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item):
-    if item.get_closest_marker("untraced"):
-        return (yield)
-    trace(TRACERS)
-    try:
-        return (yield)
-    finally:
-        trace()
 
 
 @pytest.hookimpl(optionalhook=True)

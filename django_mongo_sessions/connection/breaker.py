@@ -2,8 +2,8 @@
 
 The first calls wait for a server as long as their deadline allows. After that no call waits until
 the client's monitor has found a server again. If the monitor looks less often than once a second,
-or if the server is known and does not reply, one call a second is let through to try. The
-same applies if the DNS is down, since there is no monitor until it has named the servers.
+or if the server is known and does not reply, one call a second is let through to try. The same
+applies if the DNS is down, since there is no monitor until it has named the servers.
 """
 
 from __future__ import annotations
