@@ -69,6 +69,8 @@ class Session(Checks):
             answer = do(store, self._data)
         except (UpdateError, *_RAISED) as error:
             self._check_error(error, may, model.is_storable)
+            if name == "cycle_key":
+                self._orphans.update(world.collection.stored.keys() - self._before.keys())
         else:
             if name == "load" or (name == "look" and not was_read):
                 self._check_load(answer, held, key, was_read)
