@@ -6,14 +6,15 @@ import asyncio
 import base64
 import os
 import secrets
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import hypothesis
 import pytest
+from django.contrib.sessions.backends import file
 from django.db import connections
-from django.test import override_settings
+from django.test import AsyncClient, Client, override_settings
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
@@ -138,6 +139,13 @@ def empty(mongod_uri):
             sessions.delete_many({})
 
         yield empty
+
+
+@pytest.fixture
+def session_files(tmp_path, monkeypatch):
+    """The folder of Django's engine `file`, which keeps its first one in the class."""
+    monkeypatch.setattr(file.SessionStore, "_storage_path", str(tmp_path), raising=False)
+    return tmp_path
 
 
 @pytest.fixture
@@ -288,6 +296,21 @@ def do(request, engine, monkeypatch):
         return loop.run_until_complete(getattr(target, twin)(*args, **kwargs))
 
     yield call
+    end(loop)
+
+
+@contextmanager
+def browser(key, is_async):
+    """Yield `get(url)`, which requests a page with the cookie of a session."""
+    loop = asyncio.new_event_loop()
+
+    def get(url):
+        client = (AsyncClient if is_async else Client)(raise_request_exception=False)
+        client.cookies["sessionid"] = key
+        response = client.get(url)
+        return loop.run_until_complete(response) if is_async else response
+
+    yield get
     end(loop)
 
 

@@ -180,7 +180,7 @@ def _advice() -> str:
 
 
 class FactoryBreaker(Gate):
-    """For one client that is being made: if that fails, calls within a second raise the same error.
+    """For one client that is being made: if that fails, calls within a second raise such an error.
 
     After that second, one call a second is let through to try.
     """

@@ -41,16 +41,13 @@ SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
 
 
 @pytest.fixture
-def old_site(settings, tmp_path, request):
+def old_site(settings, session_files, request):
     """The settings of a site on an old engine, whose sessions Django 4.2 has made."""
     settings.SECRET_KEY = FROZEN["secret_key"]
-    settings.SESSION_FILE_PATH = str(tmp_path)
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     request.getfixturevalue("engine")
     predecessors._engine.cache_clear()
-    vars(file.SessionStore).get("_storage_path") and delattr(file.SessionStore, "_storage_path")
-    yield tmp_path
-    vars(file.SessionStore).get("_storage_path") and delattr(file.SessionStore, "_storage_path")
+    return session_files
 
 
 def test_every_kind_of_engine_is_recognized():

@@ -555,30 +555,21 @@ def test_finish_is_refused_if_requests_take_sessions(copies, settings):
 # Engines
 
 
-@pytest.fixture
-def folder(settings, tmp_path):
-    """A folder of its own for the sessions of Django's engine `file`, which keeps the first one."""
-    settings.SESSION_FILE_PATH = str(tmp_path)
-    vars(file.SessionStore).get("_storage_path") and delattr(file.SessionStore, "_storage_path")
-    yield tmp_path
-    vars(file.SessionStore).get("_storage_path") and delattr(file.SessionStore, "_storage_path")
-
-
-def test_files_are_imported_and_taken(folder):
+def test_files_are_imported_and_taken(session_files):
     name, past = old(file.SessionStore), old(file.SessionStore)
     moment = dates.utc_now() - timedelta(days=13)
-    os.utime(folder / f"sessionid{name}", times=(moment.timestamp(),) * 2)
-    os.utime(folder / f"sessionid{past}", times=(0, 0))
-    (folder / f"sessionid{key(1)}").write_bytes(b"\xff")
-    (folder / f"sessionid{key(2)}").symlink_to("missing")
-    (folder / f"sessionid{'A' * 32}").write_text("x")
-    (folder / "other").write_text("x")
+    os.utime(session_files / f"sessionid{name}", times=(moment.timestamp(),) * 2)
+    os.utime(session_files / f"sessionid{past}", times=(0, 0))
+    (session_files / f"sessionid{key(1)}").write_bytes(b"\xff")
+    (session_files / f"sessionid{key(2)}").symlink_to("missing")
+    (session_files / f"sessionid{'A' * 32}").write_text("x")
+    (session_files / "other").write_text("x")
 
     expected = {"imported": 1, "expired": 1, "unreadable": 2, "deleted_there": 1}
     assert report(FILE, "--take") == expected
 
     assert collection().find_one()["expires_at"] == moment + timedelta(days=14)
-    assert not (folder / f"sessionid{name}").exists()
+    assert not (session_files / f"sessionid{name}").exists()
 
 
 def check_a_cache(settings, options):
@@ -869,7 +860,7 @@ def test_before_the_switch_nothing_is_imported(settings):
     assert report(DB, "--dry-run") == {"imported": 1}
 
 
-def test_no_error_of_a_file_says_a_key(folder, settings, monkeypatch):
+def test_no_error_of_a_file_says_a_key(session_files, settings, monkeypatch):
     def refuse(path, missing_ok=False):
         raise PermissionError(13, "Permission denied", str(path))
 

@@ -11,7 +11,6 @@ import pymongo
 import pytest
 from django.core.management import CommandError, call_command
 from django.http import HttpResponse
-from django.test import AsyncClient, Client
 from django.urls import path
 from pymongo import MongoClient
 from pymongo.errors import ConfigurationError, ServerSelectionTimeoutError
@@ -25,7 +24,7 @@ from django_mongo_sessions.connection.srv import dns_outage
 from django_mongo_sessions.exceptions import DNSUnavailable, ServerUnavailable
 from django_mongo_sessions.mongo import coalescing
 from tests import dns_server
-from tests.conftest import DATABASE, end
+from tests.conftest import DATABASE, browser
 
 URI = f"mongodb+srv://{dns_server.HOST}/?tls=false"
 KEY = "0123456789abcdefghijklmnopqrstuv"
@@ -88,17 +87,8 @@ def get(request, site):
     """Request a page as a browser with a cookie."""
     if request.param == "native":
         site.MONGO_SESSIONS = {**site.MONGO_SESSIONS, "ASYNC": "native"}
-    loop = asyncio.new_event_loop()
-
-    def get(url):
-        kind = Client if request.param == "blocking" else AsyncClient
-        client = kind(raise_request_exception=False)
-        client.cookies["sessionid"] = KEY
-        response = client.get(url)
-        return response if request.param == "blocking" else loop.run_until_complete(response)
-
-    yield get
-    end(loop)
+    with browser(KEY, is_async=request.param != "blocking") as get:
+        yield get
 
 
 def recovered(get):

@@ -13,7 +13,6 @@ import pytest
 from asgiref.sync import iscoroutinefunction
 from django.contrib import messages
 from django.http import HttpResponse, StreamingHttpResponse
-from django.test import AsyncClient, Client
 from django.urls import clear_url_caches, path
 from django.utils.decorators import sync_and_async_middleware
 from django.utils.http import http_date
@@ -32,7 +31,7 @@ from django_mongo_sessions.engine.session import Content
 from django_mongo_sessions.exceptions import ServerUnavailable
 from django_mongo_sessions.mongo import operations, runner
 from testproject import mongod
-from tests.conftest import end
+from tests.conftest import browser, end
 from tests.engine.helpers import outcome
 
 NOWHERE = {
@@ -283,17 +282,8 @@ def get(request, site):
         "ASYNC": "native" if request.param == "asynchronous" else "threads",
         "CLIENT_OPTIONS": {"serverMonitoringMode": "poll"},
     }
-    loop = asyncio.new_event_loop()
-
-    def get(url):
-        kind = Client if request.param == "blocking" else AsyncClient
-        client = kind(raise_request_exception=False)
-        client.cookies["sessionid"] = KEY
-        response = client.get(url)
-        return response if request.param == "blocking" else loop.run_until_complete(response)
-
-    yield get
-    end(loop)
+    with browser(KEY, is_async=request.param != "blocking") as get:
+        yield get
 
 
 @pytest.fixture

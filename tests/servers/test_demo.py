@@ -39,7 +39,7 @@ def until(condition):
 
 @pytest.fixture
 def start():
-    """Start a program of ours in a process group of its own, which ends in any case."""
+    """Start a program of ours in a process group of its own. It is killed at the end."""
     started = []
 
     def start(*arguments, **environment):
