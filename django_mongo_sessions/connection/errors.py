@@ -88,14 +88,15 @@ ADVICE_IN_TESTS = (
     "docs/testing.md."
 )
 
-_REASON = "_reason"  # the attribute of an error that has been advised
+_REASON, _ADVICE = "_reason", "_advice"  # the attributes of an error that says what to try
 Error = TypeVar("Error", bound=PyMongoError)
 
 
-def advise(error: Error, advice: str) -> Error:
-    """Let an error also say what to try, and return it. `reason()` leaves that out."""
-    said = vars(error)[_REASON] = str(error)
-    error.args = (f"{said}. {advice}",)
+def advise(error: Error, what_to_try: str) -> Error:
+    """Let an error also say what to try, and return it. See reason() and advice()."""
+    said = str(error)
+    vars(error).update({_REASON: said, _ADVICE: what_to_try})
+    error.args = (f"{said}. {what_to_try}",)
     return error
 
 
@@ -122,6 +123,12 @@ def reason(error: Exception) -> str:
     """Return what an error says is wrong, without what to try. See without_topology()."""
     said: str | None = vars(error).get(_REASON)
     return without_topology(error) if said is None else said
+
+
+def advice(error: Exception) -> str:
+    """Return what an error says to try; "" if it says nothing of that."""
+    said: str = vars(error).get(_ADVICE, "")
+    return said
 
 
 def without_topology(error: Exception) -> str:

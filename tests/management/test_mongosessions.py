@@ -15,7 +15,7 @@ from django.contrib.auth import SESSION_KEY
 from django.core.management import CommandError, call_command
 
 from django_mongo_sessions.backends.mongodb import SessionStore
-from django_mongo_sessions.connection import clients
+from django_mongo_sessions.connection import clients, errors
 from django_mongo_sessions.engine import deleting
 from django_mongo_sessions.management.commands.mongosessions import Command
 from django_mongo_sessions.mongo import bulk, operations, status
@@ -745,4 +745,5 @@ def test_an_outage_is_reported_as_one(settings, soon_told, command):
         call(*command)
 
     assert "S3CRET" not in str(failed.value)
+    assert str(failed.value).endswith(errors.ADVICE)
     clients.reset()

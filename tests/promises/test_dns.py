@@ -284,7 +284,7 @@ def test_the_command_says_so(site, command):
 
     said = str(raised.value)
     assert said.startswith(f"This could not be done: The servers of {dns_server.HOST} cannot be ")
-    assert said.endswith("SERVFAIL")
+    assert said.endswith(f"SERVFAIL. {errors.ADVICE_ON_DNS}")
 
 
 def test_the_checks_say_so(site):

@@ -170,7 +170,8 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except PyMongoError as error:
             reason = collection.without_secrets(errors.explain(error))
-            raise CommandError(f"This could not be done: {_escape(reason)}") from error
+            what_to_try = f". {advice}" if (advice := errors.advice(error)) else ""
+            raise CommandError(f"This could not be done: {_escape(reason)}{what_to_try}") from error
         except SourceError as error:
             raise CommandError(_escape(error)) from error
 
