@@ -188,6 +188,9 @@ def _make(
 def _deserves_a_client(loop: asyncio.AbstractEventLoop) -> bool:
     if conf.ASYNC != "auto":
         return conf.ASYNC == "native"
+    blocking = _clients.blocking
+    if blocking is not None and blocking.gate.outage is not None:
+        return False  # a client of its own would have to find out anew that MongoDB is down
     now = time.monotonic()
     return now - _clients.first_seen.setdefault(loop, now) >= PROMOTION_AGE
 

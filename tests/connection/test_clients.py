@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from asgiref.sync import async_to_sync
 from pymongo import AsyncMongoClient
-from pymongo.errors import ConnectionFailure, PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError, ServerSelectionTimeoutError
 from pymongo.monitoring import ServerHeartbeatListener
 
 from django_mongo_sessions.backends.mongodb import SessionStore
@@ -118,6 +118,20 @@ def test_a_loop_that_has_run_for_a_second_has_a_client_of_its_own(mongod_engine,
     assert first is None
     assert second is not None
     assert all(reach is second for reach in others)
+
+
+def test_while_mongodb_is_down_no_loop_waits_for_it_with_a_client_of_its_own(settings, native):
+    settings.MONGO_SESSIONS = {"URI": NOWHERE, "TIMEOUT": 0.1}
+
+    async def reach():
+        return await clients.acollection()
+
+    with pytest.raises(ServerSelectionTimeoutError):
+        SessionStore("0123456789abcdefghijklmnopqrstuv").load()
+    assert asyncio.run(reach()) is None
+
+    clients.collection().gate.leave(time.monotonic())  # a call got a reply
+    assert asyncio.run(reach()) is not None
 
 
 def test_every_loop_has_a_client_of_its_own_if_ASYNC_is_native(mongod_engine, settings):
