@@ -75,8 +75,9 @@ async def count(request):
 
 
 async def slowly(request):
-    """Take a while between reading and writing."""
+    """Take a while between reading and writing, and let the server's log say so."""
     visits = await request.session.aget("visits", 0) + 1
+    print("A slow request is under way.", flush=True)
     await asyncio.sleep(1)
     await request.session.aset("visits", visits)
     return HttpResponse(visits)

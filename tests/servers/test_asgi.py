@@ -113,7 +113,7 @@ def test_requests_overlap_during_a_reload_and_the_last_ones_finish(serve, name):
         until(lambda: "native" in browsers[0].get("/whose/"))
 
         last = [pool.submit(browser.get_once, "/slowly/") for browser in browsers]
-        time.sleep(0.5)  # until they are under way
+        until(lambda: server.log.read_text().count("under way") == CLIENTS)
         seconds = server.stop()
         for answer in last:
             if name == "daphne":  # it lets no request finish
