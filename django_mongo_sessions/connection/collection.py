@@ -94,7 +94,7 @@ def make_collection(kind: ClientClass) -> SessionCollection:
     gate = Breaker(client, timeout(client))
     if test_run is not None:
         servers = frozenset(client.topology_description.server_descriptions())
-        drop = testruns.Drop(partial(_drop, conf.given, database, name), gate.found_no_server)
+        drop = testruns.Drop(partial(_drop, conf.given, database, name), gate.got_no_reply)
         testruns.drop_at_end(test_run, (servers, database, name), drop)
     queues: dict[type, Any] | None = {} if conf.COALESCE else None
     return SessionCollection(collection, seconds, owned, gate, queues=queues)

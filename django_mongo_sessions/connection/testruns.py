@@ -29,7 +29,7 @@ class Drop(NamedTuple):
     """How a collection is dropped."""
 
     do: Callable[[], None]
-    is_needless: Callable[[], bool]  # whether nothing is stored there, since no server was found
+    is_needless: Callable[[], bool]  # whether nothing is stored there, since no server has replied
 
 
 def environment() -> Any:

@@ -399,7 +399,7 @@ def test_a_server_that_was_never_found_is_not_waited_for_again(run, use, logged)
     assert not logged()
 
 
-def test_what_is_dropped_is_what_a_client_has_found(run):
+def test_a_client_that_got_a_reply_takes_the_place_of_one_that_got_none(run):
     run.begin()
     dropped = []
     for number, is_needless in enumerate([True, False, True]):
