@@ -82,6 +82,10 @@ class Breaker(Gate):
         self._watches = False  # whether the client is known to look for servers by itself
         self._next_probe = 0.0
 
+    def got_no_reply(self) -> bool:
+        """Return whether MongoDB is down, and no call has ever got a reply."""
+        return self.outage is not None and not self._answered
+
     def enter(self, began: float) -> None:
         """Let a call through, or raise ServerUnavailable."""
         if self.outage is not None and not self._should_try(began):

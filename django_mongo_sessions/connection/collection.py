@@ -91,9 +91,11 @@ def make_collection(kind: ClientClass) -> SessionCollection:
     logs.redact_commands(database, name)
     if is_mock(client):
         return SessionCollection(collection, seconds, owned)
-    if test_run is not None:
-        testruns.drop_at_end(test_run, database, name, partial(_drop, conf.given, database, name))
     gate = Breaker(client, timeout(client))
+    if test_run is not None:
+        servers = frozenset(client.topology_description.server_descriptions())
+        drop = testruns.Drop(partial(_drop, conf.given, database, name), gate.got_no_reply)
+        testruns.drop_at_end(test_run, (servers, database, name), drop)
     queues: dict[type, Any] | None = {} if conf.COALESCE else None
     return SessionCollection(collection, seconds, owned, gate, queues=queues)
 

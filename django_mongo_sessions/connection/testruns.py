@@ -11,10 +11,10 @@ import os
 import re
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -24,7 +24,12 @@ PREFIX = "test_"  # as Django's, for the databases of DATABASES
 EXIT_PRIORITY = 10  # of what a worker does when it exits: early
 _LONGEST = 63  # bytes of a name that MongoDB accepts
 
-Drop = Callable[[], None]
+
+class Drop(NamedTuple):
+    """How a collection is dropped."""
+
+    do: Callable[[], None]
+    is_needless: Callable[[], bool]  # whether nothing is stored there, since no server has replied
 
 
 def environment() -> Any:
@@ -81,7 +86,7 @@ class _Run:
 
     def __init__(self, worker: int) -> None:
         self.worker = worker
-        self.drops: dict[tuple[str, str], Drop] = {}
+        self.drops: dict[Hashable, Drop] = {}
         end = partial(_end, os.getpid(), self.drops)
         weakref.finalize(self, end).atexit = False
         if worker:  # it exits as soon as it has run its tests, and tears nothing down
@@ -90,23 +95,26 @@ class _Run:
             Finalize(None, end, exitpriority=EXIT_PRIORITY)
 
 
-def drop_at_end(test_run: Any, database: str, collection: str, drop: Drop) -> None:
-    """Call `drop` when the test run ends, unless the runner keeps its databases.
+def drop_at_end(test_run: Any, place: Hashable, drop: Drop) -> None:
+    """Drop what is at a place when the test run ends, unless the runner keeps its databases.
 
-    If a test forks, the child has the same test run, and must not end it.
+    It is dropped once, however many clients have used it. If a test forks, the child has the same
+    test run, and must not end it.
     """
     kept = vars(test_run)
     # Of two threads that come at once, both get the same; the other one has nothing to drop.
     run = kept.get("mongo_sessions") or kept.setdefault("mongo_sessions", _Run(_worker()))
     if run.worker != _worker():
         run = kept["mongo_sessions"] = _Run(_worker())
-    run.drops.setdefault((database, collection), drop)
+    if place not in run.drops or run.drops[place].is_needless():
+        run.drops[place] = drop
 
 
-def _end(process: int, drops: dict[tuple[str, str], Drop]) -> None:
+def _end(process: int, drops: dict[Hashable, Drop]) -> None:
     if process == os.getpid() and not _keeps_databases():
         for drop in drops.values():
-            drop()
+            if not drop.is_needless():
+                drop.do()
 
 
 def _keeps_databases() -> bool:

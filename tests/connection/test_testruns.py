@@ -9,12 +9,14 @@ import multiprocessing.util
 import os
 import sys
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import runner, utils
 from pymongo import AsyncMongoClient, MongoClient
+from pymongo.errors import ServerSelectionTimeoutError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import addresses, clients, logs, testruns
@@ -153,6 +155,19 @@ def test_whatever_settings_a_test_had_is_dropped(mongod_engine, run, server, set
 
     assert TESTS not in server.list_database_names()
     assert given == settings.MONGO_SESSIONS
+
+
+def test_each_server_that_a_test_had_is_dropped_from(mongod_engine, run, server, settings):
+    run.begin()
+    given = settings.MONGO_SESSIONS
+    settings.MONGO_SESSIONS = {**given, "URI": NOWHERE, "TIMEOUT": 0.05}
+    clients.collection()
+    settings.MONGO_SESSIONS = given
+    save()
+
+    run.end()
+
+    assert TESTS not in server.list_database_names()
 
 
 def test_an_event_loop_stores_there_too(mongod_engine, run, server, monkeypatch):
@@ -371,6 +386,29 @@ def test_a_database_that_cannot_be_dropped_is_logged(run, use, logged):
     assert "'test_site' of a test run was not dropped: 127.0.0.1:1: [" in record.getMessage()
     assert "Topology" not in record.getMessage()
     assert "S3CRET" not in record.getMessage()
+
+
+def test_a_server_that_was_never_found_is_not_waited_for_again(run, use, logged):
+    use(URI=NOWHERE, TIMEOUT=0.05)
+    run.begin()
+    with pytest.raises(ServerSelectionTimeoutError):
+        SessionStore().exists(32 * "a")
+
+    run.end()
+
+    assert not logged()
+
+
+def test_a_client_that_got_a_reply_takes_the_place_of_one_that_got_none(run):
+    run.begin()
+    dropped = []
+    for number, is_needless in enumerate([True, False, True]):
+        drop = testruns.Drop(partial(dropped.append, number), partial(bool, is_needless))
+        testruns.drop_at_end(testruns.environment(), "a place", drop)
+
+    run.end()
+
+    assert dropped == [1]
 
 
 def test_a_test_run_that_begins_beside_other_threads_is_followed_by_them(

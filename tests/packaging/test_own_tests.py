@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import django
 import pytest
 from pymongo import MongoClient
 
@@ -49,15 +50,17 @@ class Overriding(Visits, TestCase):
         session["color"] = "blue"
         await session.asave()
 """
-# A new process for each, as Windows and macOS start them.
-SPAWNING = """
-import multiprocessing, runpy
+# The processes of --parallel as Windows and macOS start them, or as Linux does from Python 3.14 on.
+STARTING = """
+import multiprocessing, runpy, sys
 
 if __name__ == "__main__":
-    multiprocessing.set_start_method("spawn")
+    multiprocessing.set_start_method(sys.argv.pop(1))
     runpy.run_path("manage.py", run_name="__main__")
 """
 DJANGO = ["manage.py", "test"]
+SPAWNED = ["starting.py", "spawn", "test", "--parallel", "2"]
+FORK_SERVED = ["starting.py", "forkserver", "test", "--parallel", "2"]
 PYTEST = ["-m", "pytest", "-q", "mysite/tests.py"]
 
 
@@ -75,7 +78,7 @@ def site(tmp_path_factory, mongod_uri):
         'from mysite.settings import *\n\nINSTALLED_APPS += ["django_mongo_sessions"]\n'
     )
     (site.folder / "mysite" / "tests.py").write_text(OWN_TESTS)
-    (site.folder / "spawning.py").write_text(SPAWNING)
+    (site.folder / "starting.py").write_text(STARTING)
     return site
 
 
@@ -99,7 +102,11 @@ def databases(server):
     [
         (DJANGO, "settings"),
         ([*DJANGO, "--parallel", "2"], "recommended"),
-        (["spawning.py", "test", "--parallel", "2"], "settings"),
+        (SPAWNED, "settings"),
+        pytest.param(
+            *(FORK_SERVED, "settings"),
+            marks=pytest.mark.skipif(django.VERSION < (6, 0), reason="new in Django 6.0"),
+        ),
         (PYTEST, "recommended"),
         ([*PYTEST, "-n", "2"], "settings"),
     ],
@@ -119,7 +126,7 @@ def test_the_tests_pass_and_leave_everything_as_it_was(site, server, command, se
     [
         ([*DJANGO, "--keepdb"], [""]),
         ([*DJANGO, "--keepdb", "--parallel", "2"], ["_1", "_2"]),
-        (["spawning.py", "test", "--keepdb", "--parallel", "2"], ["_1", "_2"]),
+        ([*SPAWNED, "--keepdb"], ["_1", "_2"]),
         ([*PYTEST, "--reuse-db"], [""]),
         ([*PYTEST, "--reuse-db", "-n", "2"], ["_gw0", "_gw1"]),
     ],
