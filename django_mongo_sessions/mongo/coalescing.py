@@ -255,7 +255,7 @@ class ThreadQueue(Queue):
         with self.lock:
             turn = self._begin()
             if turn is None:
-                entry = self._join(operation, seconds, threading.Lock())
+                entry = self._join(operation, seconds, _held())
         if entry is not None:
             self._wait(entry)
             if entry.outcome is not None:
@@ -271,7 +271,6 @@ class ThreadQueue(Queue):
         """Wait until an operation has its outcome, or is to be called alone."""
         sleep = entry.woken.acquire
         try:
-            sleep()
             if not sleep(timeout=entry.time_in_queue()):
                 with self.lock:
                     if self._lose_patience(entry):
@@ -311,6 +310,13 @@ class ThreadQueue(Queue):
             leader = max(candidates, key=_deadline)
             leader.is_leader, leader.turn = True, turn
             leader.woken.release()
+
+
+def _held() -> threading.Lock:
+    """Return a lock for a thread to sleep on. It may be released before the thread sleeps."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 class TaskQueue(Queue):
