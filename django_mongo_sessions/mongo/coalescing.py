@@ -247,7 +247,8 @@ class ThreadQueue(Queue):
 
     def __init__(self, collection: Any) -> None:
         super().__init__(collection)
-        self.lock = threading.Lock()
+        # A finalizer or a signal handler that interrupts its holder may use a session.
+        self.lock = threading.RLock()
 
     def call(self, operation: Any, seconds: float | None) -> Any:
         """Make the call of an operation within that many seconds, alone or with others."""
@@ -303,7 +304,7 @@ class ThreadQueue(Queue):
         with self.lock:
             if turn != self.turn:
                 return
-            candidates = [entry for entry in self.waiting if not entry.is_leader]
+            candidates = [entry for entry in list(self.waiting) if not entry.is_leader]
             if not candidates or not self._has_room(self.under_way - 1):
                 self.under_way -= 1
                 return
