@@ -394,8 +394,9 @@ class TrackedSession(SessionBase):
         del self._known.unconfirmed_writes[:-_MAX_UNCONFIRMED]
 
     def _withdraw(self, write: Write) -> None:
-        """Record that a write was not applied."""
-        self._known.unconfirmed_writes.remove(write)
+        """Record that a write was not applied. Another one may have been, and has removed it."""
+        writes = self._known.unconfirmed_writes
+        writes[:] = [each for each in writes if each is not write]
 
     def _acknowledge(self, write: Write) -> None:
         """Record that a write was applied, and update the session in memory to match."""
