@@ -169,8 +169,9 @@ class Command(BaseCommand):
                 self._show(options["key"], options["data"])
             self.stdout.flush()
         except BrokenPipeError:  # nobody reads on, such as after `| head`
+            output: Any = self.stdout._out
             # Python flushes what is left at exit, which would fail too.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
             sys.exit(1)
         except KeyboardInterrupt:
             raise CommandError("Interrupted.") from None
