@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import threading
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from django.contrib.auth import SESSION_KEY
@@ -135,6 +137,32 @@ def test_a_blocking_save_in_the_middle_of_a_save_costs_neither_its_changes(do, m
     do(store, "save")
 
     assert dict(store.items()) == held(store) == {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.parametrize("name", ["insert", "replace_with"])
+def test_a_blocking_save_in_the_middle_of_a_move_leaves_the_session(do, monkeypatch, name):
+    store, make = saved(a=1, **{SESSION_KEY: "7"}), getattr(operations, name)
+    told = []
+
+    def overtaken(*args):
+        operation = make(*args)
+
+        def read(reply):
+            monkeypatch.setattr(operations, name, make)
+            store["b"] = 2
+            with suppress(UpdateError):  # if the session is not there any more
+                store.save()
+            told.append(reply)
+            return operation.read(reply)
+
+        return replace(operation, read=read, joint=None)
+
+    monkeypatch.setattr(operations, name, overtaken)
+    do(store, "cycle_key")
+    do(store, "save")
+
+    assert len(told) == 1
+    assert dict(store.items()) == held(store) == {"a": 1, "b": 2, SESSION_KEY: "7"}
 
 
 def test_a_task_that_fails_lets_the_next_one_go_on(scheduler):
