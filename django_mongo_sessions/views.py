@@ -236,12 +236,17 @@ def _is_password_right(request: HttpRequest, user: Any) -> bool:
     """Return whether the request has the user's password.
 
     By Django's blocking authenticate(), so that a backend that counts and refuses attempts does so:
-    most of these override nothing else.
+    most of these override nothing else. If that has hashed the password anew, this session goes on.
     """
     found: Any = auth.authenticate(
         request, username=user.get_username(), password=request.POST["password"]
     )
-    return bool(found == user)
+    if found != user:
+        return False
+    before = request.session.get(auth.HASH_SESSION_KEY)
+    if before and before != (now := found.get_session_auth_hash()):
+        request.session[auth.HASH_SESSION_KEY] = now
+    return True
 
 
 # What is known of the request

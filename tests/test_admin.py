@@ -20,6 +20,7 @@ from django.db import connection, models
 from django.test import Client
 from django.test.utils import isolate_apps
 from django.urls import path
+from django.utils.formats import localize
 from pymongo import MongoClient
 
 from django_mongo_sessions import modeladmin, users
@@ -159,6 +160,16 @@ def test_dates_are_in_the_time_zone_of_the_site(root, settings, use_tz):
     sign_in("7", seen_at=moment)
 
     assert rows(root.get(URL))[0]["last_seen_at"] == "Feb. 1, 2030, 10:30 p.m."
+
+
+def test_a_date_that_the_time_zone_does_not_have_is_in_utc(root, alice, settings):
+    settings.TIME_ZONE = "Asia/Tokyo"
+    odd = dates.LATEST
+    sign_in(alice, created_at=odd, seen_at=odd)
+
+    [row] = [row for row in rows(root.get(URL)) if row["user"] == "alice"]
+
+    assert row["signed_in_at"] == row["last_seen_at"] == localize(odd)
 
 
 def test_ones_own_session_is_marked(root, alice):

@@ -13,6 +13,7 @@ from asgiref.sync import async_to_sync
 from bson import ObjectId
 from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.hashers import MD5PasswordHasher
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_out, user_login_failed
 from django.contrib.messages import get_messages
@@ -413,6 +414,24 @@ def test_none_never_asks(alice, stale, settings):
     post(client, others="1")
 
     assert not is_signed_in(other)
+
+
+class NewerHasher(MD5PasswordHasher):
+    algorithm = "newer"
+
+
+@pytest.mark.parametrize("choice", ["session", "others"])
+def test_a_password_that_is_hashed_anew_signs_nobody_out_here(alice, stale, settings, choice):
+    other, client = signed_in(alice), signed_in(alice)
+    settings.PASSWORD_HASHERS = [f"{__name__}.NewerHasher", *settings.PASSWORD_HASHERS]
+    data = {choice: id_of(other) if choice == "session" else "1"}
+
+    post(client, **data, password=PASSWORD)
+
+    alice.refresh_from_db()
+    assert alice.password.startswith("newer$")
+    assert not is_signed_in(other)
+    assert client.get(PAGE).status_code == 200
 
 
 def test_the_password_of_another_user_is_wrong(alice, stale, settings):

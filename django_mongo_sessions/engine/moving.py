@@ -61,17 +61,18 @@ def _move(session: TrackedSession, baseline: Snapshot) -> Steps[None]:
     new = yield from saving.insert(session, None, ours, baseline)
     write, pauses = Write(baseline, baseline, ours, ours, new), writes.backoff()
     try:
-        # Now: once the old key is left, nothing may keep the browser from getting the new one.
-        yield from indexes.ensure_once()
-        while not (yield from _leave_old_key(session, write)):
-            yield next(pauses)
-            newest = yield from loading.reread(session)
-            if newest is None and documents.user_id(write.content.data) is not None:
-                raise UpdateError("The session was deleted.")
-            if newest is None or not newest.readable:
-                session._acknowledge(write)  # anonymous: two clicks on "sign in" do that
-                break
-            write = yield from _follow(session, newest, write.expected)
+        with session._needing(new.document_id):
+            # Now: once the old key is left, nothing may keep the browser from the new one.
+            yield from indexes.ensure_once()
+            while not (yield from _leave_old_key(session, write)):
+                yield next(pauses)
+                newest = yield from loading.reread(session)
+                if newest is None and documents.user_id(write.content.data) is not None:
+                    raise UpdateError("The session was deleted.")
+                if newest is None or not newest.readable:
+                    session._acknowledge(write)  # anonymous: two clicks on "sign in" do that
+                    break
+                write = yield from _follow(session, newest, write.expected)
     except UpdateError:
         yield from saving.take_back(session)  # or the login would succeed after all
         raise

@@ -234,7 +234,9 @@ def insert(
         )
         session._expect_stray(expected)
         try:
-            if (yield from writes.insert(document)):
+            with session._needing(document_id):
+                is_stored = yield from writes.insert(document)
+            if is_stored:
                 return expected
             yield from take_back(session)  # it may still arrive, so another key is tried
         except PyMongoError as error:
@@ -306,10 +308,13 @@ def take_back(session: TrackedSession, and_own: bool = False) -> Steps[None]:
     """Remove the documents that may be stored under keys that no session uses.
 
     If one is not there, its insert may still arrive, so a marker takes its id. The id of the
-    session's own key is left free, so that it can be inserted again, except with `and_own`.
+    session's own key is left free, so that it can be inserted again, and what a write under way
+    needs is left alone, except with `and_own`.
     """
     own_id = documents.document_id(session.session_key)
     for document_id, write_id in list(session._known.strays.items()):
+        if document_id in session._known.needed and not and_own:
+            continue
         there = yield operations.delete_write(document_id, write_id)
         if not there and (and_own or document_id != own_id):
             yield from writes.occupy(mapping.tombstone(document_id))

@@ -16,9 +16,9 @@ A write is remembered from `_begin()` until it is known to be applied (`_acknowl
 applied (`_withdraw()`). In between its reply may be lost; when the document is read again
 (`_reread()`), `_recognize()` finds out by its `write_id` whether it arrived. A new document is a
 stray from `_expect_stray()` until the session takes over its key. If it never does, the next write
-removes the document. The documents of the session's former keys are remembered until flush(). If it
-is unknown whether a pointer has replaced the last one, the next write finishes the move
-(`_finish_move()`).
+removes the document, but not while the write that made it is under way (`_needing()`). The
+documents of the session's former keys are remembered until flush(). If it is unknown whether a
+pointer has replaced the last one, the next write finishes the move (`_finish_move()`).
 
 The tasks of one request may share a session. The runner lets only one of them at a time run steps,
 so between two yields no other task loads, stores, moves or flushes the session. But a task may
@@ -148,6 +148,8 @@ class Known:
     unconfirmed_writes: list[Write] = field(default_factory=list)
     # Documents that may be stored under a key that no session uses: the `write_id` of each, by id.
     strays: dict[bytes, bytes] = field(default_factory=dict)
+    # Those of them that a write which is under way is about to need.
+    needed: set[bytes] = field(default_factory=set)
     # The former documents of the session, by id: the `write_id` of the pointer that has replaced
     # each of them, or may have; None if there is none.
     left: dict[bytes, bytes | None] = field(default_factory=dict)
@@ -394,8 +396,9 @@ class TrackedSession(SessionBase):
         del self._known.unconfirmed_writes[:-_MAX_UNCONFIRMED]
 
     def _withdraw(self, write: Write) -> None:
-        """Record that a write was not applied."""
-        self._known.unconfirmed_writes.remove(write)
+        """Record that a write was not applied. Another one may have been, and has removed it."""
+        writes = self._known.unconfirmed_writes
+        writes[:] = [each for each in writes if each is not write]
 
     def _acknowledge(self, write: Write) -> None:
         """Record that a write was applied, and update the session in memory to match."""
@@ -500,6 +503,16 @@ class TrackedSession(SessionBase):
     def _expect_stray(self, snapshot: Snapshot) -> None:
         """Remember a document that is not, or not yet, the session's own."""
         self._known.strays[snapshot.document_id] = snapshot.write_id
+
+    @contextmanager
+    def _needing(self, document_id: bytes) -> Iterator[None]:
+        """Keep other tasks and threads from removing a new document as a stray."""
+        needed = self._known.needed
+        needed.add(document_id)
+        try:
+            yield
+        finally:
+            needed.discard(document_id)
 
     def _forget_stray(self, document_id: bytes) -> None:
         """Record that a document does not exist."""

@@ -44,7 +44,11 @@ class SessionMiddleware(middleware.SessionMiddleware):
 
     def process_request(self, request: HttpRequest) -> None:
         """Give the request its session, which is loaded when it is first used."""
-        super().process_request(request)
+        try:
+            super().process_request(request)
+        except Exception as error:  # such as for a wrong setting
+            forget_values(error)
+            raise
         session = own_session(request)
         if session is not None:
             session._gate = RequestBreaker()

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from bson.codec_options import DatetimeConversion
 from pymongo import ReplaceOne, UpdateOne
 from pymongo.errors import BulkWriteError
 
@@ -51,10 +50,7 @@ def find_not_encrypted_with(
     wanted = documents.not_encrypted_with(key_id, after)
 
     def call(collection: Any) -> Any:
-        options = collection.codec_options.with_options(
-            datetime_conversion=DatetimeConversion.DATETIME_AUTO  # one may be out of range
-        )
-        found = collection.with_options(options).find(wanted, documents.PROJECTION)
+        found = collection.find(wanted, documents.PROJECTION)
         batch: list[dict[str, Any]] = []
         size = 0
         with found.sort("_id", 1).limit(limit) as cursor:

@@ -247,7 +247,8 @@ class ThreadQueue(Queue):
 
     def __init__(self, collection: Any) -> None:
         super().__init__(collection)
-        self.lock = threading.Lock()
+        # A finalizer or a signal handler that interrupts its holder may use a session.
+        self.lock = threading.RLock()
 
     def call(self, operation: Any, seconds: float | None) -> Any:
         """Make the call of an operation within that many seconds, alone or with others."""
@@ -255,7 +256,7 @@ class ThreadQueue(Queue):
         with self.lock:
             turn = self._begin()
             if turn is None:
-                entry = self._join(operation, seconds, threading.Lock())
+                entry = self._join(operation, seconds, _held())
         if entry is not None:
             self._wait(entry)
             if entry.outcome is not None:
@@ -271,7 +272,6 @@ class ThreadQueue(Queue):
         """Wait until an operation has its outcome, or is to be called alone."""
         sleep = entry.woken.acquire
         try:
-            sleep()
             if not sleep(timeout=entry.time_in_queue()):
                 with self.lock:
                     if self._lose_patience(entry):
@@ -304,13 +304,20 @@ class ThreadQueue(Queue):
         with self.lock:
             if turn != self.turn:
                 return
-            candidates = [entry for entry in self.waiting if not entry.is_leader]
+            candidates = [entry for entry in list(self.waiting) if not entry.is_leader]
             if not candidates or not self._has_room(self.under_way - 1):
                 self.under_way -= 1
                 return
             leader = max(candidates, key=_deadline)
             leader.is_leader, leader.turn = True, turn
             leader.woken.release()
+
+
+def _held() -> threading.Lock:
+    """Return a lock for a thread to sleep on. It may be released before the thread sleeps."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 class TaskQueue(Queue):

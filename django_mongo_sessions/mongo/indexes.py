@@ -148,8 +148,8 @@ def _describe(info: Mapping[str, Any]) -> str:
 def ensure_once() -> Steps[None]:
     """Create the TTL index if the collection is small, once per process and collection.
 
-    Never fails, and takes about a second at most, because a request waits for it. If it cannot be
-    done, one warning says why.
+    No error of PyMongo's is raised, and it takes about a second at most, because a request waits
+    for it. If it cannot be done, one warning says why.
     """
     server = conf.DATABASE_ALIAS or conf.URI
     place = server, conf.DATABASE, conf.COLLECTION, *testruns.place()
@@ -158,7 +158,7 @@ def ensure_once() -> Steps[None]:
     _ensured.add(place)
     try:
         yield from _within(_REQUEST_TIMEOUT, ensure(_MAX_DOCUMENTS))
-    except GeneratorExit:  # the request was cancelled, so a later one tries again
+    except BaseException:  # cancelled, or flushed by another task, so a later request tries again
         _ensured.discard(place)
         raise
 

@@ -128,6 +128,33 @@ def test_with_verbosity_0_the_index_that_is_wrong_is_named(mongod_engine):
     assert output.getvalue() == "mongo_sessions_user_id: missing\n"
 
 
+@pytest.mark.parametrize("command", ["users", "status"])
+def test_a_reader_that_has_gone_is_no_error_to_be_shown(mongod_engine, command, capsys):
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    with os.fdopen(writer, "w") as output, pytest.raises(SystemExit):
+        call_command("mongosessions", command, stdout=output)
+
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_interrupted_command_says_so(mongod_engine, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bulk, "count_by_user", interrupted)
+
+    with pytest.raises(CommandError, match="Interrupted"):
+        call("users")
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "many"])
+def test_a_batch_has_a_size(mongod_engine, size):
+    with pytest.raises(CommandError, match=f"a whole number above 0 is needed, and not '{size}'"):
+        call("import", "an.engine", f"--batch={size}")
+
+
 # indexes
 
 

@@ -1157,6 +1157,45 @@ def test_a_thread_is_made_to_lead_just_when_it_loses_patience(form):
     assert queue.under_way == 0
 
 
+def test_a_thread_may_be_woken_before_it_sleeps(form, monkeypatch):
+    if isinstance(form, Tasks):
+        pytest.skip("a future can be done before it is awaited")
+    queue = ThreadQueue(form.target.collection)
+    queue.under_way = 1
+    wait = queue._wait
+
+    def late(entry):
+        queue._end(0)
+        wait(entry)
+
+    monkeypatch.setattr(queue, "_wait", late)
+
+    assert queue.call(find(1), 60) is None
+    assert queue.under_way == 0
+
+
+def test_a_finalizer_may_need_a_session_while_an_operation_joins_the_queue(form, monkeypatch):
+    if isinstance(form, Tasks):
+        pytest.skip("tasks share no lock")
+    monkeypatch.setattr(coalescing, "PATIENCE", 0.01)
+    queue = ThreadQueue(form.target.collection)
+    queue.under_way = 1
+    script, found = Script(form), []
+
+    class Finalized(ScriptedRead):
+        def fields(self):  # the garbage collector may run at any moment
+            found.append(queue.call(find(1), 60))
+            return {}
+
+    thread = threading.Thread(
+        target=lambda: found.append(queue.call(script.operation(2, Finalized), 60)), daemon=True
+    )
+    thread.start()
+    thread.join(10)
+
+    assert found == [None, 2]
+
+
 def test_a_call_of_an_earlier_turn_lets_nobody_go_on(form, script, monkeypatch):
     queue = (ThreadQueue if script.is_thread else partial(on_loop, form))(form.target.collection)
     entry = coalescing._Entry(script.operation(1), 0, 60, Interrupted())

@@ -8,13 +8,14 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from django.contrib.sessions.backends.base import UpdateError
 from pymongo.errors import OperationFailure
 
 from django_mongo_sessions.apps import create_indexes
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import errors
 from django_mongo_sessions.connection.collection import SessionCollection
-from django_mongo_sessions.mongo import indexes
+from django_mongo_sessions.mongo import indexes, operations
 from django_mongo_sessions.mongo.runner import run_on
 from django_mongo_sessions.storage import dates, documents
 from django_mongo_sessions.storage.documents import TTL_INDEX, USER_INDEX
@@ -48,6 +49,23 @@ def test_an_insert_does_not_create_the_index_of_users(do, no_index):
     do(SessionStore(), "save")
 
     assert USERS not in collection().index_information()
+
+
+@pytest.mark.only("mongod")
+def test_a_sign_out_in_between_leaves_the_index_to_a_later_insert(do, no_index, monkeypatch):
+    session, ask = SessionStore(), operations.index_information
+
+    def flushed():
+        session.flush()
+        return ask()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(operations, "index_information", flushed)
+        with pytest.raises(UpdateError):
+            do(session, "save")
+    do(SessionStore(), "save")
+
+    assert NAME in collection().index_information()
 
 
 def test_the_second_insert_does_not_check_the_index(do, no_index):

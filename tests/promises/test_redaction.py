@@ -9,12 +9,14 @@ import sys
 from copy import deepcopy
 
 import pytest
+from django.http import HttpResponse
 from django.views.debug import ExceptionReporter
 from pymongo.errors import WriteError
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.engine import mapping
+from django_mongo_sessions.middleware import SessionMiddleware
 from django_mongo_sessions.storage import codec
 from tests.conftest import SESSIONS, collection, end
 
@@ -202,6 +204,17 @@ def test_nothing_appears_when_changes_are_tracked(mongod_engine, settings):
     store._modified = False
     with pytest.raises(TypeError) as raised:
         assert store.modified
+
+    shown = ExceptionReporter(None, raised.type, raised.value, raised.tb).get_traceback_html()
+    assert_shows_nothing(shown)
+
+
+def test_nothing_appears_if_a_wrong_setting_keeps_a_session_from_being_made(rf, settings):
+    settings.SESSION_ENGINE = "django_mongo_sessions.backends.mongodb"
+    settings.SESSION_SERIALIZER = "no.such.serializer"
+    rf.cookies[settings.SESSION_COOKIE_NAME] = KEY
+    with pytest.raises(ImportError) as raised:
+        SessionMiddleware(HttpResponse).process_request(rf.get("/"))
 
     shown = ExceptionReporter(None, raised.type, raised.value, raised.tb).get_traceback_html()
     assert_shows_nothing(shown)

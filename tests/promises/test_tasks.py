@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import threading
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from django.contrib.auth import SESSION_KEY
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
+from django_mongo_sessions.mongo import operations
 from tests.conftest import collection, count_sessions
 from tests.promises.company import CERTAIN_FATES
 from tests.promises.scheduler import MODES, scheduled, scheduled_in_threads
@@ -118,6 +121,48 @@ def test_a_flush_while_the_session_moves_leaves_nothing(scheduler):
 
     assert store.session_key is None
     assert count_sessions() == 0
+
+
+def test_a_blocking_save_in_the_middle_of_a_save_costs_neither_its_changes(do, monkeypatch):
+    store, update = saved(a=1), operations.update
+
+    def overtaken(*args):
+        monkeypatch.setattr(operations, "update", update)
+        store["b"] = 2
+        store.save()
+        return update(*args)
+
+    monkeypatch.setattr(operations, "update", overtaken)
+    store["c"] = 3
+    do(store, "save")
+
+    assert dict(store.items()) == held(store) == {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.parametrize("name", ["insert", "replace_with"])
+def test_a_blocking_save_in_the_middle_of_a_move_leaves_the_session(do, monkeypatch, name):
+    store, make = saved(a=1, **{SESSION_KEY: "7"}), getattr(operations, name)
+    told = []
+
+    def overtaken(*args):
+        operation = make(*args)
+
+        def read(reply):
+            monkeypatch.setattr(operations, name, make)
+            store["b"] = 2
+            with suppress(UpdateError):  # if the session is not there any more
+                store.save()
+            told.append(reply)
+            return operation.read(reply)
+
+        return replace(operation, read=read, joint=None)
+
+    monkeypatch.setattr(operations, name, overtaken)
+    do(store, "cycle_key")
+    do(store, "save")
+
+    assert len(told) == 1
+    assert dict(store.items()) == held(store) == {"a": 1, "b": 2, SESSION_KEY: "7"}
 
 
 def test_a_task_that_fails_lets_the_next_one_go_on(scheduler):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from argparse import SUPPRESS, ArgumentParser
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -166,6 +167,14 @@ class Command(BaseCommand):
                 self._import(options)
             else:
                 self._show(options["key"], options["data"])
+            self.stdout.flush()
+        except BrokenPipeError:  # nobody reads on, such as after `| head`
+            output: Any = self.stdout._out
+            # Python flushes what is left at exit, which would fail too.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+            sys.exit(1)
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted.") from None
         except (ImproperlyConfigured, KeysUnavailable) as error:
             raise CommandError(str(error)) from error
         except PyMongoError as error:
@@ -378,9 +387,12 @@ def _key(given: str) -> str:
 
 
 def _positive(given: str) -> int:
-    count = int(given)
+    try:
+        count = int(given)
+    except ValueError:
+        count = 0
     if count < 1:
-        raise ValueError
+        raise ArgumentTypeError(f"a whole number above 0 is needed, and not {given!r}")
     return count
 
 
