@@ -13,7 +13,7 @@ from asgiref.sync import async_to_sync
 from bson import ObjectId
 from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.backends import ModelBackend
-from django.contrib.auth.hashers import MD5PasswordHasher
+from django.contrib.auth.hashers import MD5PasswordHasher, make_password
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_out, user_login_failed
 from django.contrib.messages import get_messages
@@ -432,6 +432,32 @@ def test_a_password_that_is_hashed_anew_signs_nobody_out_here(alice, stale, sett
     assert alice.password.startswith("newer$")
     assert not is_signed_in(other)
     assert client.get(PAGE).status_code == 200
+
+
+@pytest.mark.parametrize("ended_by", ["a new password", "the site"])
+def test_a_session_that_ends_meanwhile_does_not_go_on(
+    alice, stale, settings, monkeypatch, ended_by
+):
+    def own_hash(user):
+        return f"{user.password} {user.first_name}"
+
+    is_new = ended_by == "a new password"
+    given = "another" if is_new else PASSWORD
+    change = {"password": make_password(given)} if is_new else {"first_name": "anew"}
+
+    class Meanwhile(ModelBackend):
+        def authenticate(self, request, **credentials):
+            User.objects.update(**change)
+            return super().authenticate(request, **credentials)
+
+    monkeypatch.setattr(User, "get_session_auth_hash", own_hash)
+    use_backend(settings, Meanwhile)
+    other, client = signed_in(alice), signed_in(alice)
+
+    post(client, others="1", password=given)
+
+    assert not is_signed_in(other)
+    assert client.get(PAGE).status_code == 302
 
 
 def test_the_password_of_another_user_is_wrong(alice, stale, settings):

@@ -152,9 +152,9 @@ def test_a_reader_that_has_gone_is_no_error_to_be_shown(mongod_engine, name, unr
 
 
 def test_code_that_calls_the_command_learns_of_a_reader_that_has_gone(mongod_engine, unread):
+    unread.reconfigure(line_buffering=True)
     with pytest.raises(BrokenPipeError):
         call_command("mongosessions", "users", stdout=unread)
-        unread.flush()
 
     assert stat.S_ISFIFO(os.fstat(unread.fileno()).st_mode)
 
