@@ -29,7 +29,7 @@ from django_mongo_sessions import users
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.signals import session_revoked
-from django_mongo_sessions.storage import documents
+from django_mongo_sessions.storage import dates, documents
 from django_mongo_sessions.urls import urlpatterns
 from django_mongo_sessions.views import AsyncSessionsView, SessionsView
 from tests.conftest import collection, count_sessions
@@ -170,6 +170,18 @@ def test_what_a_session_says_of_itself_is_shown_as_text(alice):
     assert "<script" not in html
     assert "A&amp;B&#x27;C" in html
     assert "&lt;b&gt;here&lt;/b&gt;" in html
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_a_date_that_the_time_zone_does_not_have_is_in_utc(alice, settings, zone):
+    settings.TIME_ZONE = zone
+    odd = dates.LATEST if zone == "Asia/Tokyo" else dates.EARLIEST
+    signed_in(alice)
+    collection().update_many({}, {"$set": {"created_at": odd, "seen_at": odd}})
+
+    html = signed_in(alice).get(PAGE).content.decode()
+
+    assert odd.replace(tzinfo=None, microsecond=0).isoformat() in html
 
 
 def test_a_session_that_has_recorded_nothing_is_an_unknown_device(alice, settings):
