@@ -23,6 +23,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.shortcuts import render, resolve_url
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext, ngettext
+from django.views.decorators.debug import sensitive_variables
 from django.views.generic.base import ContextMixin, View
 
 from django_mongo_sessions import users
@@ -233,6 +234,7 @@ def _sessions(user: Any, request: HttpRequest) -> Call:
     return _twin(users.list_sessions, users.alist_sessions, user, request=request)
 
 
+@sensitive_variables()
 def _is_password_right(request: HttpRequest, user: Any) -> bool:
     """Return whether the request has the user's password.
 

@@ -23,9 +23,10 @@ from django.http import HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.urls import include, path
 from django.utils.datastructures import MultiValueDict
-from django.views.debug import get_exception_reporter_filter
+from django.views.debug import ExceptionReporter, get_exception_reporter_filter
+from django.views.decorators.debug import sensitive_variables
 
-from django_mongo_sessions import users
+from django_mongo_sessions import users, views
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.signals import session_revoked
@@ -532,6 +533,32 @@ def test_the_password_is_left_out_of_error_reports(alice, stale, settings):
     assert isinstance(shown, MultiValueDict)
     assert PASSWORD not in shown.values()
     assert "wrong" not in shown.values()
+
+
+def test_no_password_and_no_hash_of_one_is_in_the_report_of_a_hasher_that_fails(
+    alice, stale, settings, monkeypatch
+):
+    class Broken(ModelBackend):
+        @sensitive_variables()
+        def authenticate(self, request, **credentials):
+            alice.password = make_password(PASSWORD)
+            return alice
+
+    def broken(*args):
+        raise RuntimeError
+
+    monkeypatch.setattr(views, "check_password", broken)
+    use_backend(settings, Broken)
+    settings.DEBUG = False
+    client, before = signed_in(alice), alice.password
+
+    with pytest.raises(RuntimeError) as raised:
+        client.post(PAGE, {"others": "1", "password": PASSWORD})
+
+    frames = ExceptionReporter(None, raised.type, raised.value, raised.tb).get_traceback_frames()
+    [shown] = [str(each["vars"]) for each in frames if each["function"] == "_is_password_right"]
+    for secret in (PASSWORD, before, alice.password):
+        assert secret not in shown
 
 
 # MongoDB and event loops
