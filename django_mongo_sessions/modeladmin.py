@@ -25,7 +25,6 @@ from django.core.exceptions import FieldError, ValidationError
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.functional import cached_property
 from django.utils.translation import gettext, gettext_lazy
@@ -34,6 +33,7 @@ from django_mongo_sessions import users
 from django_mongo_sessions.engine import signed_in
 from django_mongo_sessions.engine.signed_in import Found, UserSession
 from django_mongo_sessions.mongo.runner import Result, Steps, run
+from django_mongo_sessions.storage import dates
 
 __all__ = ["SessionAdmin", "SessionPaginator"]
 
@@ -63,7 +63,7 @@ class _Line:
         return gettext("%(user)s: %(device)s, signed in %(date)s") % {
             "user": self.name,
             "device": shown.device,
-            "date": localize(_local(shown.created_at)),
+            "date": localize(dates.local(shown.created_at)),
         }
 
     @property
@@ -301,12 +301,12 @@ class SessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description=gettext_lazy("Last seen"))
     def last_seen_at(self, row: Any) -> datetime:
         """Return when the session was last stored."""
-        return _local(row.line.found.shown.last_seen_at)
+        return dates.local(row.line.found.shown.last_seen_at)
 
     @admin.display(description=gettext_lazy("Signed in"))
     def signed_in_at(self, row: Any) -> datetime:
         """Return when the user signed in."""
-        return _local(row.line.found.shown.created_at)
+        return dates.local(row.line.found.shown.created_at)
 
     @admin.display(description=gettext_lazy("note"))
     def note(self, row: Any) -> str | None:
@@ -400,14 +400,6 @@ class _Named:
 
     def __str__(self) -> str:
         return self.label
-
-
-def _local(date: datetime) -> datetime:
-    """Return a date in the time zone of the site; in UTC, if that zone does not have it."""
-    try:
-        return timezone.localtime(date)
-    except OverflowError:
-        return date.replace(tzinfo=None)  # or Django would try to convert it again
 
 
 def _is_one_of(ids: Collection[bytes]) -> Callable[[Found], bool]:

@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib import auth, messages
+from django.contrib.auth.hashers import check_password
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.middleware.csrf import CsrfViewMiddleware
 from django.shortcuts import render, resolve_url
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext, ngettext
+from django.views.decorators.debug import sensitive_variables
 from django.views.generic.base import ContextMixin, View
 
 from django_mongo_sessions import users
@@ -232,20 +234,23 @@ def _sessions(user: Any, request: HttpRequest) -> Call:
     return _twin(users.list_sessions, users.alist_sessions, user, request=request)
 
 
+@sensitive_variables()
 def _is_password_right(request: HttpRequest, user: Any) -> bool:
     """Return whether the request has the user's password.
 
     By Django's blocking authenticate(), so that a backend that counts and refuses attempts does so:
-    most of these override nothing else. If that has hashed the password anew, this session goes on.
+    most of these override nothing else. If that has hashed the same password anew, this session
+    goes on, unless something else has ended it since.
     """
-    found: Any = auth.authenticate(
-        request, username=user.get_username(), password=request.POST["password"]
-    )
+    password = request.POST["password"]
+    found: Any = auth.authenticate(request, username=user.get_username(), password=password)
     if found != user:
         return False
-    before = request.session.get(auth.HASH_SESSION_KEY)
-    if before and before != (now := found.get_session_auth_hash()):
-        request.session[auth.HASH_SESSION_KEY] = now
+    before, now = getattr(user, "password", ""), getattr(found, "password", "")
+    is_hashed_anew = before != now and check_password(password, before)
+    if is_hashed_anew and request.session.get(auth.HASH_SESSION_KEY):
+        user.password = now
+        request.session[auth.HASH_SESSION_KEY] = user.get_session_auth_hash()
     return True
 
 

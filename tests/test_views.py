@@ -13,7 +13,7 @@ from asgiref.sync import async_to_sync
 from bson import ObjectId
 from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.backends import ModelBackend
-from django.contrib.auth.hashers import MD5PasswordHasher
+from django.contrib.auth.hashers import MD5PasswordHasher, make_password
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_out, user_login_failed
 from django.contrib.messages import get_messages
@@ -23,13 +23,14 @@ from django.http import HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.urls import include, path
 from django.utils.datastructures import MultiValueDict
-from django.views.debug import get_exception_reporter_filter
+from django.views.debug import ExceptionReporter, get_exception_reporter_filter
+from django.views.decorators.debug import sensitive_variables
 
-from django_mongo_sessions import users
+from django_mongo_sessions import users, views
 from django_mongo_sessions.backends.mongodb import SessionStore
 from django_mongo_sessions.connection import clients
 from django_mongo_sessions.signals import session_revoked
-from django_mongo_sessions.storage import documents
+from django_mongo_sessions.storage import dates, documents
 from django_mongo_sessions.urls import urlpatterns
 from django_mongo_sessions.views import AsyncSessionsView, SessionsView
 from tests.conftest import collection, count_sessions
@@ -170,6 +171,18 @@ def test_what_a_session_says_of_itself_is_shown_as_text(alice):
     assert "<script" not in html
     assert "A&amp;B&#x27;C" in html
     assert "&lt;b&gt;here&lt;/b&gt;" in html
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_a_date_that_the_time_zone_does_not_have_is_in_utc(alice, settings, zone):
+    settings.TIME_ZONE = zone
+    odd = dates.LATEST if zone == "Asia/Tokyo" else dates.EARLIEST
+    signed_in(alice)
+    collection().update_many({}, {"$set": {"created_at": odd, "seen_at": odd}})
+
+    html = signed_in(alice).get(PAGE).content.decode()
+
+    assert odd.replace(tzinfo=None, microsecond=0).isoformat() in html
 
 
 def test_a_session_that_has_recorded_nothing_is_an_unknown_device(alice, settings):
@@ -434,6 +447,32 @@ def test_a_password_that_is_hashed_anew_signs_nobody_out_here(alice, stale, sett
     assert client.get(PAGE).status_code == 200
 
 
+@pytest.mark.parametrize("ended_by", ["a new password", "the site"])
+def test_a_session_that_ends_meanwhile_does_not_go_on(
+    alice, stale, settings, monkeypatch, ended_by
+):
+    def own_hash(user):
+        return f"{user.password} {user.first_name}"
+
+    is_new = ended_by == "a new password"
+    given = "another" if is_new else PASSWORD
+    change = {"password": make_password(given)} if is_new else {"first_name": "anew"}
+
+    class Meanwhile(ModelBackend):
+        def authenticate(self, request, **credentials):
+            User.objects.update(**change)
+            return super().authenticate(request, **credentials)
+
+    monkeypatch.setattr(User, "get_session_auth_hash", own_hash)
+    use_backend(settings, Meanwhile)
+    other, client = signed_in(alice), signed_in(alice)
+
+    post(client, others="1", password=given)
+
+    assert not is_signed_in(other)
+    assert client.get(PAGE).status_code == 302
+
+
 def test_the_password_of_another_user_is_wrong(alice, stale, settings):
     class Lenient(ModelBackend):
         def authenticate(self, request, **credentials):
@@ -494,6 +533,32 @@ def test_the_password_is_left_out_of_error_reports(alice, stale, settings):
     assert isinstance(shown, MultiValueDict)
     assert PASSWORD not in shown.values()
     assert "wrong" not in shown.values()
+
+
+def test_no_password_and_no_hash_of_one_is_in_the_report_of_a_hasher_that_fails(
+    alice, stale, settings, monkeypatch
+):
+    class Broken(ModelBackend):
+        @sensitive_variables()
+        def authenticate(self, request, **credentials):
+            alice.password = make_password(PASSWORD)
+            return alice
+
+    def broken(*args):
+        raise RuntimeError
+
+    monkeypatch.setattr(views, "check_password", broken)
+    use_backend(settings, Broken)
+    settings.DEBUG = False
+    client, before = signed_in(alice), alice.password
+
+    with pytest.raises(RuntimeError) as raised:
+        client.post(PAGE, {"others": "1", "password": PASSWORD})
+
+    frames = ExceptionReporter(None, raised.type, raised.value, raised.tb).get_traceback_frames()
+    [shown] = [str(each["vars"]) for each in frames if each["function"] == "_is_password_right"]
+    for secret in (PASSWORD, before, alice.password):
+        assert secret not in shown
 
 
 # MongoDB and event loops

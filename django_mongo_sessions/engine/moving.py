@@ -89,7 +89,7 @@ def _leave_old_key(session: TrackedSession, write: Write) -> Steps[bool]:
     try:
         left = yield from writes.move(old.document_id, old.write_id, marker)
     except (PyMongoError, GeneratorExit) as error:
-        if may_have_applied(error):
+        if may_have_applied(error) and session.session_key == old.key:
             # In any case the new key opens the session.
             session._moved(write, pointer, is_confirmed=False)
         raise

@@ -403,7 +403,8 @@ class TrackedSession(SessionBase):
     def _acknowledge(self, write: Write) -> None:
         """Record that a write was applied, and update the session in memory to match."""
         baseline, _, ours, content, expected = write
-        self._take_over_key(expected)
+        if expected.key != baseline.key:  # else a blocking method may have moved it since
+            self._take_over_key(expected)
         self._known.unconfirmed_writes.clear()
         live = self._session_cache
         if live is not baseline.data:  # cleared since

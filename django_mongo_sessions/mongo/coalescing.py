@@ -23,8 +23,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Awaitable, Coroutine
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Awaitable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import Context
 from datetime import datetime
 from typing import Any, TypeVar
@@ -247,13 +247,20 @@ class ThreadQueue(Queue):
 
     def __init__(self, collection: Any) -> None:
         super().__init__(collection)
-        # A finalizer or a signal handler that interrupts its holder may use a session.
+        # A finalizer or a signal handler that interrupts its holder may use a session: see call().
         self.lock = threading.RLock()
+        self.holder: int | None = None  # the thread that is changing the queue
 
     def call(self, operation: Any, seconds: float | None) -> Any:
-        """Make the call of an operation within that many seconds, alone or with others."""
+        """Make the call of an operation within that many seconds, alone or with others.
+
+        If it interrupts a change of the queue, it leaves the queue as it is.
+        """
+        if self.holder == threading.get_ident():
+            with _within(seconds):
+                return operation.call(self.collection)
         entry = None
-        with self.lock:
+        with self._locked():
             turn = self._begin()
             if turn is None:
                 entry = self._join(operation, seconds, _held())
@@ -268,18 +275,28 @@ class ThreadQueue(Queue):
         finally:
             self._end(turn)
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Let no other thread change the queue, and nothing that interrupts this one."""
+        with self.lock:
+            try:
+                self.holder = threading.get_ident()
+                yield
+            finally:
+                self.holder = None
+
     def _wait(self, entry: _Entry) -> None:
         """Wait until an operation has its outcome, or is to be called alone."""
         sleep = entry.woken.acquire
         try:
             if not sleep(timeout=entry.time_in_queue()):
-                with self.lock:
+                with self._locked():
                     if self._lose_patience(entry):
                         return
                 if not entry.is_leader and not sleep(timeout=entry.time_on_board()):
                     entry.time_out()
         except BaseException:
-            with self.lock:
+            with self._locked():
                 self.waiting.pop(entry, None)
             self._end(entry.turn)  # if it was to make the next call, another thread does
             raise
@@ -289,7 +306,7 @@ class ThreadQueue(Queue):
     def _lead(self, leader: _Entry) -> None:
         """Make a joint call for this operation and others."""
         turn, leader.turn = leader.turn, None
-        with self.lock:
+        with self._locked():
             del self.waiting[leader]
             batch = self._take([leader], leader.deadline + GRACE)
         try:
@@ -301,10 +318,10 @@ class ThreadQueue(Queue):
 
     def _end(self, turn: int | None) -> None:
         """End a call of this turn, and let the next one be made if operations wait."""
-        with self.lock:
+        with self._locked():
             if turn != self.turn:
                 return
-            candidates = [entry for entry in list(self.waiting) if not entry.is_leader]
+            candidates = [entry for entry in self.waiting if not entry.is_leader]
             if not candidates or not self._has_room(self.under_way - 1):
                 self.under_way -= 1
                 return

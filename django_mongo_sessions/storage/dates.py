@@ -45,3 +45,11 @@ def in_zone_of(other: datetime, date: datetime) -> datetime:
     """Return a date in the time zone of another; naive, in `TIME_ZONE`, if the other is naive."""
     zone = other.tzinfo or django_timezone.get_default_timezone()
     return date.astimezone(zone).replace(tzinfo=other.tzinfo)
+
+
+def local(date: datetime) -> datetime:
+    """Return a date in the current time zone; naive, in UTC, if that zone does not have it."""
+    try:
+        return django_timezone.localtime(date)
+    except OverflowError:
+        return date.replace(tzinfo=None)  # or Django would try to convert it again

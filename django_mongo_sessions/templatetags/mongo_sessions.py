@@ -10,6 +10,7 @@ from django.utils.translation import gettext, ngettext
 from django_mongo_sessions.storage import dates
 
 register = template.Library()
+register.filter(dates.local)
 
 
 @register.filter

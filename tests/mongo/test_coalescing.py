@@ -1196,6 +1196,34 @@ def test_a_finalizer_may_need_a_session_while_an_operation_joins_the_queue(form,
     assert found == [None, 2]
 
 
+def test_a_finalizer_that_interrupts_a_change_of_the_queue_leaves_it_as_it_is(form, monkeypatch):
+    if isinstance(form, Tasks):
+        pytest.skip("tasks share no lock")
+    monkeypatch.setattr(coalescing, "PATIENCE", 0.01)
+    found = []
+
+    class Interrupting(ThreadQueue):
+        now, is_interrupted = 0, False
+
+        @property
+        def turn(self):  # _begin() and _end() read it in the middle of a change
+            if not self.is_interrupted:
+                self.is_interrupted = True
+                found.append(self.call(find(1), 60))
+                self.is_interrupted = False
+            return self.now
+
+        @turn.setter
+        def turn(self, value):
+            self.now = value
+
+    queue = Interrupting(form.target.collection)
+
+    assert queue.call(find(2), 60) is None
+    assert found == [None, None]
+    assert queue.under_way == 0
+
+
 def test_a_call_of_an_earlier_turn_lets_nobody_go_on(form, script, monkeypatch):
     queue = (ThreadQueue if script.is_thread else partial(on_loop, form))(form.target.collection)
     entry = coalescing._Entry(script.operation(1), 0, 60, Interrupted())

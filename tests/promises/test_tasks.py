@@ -165,6 +165,54 @@ def test_a_blocking_save_in_the_middle_of_a_move_leaves_the_session(do, monkeypa
     assert dict(store.items()) == held(store) == {"a": 1, "b": 2, SESSION_KEY: "7"}
 
 
+def test_a_blocking_move_in_the_middle_of_a_save_is_not_undone(do, monkeypatch):
+    store, make = saved(a=1, **{SESSION_KEY: "7"}), operations.update
+
+    def overtaken(*args):
+        operation = make(*args)
+
+        def read(reply):
+            monkeypatch.setattr(operations, "update", make)
+            store.cycle_key()
+            return operation.read(reply)
+
+        return replace(operation, read=read, joint=None)
+
+    monkeypatch.setattr(operations, "update", overtaken)
+    store["b"] = 2
+    do(store, "save")
+    do(store, "save")
+
+    assert held(store) == {"a": 1, "b": 2, SESSION_KEY: "7"}
+    assert count_sessions() == 1
+
+
+def test_a_blocking_move_in_the_middle_of_one_that_is_cancelled_is_not_undone(do, monkeypatch):
+    store, insert, leave = saved(**{SESSION_KEY: "7"}), operations.insert, operations.replace_with
+
+    def cancel(reply):
+        raise asyncio.CancelledError
+
+    def cancelled(*args):
+        monkeypatch.setattr(operations, "replace_with", leave)
+        return replace(leave(*args), read=cancel, joint=None)
+
+    def overtaken(*args):
+        monkeypatch.setattr(operations, "insert", insert)
+        store.cycle_key()
+        monkeypatch.setattr(operations, "replace_with", cancelled)
+        return insert(*args)
+
+    monkeypatch.setattr(operations, "insert", overtaken)
+    with pytest.raises(asyncio.CancelledError):
+        do(store, "cycle_key")
+    store["a"] = 1
+    do(store, "save")
+
+    assert held(store) == {"a": 1, SESSION_KEY: "7"}
+    assert count_sessions() == 1
+
+
 def test_a_task_that_fails_lets_the_next_one_go_on(scheduler):
     store = saved(a=1)
 

@@ -135,6 +135,19 @@ class Command(BaseCommand):
         )
         command.add_argument("--json", action="store_true", help="print JSON")
 
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run from the command line, and end quietly if nobody reads on, such as after `| head`."""
+        try:
+            try:
+                super().run_from_argv(argv)
+            finally:
+                self.stdout.flush()
+        except BrokenPipeError:
+            output: Any = self.stdout._out
+            # Python flushes what is left at exit, which would fail too.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+            sys.exit(1)
+
     def execute(self, *args: Any, **options: Any) -> Any:
         """Run without system checks if a key is to be made: E016 itself says to make one."""
         if options.get("subcommand") == "newkey":
@@ -167,12 +180,6 @@ class Command(BaseCommand):
                 self._import(options)
             else:
                 self._show(options["key"], options["data"])
-            self.stdout.flush()
-        except BrokenPipeError:  # nobody reads on, such as after `| head`
-            output: Any = self.stdout._out
-            # Python flushes what is left at exit, which would fail too.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
-            sys.exit(1)
         except KeyboardInterrupt:
             raise CommandError("Interrupted.") from None
         except (ImproperlyConfigured, KeysUnavailable) as error:
