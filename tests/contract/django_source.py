@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tarfile
+import tempfile
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -28,20 +29,28 @@ def _fetched() -> Path:
     source = _CACHE / f"django-{version}"
     if not source.exists():
         _CACHE.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
-                *("--no-binary", "django", "--dest", str(_CACHE), f"django=={version}"),
-            ],
-            check=True,
-            timeout=300,
-        )
-        with tarfile.open(_CACHE / f"django-{version}.tar.gz") as archive:
-            for member in archive.getmembers():
-                if member.isfile() and "/tests/sessions_tests/" in member.name:
-                    file = _CACHE / member.name
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    file.write_bytes(content.read())
+        # All workers of xdist come at once, and none may import what another has half unpacked.
+        with tempfile.TemporaryDirectory(dir=_CACHE) as folder:
+            subprocess.run(
+                [
+                    *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
+                    *("--no-binary", "django", "--dest", folder, f"django=={version}"),
+                ],
+                check=True,
+                timeout=300,
+            )
+            unpacked = Path(folder, source.name)
+            with tarfile.open(Path(folder, f"{source.name}.tar.gz")) as archive:
+                for member in archive.getmembers():
+                    if member.isfile() and "/tests/sessions_tests/" in member.name:
+                        file = Path(folder, member.name)
+                        file.parent.mkdir(parents=True, exist_ok=True)
+                        content = archive.extractfile(member)
+                        assert content is not None
+                        file.write_bytes(content.read())
+            try:
+                unpacked.rename(source)
+            except OSError:  # another worker was faster
+                if not source.exists():
+                    raise
     return source
