@@ -132,7 +132,7 @@ def test_with_verbosity_0_the_index_that_is_wrong_is_named(mongod_engine):
 
 @pytest.fixture
 def unread():
-    """A stream that nobody reads any more."""
+    """A pipe whose reader has closed it."""
     reader, writer = os.pipe()
     os.close(reader)
     output = os.fdopen(writer, "w")

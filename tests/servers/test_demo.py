@@ -39,7 +39,7 @@ def until(condition):
 
 @pytest.fixture
 def start():
-    """Start a program of ours in a process group of its own. It is killed at the end."""
+    """Start a program in a process group of its own, and kill that group at the end."""
     started = []
 
     def start(*arguments, **environment):

@@ -136,7 +136,7 @@ class Command(BaseCommand):
         command.add_argument("--json", action="store_true", help="print JSON")
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run from the command line, and end quietly if nobody reads on, such as after `| head`."""
+        """Run from the command line. If the output is closed early, as by `| head`, end quietly."""
         try:
             try:
                 super().run_from_argv(argv)
